@@ -1,0 +1,219 @@
+/**
+ * The pages of one pool's tables in memory: read on demand, changed in place, committed in batches.
+ *
+ * Life of a page: absent → clean (read, or created) → dirty (`change`) → taken (its image is in a
+ * batch on its way to the store; it may become dirty again) → clean → evicted within the budget.
+ * Whoever works on pages first makes them resident (`ensure`), then works without any `await`:
+ * nothing is evicted in between.
+ *
+ * Invariants:
+ *  1. A dirty or taken page is resident: the store may not have its last contents yet.
+ *  2. A page is changed only after `change` was called for it since the last `take`.
+ *  3. An image in a batch is a copy: later changes do not touch it.
+ *  4. Count and bitmap pages that are all zeros are stored as absent and read as zeros.
+ */
+import { assert, defined } from '../base/assert.ts';
+import { isZero } from '../base/bytes.ts';
+import { StorageError } from '../base/errors.ts';
+import { type MetadataStore, type PageImage, type PageKind, pageKinds } from './metadata-store.ts';
+
+/** Bytes of a leaf, count or bitmap page. */
+export const PAGE_BYTES = 4096;
+/** Bytes of an inner table node: 512 child ids (u64) and 512 mapped counts (u32). */
+export const INNER_BYTES = 4096 + 2048;
+const KIND_SPAN = 2 ** 46;
+/** How many pages one insertion looks at for eviction: keeps the cost of a miss bounded. */
+const EVICTION_STEPS = 16;
+
+export interface PageKey {
+  readonly kind: PageKind;
+  readonly number: number;
+}
+
+export class Page implements PageKey {
+  readonly kind: PageKind;
+  readonly number: number;
+  readonly words: Uint32Array;
+  dirty = false;
+  /** Batches on their way that hold an image of this page. */
+  taken = 0;
+  /** Used since the eviction hand last passed. */
+  used = true;
+
+  constructor(kind: PageKind, number: number, words: Uint32Array) {
+    this.kind = kind;
+    this.number = number;
+    this.words = words;
+  }
+}
+
+export class MetadataPages {
+  readonly #store: MetadataStore;
+  readonly #pool: number;
+  readonly #budgetBytes: number;
+  readonly #pages = new Map<number, Page>();
+  readonly #dirty = new Set<Page>();
+  readonly #removed = new Map<number, PageKey>();
+  readonly #loading = new Map<number, Promise<void>>();
+  #bytes = 0;
+
+  /** @param budgetBytes soft bound of clean pages kept in memory */
+  constructor(store: MetadataStore, pool: number, budgetBytes: number) {
+    this.#store = store;
+    this.#pool = pool;
+    this.#budgetBytes = budgetBytes;
+  }
+
+  get dirtyCount(): number {
+    return this.#dirty.size + this.#removed.size;
+  }
+
+  get residentBytes(): number {
+    return this.#bytes;
+  }
+
+  isResident(kind: PageKind, number: number): boolean {
+    return this.#pages.has(keyOf(kind, number));
+  }
+
+  /** The page, which the caller has made resident. */
+  page(kind: PageKind, number: number): Page {
+    const page = this.#pages.get(keyOf(kind, number));
+    if (page === undefined) assert(false, `${kind} page ${number} is not resident`);
+    page.used = true;
+    return page;
+  }
+
+  /** Reads what is missing. After it, work at once: an `await` may evict again. */
+  async ensure(keys: readonly PageKey[]): Promise<void> {
+    const waits: Promise<void>[] = [];
+    for (const kind of pageKinds) {
+      const numbers = new Set<number>();
+      for (const key of keys) {
+        if (key.kind !== kind || this.isResident(kind, key.number)) continue;
+        const loading = this.#loading.get(keyOf(kind, key.number));
+        if (loading === undefined) numbers.add(key.number);
+        else waits.push(loading);
+      }
+      if (numbers.size > 0) waits.push(this.#load(kind, [...numbers]));
+    }
+    await Promise.all(waits);
+  }
+
+  /** Announces a change of a resident page. */
+  change(page: Page): void {
+    if (page.dirty) return;
+    page.dirty = true;
+    this.#dirty.add(page);
+  }
+
+  /** A new node page of zeros, dirty at once. */
+  create(kind: PageKind, number: number, bytes: number): Page {
+    const key = keyOf(kind, number);
+    assert(!this.#pages.has(key) && !this.#removed.has(key), `${kind} page ${number} exists`);
+    const page = new Page(kind, number, new Uint32Array(bytes / 4));
+    this.#insert(key, page);
+    this.change(page);
+    return page;
+  }
+
+  /** Removes a node page for ever; its number is never used again. */
+  remove(page: Page): void {
+    const key = keyOf(page.kind, page.number);
+    this.#dirty.delete(page);
+    page.dirty = false;
+    this.#drop(key, page);
+    this.#removed.set(key, { kind: page.kind, number: page.number });
+  }
+
+  /**
+   * Images of all that changed since the last call. Cost: one copy of each changed page.
+   * The caller commits them and calls `settle` with the same array when they are durable.
+   */
+  take(): PageImage[] {
+    const images: PageImage[] = [...this.#removed.values()].map((key) => ({
+      ...key,
+      data: undefined,
+    }));
+    this.#removed.clear();
+    for (const page of this.#dirty) {
+      const bytes = new Uint8Array(page.words.buffer).slice();
+      const absent = page.kind !== 'node' && isZero(bytes);
+      images.push({ kind: page.kind, number: page.number, data: absent ? undefined : bytes });
+      page.dirty = false;
+      page.taken += 1;
+    }
+    this.#dirty.clear();
+    return images;
+  }
+
+  settle(images: readonly PageImage[]): void {
+    for (const { kind, number } of images) {
+      const page = this.#pages.get(keyOf(kind, number));
+      if (page !== undefined && page.taken > 0) page.taken -= 1;
+    }
+    this.#evict(images.length);
+  }
+
+  async #load(kind: PageKind, numbers: number[]): Promise<void> {
+    const read = this.#store.readPages(this.#pool, kind, numbers);
+    const done = read.then((contents) => {
+      numbers.forEach((number, index) => {
+        const key = keyOf(kind, number);
+        this.#loading.delete(key);
+        if (!this.#pages.has(key)) this.#insert(key, decode(kind, number, contents[index]));
+      });
+    });
+    for (const number of numbers) this.#loading.set(keyOf(kind, number), done);
+    try {
+      await done;
+    } catch (error) {
+      for (const number of numbers) this.#loading.delete(keyOf(kind, number));
+      throw error;
+    }
+  }
+
+  #insert(key: number, page: Page): void {
+    this.#pages.set(key, page);
+    this.#bytes += page.words.byteLength;
+    this.#evict(EVICTION_STEPS);
+  }
+
+  #drop(key: number, page: Page): void {
+    this.#pages.delete(key);
+    this.#bytes -= page.words.byteLength;
+  }
+
+  /** Second chance: the oldest page goes, unless it was used since the hand last passed. */
+  #evict(steps: number): void {
+    for (let step = 0; step < steps && this.#bytes > this.#budgetBytes; step += 1) {
+      const key = defined(this.#pages.keys().next().value, 'oldest page');
+      const page = defined(this.#pages.get(key), 'oldest page');
+      this.#pages.delete(key);
+      if (page.used || page.dirty || page.taken > 0) {
+        page.used = false;
+        this.#pages.set(key, page);
+      } else {
+        this.#bytes -= page.words.byteLength;
+      }
+    }
+  }
+}
+
+function keyOf(kind: PageKind, number: number): number {
+  return pageKinds.indexOf(kind) * KIND_SPAN + number;
+}
+
+function decode(kind: PageKind, number: number, data: Uint8Array | undefined): Page {
+  const expected = kind === 'node' ? [PAGE_BYTES, INNER_BYTES] : [PAGE_BYTES];
+  if (data === undefined && kind !== 'node') {
+    return new Page(kind, number, new Uint32Array(PAGE_BYTES / 4));
+  }
+  if (data === undefined || !expected.includes(data.byteLength)) {
+    const found = data === undefined ? 'missing' : `${data.byteLength} bytes long`;
+    throw new StorageError('METADATA_INVALID', `${kind} page ${number} is ${found}`);
+  }
+  const words = new Uint32Array(data.byteLength / 4);
+  new Uint8Array(words.buffer).set(data);
+  return new Page(kind, number, words);
+}
