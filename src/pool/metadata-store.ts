@@ -2,7 +2,7 @@
  * What the engine needs remembered: pages and rows, and one atomic commit of both.
  *
  * Pages hold everything that grows with data, per pool: table nodes, reference counts, allocation
- * bits. Rows hold the few named things. `meta` implements this over SQLite; tests use one in memory.
+ * bits. Rows hold the few named things. `meta` implements it over SQLite; tests keep it in memory.
  *
  * Laws (contract suite test/contract/metadata-store.ts):
  *  1. A commit is atomic and durable when its promise resolves.
