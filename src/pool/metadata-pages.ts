@@ -122,7 +122,8 @@ export class MetadataPages {
     const key = keyOf(page.kind, page.number);
     this.#dirty.delete(page);
     page.dirty = false;
-    this.#drop(key, page);
+    this.#pages.delete(key);
+    this.#bytes -= page.words.byteLength;
     this.#removed.set(key, { kind: page.kind, number: page.number });
   }
 
@@ -155,6 +156,19 @@ export class MetadataPages {
     this.#evict(images.length);
   }
 
+  /** The batch did not commit: what it held is changed once more. */
+  restore(images: readonly PageImage[]): void {
+    for (const { kind, number, data } of images) {
+      const page = this.#pages.get(keyOf(kind, number));
+      if (page !== undefined && page.taken > 0) {
+        page.taken -= 1;
+        this.change(page);
+      } else if (kind === 'node' && data === undefined) {
+        this.#removed.set(keyOf(kind, number), { kind, number });
+      }
+    }
+  }
+
   async #load(kind: PageKind, numbers: number[]): Promise<void> {
     const read = this.#store.readPages(this.#pool, kind, numbers);
     const done = read.then((contents) => {
@@ -177,11 +191,6 @@ export class MetadataPages {
     this.#pages.set(key, page);
     this.#bytes += page.words.byteLength;
     this.#evict(EVICTION_STEPS);
-  }
-
-  #drop(key: number, page: Page): void {
-    this.#pages.delete(key);
-    this.#bytes -= page.words.byteLength;
   }
 
   /** Second chance: the oldest page goes, unless it was used since the hand last passed. */

@@ -1,0 +1,133 @@
+/**
+ * Makes what was applied durable: group commit of one pool.
+ *
+ * A flush: (1) take the batch: images of all changed pages and the rows that changed with them;
+ * (2) sync the pool files, so that data is durable before the tables that point at it; (3) commit
+ * exactly that batch; (4) answer everyone who asked before (1). Callers who come later share the
+ * next one. Batches commit in order, one at a time.
+ *
+ * Invariants:
+ *  1. A batch holds only changes whose data was written before it was taken.
+ *  2. Blocks freed in a batch are released only after it is durable and its readers have left.
+ *  3. After a failure nothing is committed any more: the pool is poisoned. Only METADATA_FULL
+ *     (no room for the database) leaves everything pending, to be tried again.
+ */
+import { StorageError, isStorageError } from '../base/errors.ts';
+import { type Deferred, deferred } from '../base/mutex.ts';
+import type { Batch, MetadataStore, PageImage, RowChange } from './metadata-store.ts';
+
+/** What the flusher needs of its pool. */
+export interface FlushSource {
+  /** Images of changed pages; `settle` is called with them when they are durable. */
+  takePages(): PageImage[];
+  settlePages(images: readonly PageImage[]): void;
+  /** The batch did not commit and may be tried again: these changes are pending once more. */
+  restore(images: readonly PageImage[], freed: readonly number[]): void;
+  /** Blocks freed since the last call. */
+  takeFreed(): number[];
+  /** The batch that freed these blocks is durable. */
+  freed(blocks: readonly number[]): void;
+  hasChanges(): boolean;
+  syncFiles(): Promise<void>;
+}
+
+/** Makes the row at the moment the batch is taken. */
+export type RowMaker = () => RowChange | undefined;
+
+export class Flusher {
+  readonly #store: MetadataStore;
+  readonly #pool: number;
+  readonly #source: FlushSource;
+  readonly #rows = new Map<string, RowMaker>();
+  #effects: RowChange[] = [];
+  #waiting: Deferred<undefined>[] = [];
+  #running: Promise<void> | undefined;
+  #failure: StorageError | undefined;
+
+  constructor(store: MetadataStore, pool: number, source: FlushSource) {
+    this.#store = store;
+    this.#pool = pool;
+    this.#source = source;
+  }
+
+  get failure(): StorageError | undefined {
+    return this.#failure;
+  }
+
+  /** Something is applied but not durable. */
+  get isDirty(): boolean {
+    return this.#rows.size > 0 || this.#effects.length > 0 || this.#source.hasChanges();
+  }
+
+  /** The row under this name has changed: its maker runs when the next batch is taken. */
+  changeRow(name: string, make: RowMaker): void {
+    this.#rows.set(name, make);
+  }
+
+  /** A row that goes into the next batch as it is. */
+  addRow(...changes: readonly RowChange[]): void {
+    this.#effects.push(...changes);
+  }
+
+  /** Resolves when all that was applied before this call is durable. */
+  flush(): Promise<void> {
+    if (this.#failure !== undefined) return Promise.reject(this.#failure);
+    const waiter = deferred<undefined>();
+    this.#waiting.push(waiter);
+    this.#running ??= this.#run();
+    return waiter.promise;
+  }
+
+  async #run(): Promise<void> {
+    // callers of the same turn share the first batch
+    await Promise.resolve();
+    while (this.#waiting.length > 0) {
+      const waiters = this.#waiting;
+      this.#waiting = [];
+      try {
+        if (this.#failure !== undefined) throw this.#failure;
+        await this.#commitOnce();
+        for (const waiter of waiters) waiter.resolve(undefined);
+      } catch (error) {
+        const failure = this.#fail(error);
+        for (const waiter of waiters) waiter.reject(failure);
+      }
+    }
+    this.#running = undefined;
+  }
+
+  async #commitOnce(): Promise<void> {
+    const images = this.#source.takePages();
+    const freed = this.#source.takeFreed();
+    const makers = new Map(this.#rows);
+    const effects = this.#effects;
+    this.#rows.clear();
+    this.#effects = [];
+    const rows = [...makers.values()].map((make) => make()).filter((row) => row !== undefined);
+    rows.push(...effects);
+    try {
+      await this.#source.syncFiles();
+      if (images.length > 0 || rows.length > 0) {
+        const batch: Batch = { pages: [{ pool: this.#pool, images }], rows };
+        await this.#store.commit(batch);
+      }
+    } catch (error) {
+      if (!isStorageError(error, 'METADATA_FULL')) throw error;
+      this.#source.restore(images, freed);
+      for (const [name, make] of makers) if (!this.#rows.has(name)) this.#rows.set(name, make);
+      this.#effects.unshift(...effects);
+      throw error;
+    }
+    this.#source.settlePages(images);
+    this.#source.freed(freed);
+  }
+
+  #fail(error: unknown): StorageError {
+    if (isStorageError(error, 'METADATA_FULL')) return error;
+    this.#failure ??=
+      error instanceof StorageError
+        ? error
+        : new StorageError('POOL_POISONED', 'a flush failed', {}, error);
+    return this.#failure;
+  }
+}

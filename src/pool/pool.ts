@@ -1,0 +1,343 @@
+/**
+ * A pool: blocks in pool files, the tables' pages, and one flush for both.
+ *
+ * How a block is used: `allocate` (held) → the caller writes its data → `applied` in the same turn
+ * in which the table takes it → `flush`. Given back: `dropBlock` → durable in the next flush →
+ * every reader of before has left → free.
+ *
+ * Invariants:
+ *  1. Nothing is handed out above a committed high-water mark.
+ *  2. A freed block is not handed out before its free is durable and its readers have left.
+ *  3. A poisoned pool reads but never writes, flushes or commits again until it is reopened.
+ */
+import { StorageError } from '../base/errors.ts';
+import { GIB, MIB } from '../base/units.ts';
+import { Allocator, type AllocatorExtent, type Chosen } from './allocator.ts';
+import { Flusher, type RowMaker } from './flusher.ts';
+import { MetadataPages, type PageKey } from './metadata-pages.ts';
+import type { MetadataStore, RowChange } from './metadata-store.ts';
+import type { PoolFiles } from './pool-files.ts';
+import { type Epoch, ReaderEpochs } from './reader-epochs.ts';
+import { ReferenceCounts } from './reference-counts.ts';
+
+/** Writers wait for a commit when this many pages are changed: bounds a batch. */
+const DIRTY_PAGES_MAX = 1024;
+/** Writers wait for a sync, outside the gate, above this. */
+const UNSYNCED_BYTES_MAX = 192 * MIB;
+const MARK_STEP_BYTES = GIB;
+
+export interface PoolRecord {
+  readonly id: string;
+  readonly number: number;
+  name: string;
+  readonly blockSizeBytes: number;
+  lowWaterPercent: number;
+  criticalPercent: number;
+  readonly preallocate: boolean;
+  version: number;
+  readonly createdAtMs: number;
+  /** The normalised request of creation, JSON. */
+  readonly creation: string;
+}
+
+export type PoolState = 'ready' | 'low' | 'critical' | 'full' | 'poisoned';
+
+export class Pool {
+  readonly record: PoolRecord;
+  readonly files: PoolFiles;
+  readonly pages: MetadataPages;
+  readonly allocator: Allocator;
+  readonly blockCounts: ReferenceCounts;
+  readonly nodeCounts: ReferenceCounts;
+  readonly epochs = new ReaderEpochs();
+  readonly #flusher: Flusher;
+  #freed: number[] = [];
+  #freeing = 0;
+  #raising: Promise<void> | undefined;
+  #makeRoom: (() => Promise<boolean>) | undefined;
+  #nextNode: number;
+  #reservedBytes: () => number = () => 0;
+  #closed = false;
+
+  constructor(o: {
+    record: PoolRecord;
+    files: PoolFiles;
+    store: MetadataStore;
+    cacheBytes: number;
+    nextNode: number;
+  }) {
+    this.record = o.record;
+    this.files = o.files;
+    this.#nextNode = o.nextNode;
+    this.pages = new MetadataPages(o.store, o.record.number, o.cacheBytes);
+    const extents = o.files.extents.map((extent) => allocatorExtent(o.files, extent));
+    this.allocator = new Allocator(this.pages, extents);
+    this.blockCounts = new ReferenceCounts(this.pages, 'block-count');
+    this.nodeCounts = new ReferenceCounts(this.pages, 'node-count');
+    this.#flusher = new Flusher(o.store, o.record.number, {
+      takePages: () => this.pages.take(),
+      settlePages: (images) => {
+        this.pages.settle(images);
+      },
+      restore: (images, freed) => {
+        this.pages.restore(images);
+        this.#freed.push(...freed);
+      },
+      takeFreed: () => this.#freed.splice(0),
+      freed: (blocks) => {
+        void this.#releaseAfterReaders(blocks);
+      },
+      hasChanges: () => this.pages.dirtyCount > 0 || this.files.unsyncedBytes > 0,
+      syncFiles: () => this.files.sync(),
+    });
+  }
+
+  get id(): string {
+    return this.record.id;
+  }
+
+  get name(): string {
+    return this.record.name;
+  }
+
+  get blockSizeBytes(): number {
+    return this.record.blockSizeBytes;
+  }
+
+  get capacityBytes(): number {
+    return this.allocator.totalBlocks * this.blockSizeBytes;
+  }
+
+  get allocatedBytes(): number {
+    return this.allocator.usedBlocks * this.blockSizeBytes;
+  }
+
+  get freeBytes(): number {
+    return this.allocator.availableBlocks * this.blockSizeBytes;
+  }
+
+  /** Freed by tables but not free yet: readers or the commit hold them back. */
+  get freeingBytes(): number {
+    return (this.#freed.length + this.#freeing) * this.blockSizeBytes;
+  }
+
+  get poison(): StorageError | undefined {
+    return this.files.poison ?? this.#flusher.failure;
+  }
+
+  /** Level-triggered: what the marks say now, not what once happened. */
+  get state(): PoolState {
+    if (this.poison !== undefined) return 'poisoned';
+    const free = this.allocator.availableBlocks + this.#freed.length + this.#freeing;
+    const usedPercent = 100 * (1 - free / this.allocator.totalBlocks);
+    if (free === 0) return 'full';
+    if (usedPercent >= this.record.criticalPercent) return 'critical';
+    return usedPercent >= this.record.lowWaterPercent ? 'low' : 'ready';
+  }
+
+  /** Called on a full pool; resolves true if it brought blocks nearer to free. */
+  onFull(makeRoom: () => Promise<boolean>): void {
+    this.#makeRoom = makeRoom;
+  }
+
+  /** Where the sum of the disks' reservations comes from. */
+  onReserved(reserved: () => number): void {
+    this.#reservedBytes = reserved;
+  }
+
+  get reservedBytes(): number {
+    return this.#reservedBytes();
+  }
+
+  get nextNodeId(): number {
+    return this.#nextNode;
+  }
+
+  takeNodeId(): number {
+    this.#nextNode += 1;
+    return this.#nextNode - 1;
+  }
+
+  /**
+   * Chooses and holds `count` blocks. On a full pool, pending frees that could help come first.
+   *
+   * @param keepFree blocks that must stay free (other disks' reservations)
+   * @throws POOL_FULL with nothing held; POOL_POISONED
+   */
+  async allocate(count: number, keepFree = 0): Promise<Chosen[]> {
+    for (;;) {
+      this.assertWritable();
+      const answer = this.allocator.allocate(count, keepFree);
+      switch (answer.kind) {
+        case 'blocks':
+          return answer.blocks;
+        case 'missing':
+          await this.pages.ensure(answer.pages);
+          break;
+        case 'raise':
+          await (this.#raising ??= this.#raiseMarks(count));
+          break;
+        case 'full':
+          if (!(await this.#settleFrees())) throw this.fullError(count);
+          break;
+      }
+    }
+  }
+
+  fullError(count: number): StorageError {
+    return new StorageError('POOL_FULL', `pool ${this.name} has no room`, {
+      pool: this.name,
+      neededBytes: count * this.blockSizeBytes,
+      freeBytes: this.freeBytes,
+    });
+  }
+
+  /** Gives back blocks that were chosen but not used. */
+  release(chosen: readonly Chosen[]): void {
+    for (const { block } of chosen) this.allocator.release(block);
+  }
+
+  /** Pages that must be resident before `dropBlock`. */
+  missingForDrop(block: number): PageKey[] {
+    const missing = this.allocator.missingFor(block);
+    if (!this.blockCounts.isResident(block)) missing.push(this.blockCounts.keyOf(block));
+    return missing;
+  }
+
+  /** One holder less; the last one frees the block. */
+  dropBlock(block: number): void {
+    if (this.blockCounts.extra(block) > 0) {
+      this.blockCounts.drop(block);
+      return;
+    }
+    this.allocator.free(block);
+    this.#freed.push(block);
+  }
+
+  changeRow(name: string, make: RowMaker): void {
+    this.#flusher.changeRow(name, make);
+  }
+
+  addRow(...changes: readonly RowChange[]): void {
+    this.#flusher.addRow(...changes);
+  }
+
+  get isDirty(): boolean {
+    return this.#flusher.isDirty;
+  }
+
+  /** Resolves when all that was applied before this call is durable. @throws POOL_POISONED */
+  async flush(): Promise<void> {
+    this.assertWritable();
+    await this.#flusher.flush();
+  }
+
+  /** Back-pressure, to be awaited before an operation enters a gate. */
+  async throttle(): Promise<void> {
+    if (this.pages.dirtyCount > DIRTY_PAGES_MAX) await this.flush();
+    if (this.files.unsyncedBytes > UNSYNCED_BYTES_MAX) await this.files.sync();
+  }
+
+  enterRead(): Epoch {
+    return this.epochs.enter();
+  }
+
+  leaveRead(epoch: Epoch): void {
+    this.epochs.leave(epoch);
+  }
+
+  /** @throws POOL_POISONED with the first cause */
+  assertWritable(): void {
+    const cause = this.poison;
+    if (cause !== undefined) {
+      throw new StorageError(
+        'POOL_POISONED',
+        `pool ${this.name} refuses writes after a failure: ${cause.message}`,
+        { pool: this.name, cause: cause.code },
+        cause,
+      );
+    }
+    if (this.#closed) throw new StorageError('SHUTTING_DOWN', `pool ${this.name} is closing`);
+  }
+
+  /** Flushes, lowers the marks to what was really written, closes the files. */
+  async close(): Promise<void> {
+    if (this.poison === undefined) {
+      this.allocator.extents.forEach((extent, index) => {
+        extent.highWater = extent.virginFrom;
+        this.addRow(this.#markRow(index));
+      });
+      await this.flush();
+    }
+    this.#closed = true;
+    await this.files.close();
+  }
+
+  extentRow(index: number): RowChange {
+    return this.#markRow(index);
+  }
+
+  async #settleFrees(): Promise<boolean> {
+    if (this.#freed.length + this.#freeing > 0) {
+      await this.flush();
+      await this.epochs.barrier();
+      return true;
+    }
+    return (await this.#makeRoom?.()) ?? false;
+  }
+
+  async #releaseAfterReaders(blocks: readonly number[]): Promise<void> {
+    if (blocks.length === 0) return;
+    this.#freeing += blocks.length;
+    await this.epochs.barrier();
+    for (const block of blocks) this.allocator.release(block);
+    this.#freeing -= blocks.length;
+  }
+
+  /** Moves the marks up by a step and commits them before any block above is handed out. */
+  async #raiseMarks(count: number): Promise<void> {
+    try {
+      const step = Math.max(count, MARK_STEP_BYTES / this.blockSizeBytes);
+      const index = this.allocator.extents.findIndex((extent) => extent.highWater < extent.blocks);
+      const extent = this.allocator.extents[index];
+      if (extent === undefined) return;
+      const highWater = Math.min(extent.blocks, extent.highWater + step);
+      this.addRow(this.#markRow(index, highWater));
+      await this.flush();
+      extent.highWater = highWater;
+    } finally {
+      this.#raising = undefined;
+    }
+  }
+
+  #markRow(index: number, highWater?: number): RowChange {
+    const extent = this.allocator.extents[index];
+    const place = this.files.extents[index];
+    if (extent === undefined || place === undefined) {
+      throw new StorageError('INTERNAL', `pool ${this.name} has no extent ${index}`);
+    }
+    return {
+      table: 'pool_extents',
+      key: { pool: this.id, extent: index },
+      row: {
+        first_block: extent.firstBlock,
+        blocks: extent.blocks,
+        file: place.file,
+        file_block: place.fileBlock,
+        high_water: highWater ?? extent.highWater,
+      },
+    };
+  }
+}
+
+/** After an unclean end everything below the mark may hold old bytes. */
+function allocatorExtent(
+  files: PoolFiles,
+  extent: { firstBlock: number; blocks: number; highWater: number },
+): AllocatorExtent {
+  const index = files.extents.findIndex((other) => other.firstBlock === extent.firstBlock);
+  const virgin = files.canBeVirgin(index);
+  const { firstBlock, blocks } = extent;
+  const highWater = virgin ? extent.highWater : blocks;
+  return { firstBlock, blocks, highWater, virginFrom: highWater };
+}
