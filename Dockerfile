@@ -1,6 +1,6 @@
 FROM node:24-slim AS build
 WORKDIR /app
-COPY package.json package-lock.json ./
+COPY package.json package-lock.json .npmrc ./
 # The base image is the Node of the lock file already: the optional package is left out.
 RUN npm ci --omit=optional
 COPY tsconfig.json tsconfig.build.json ./

@@ -264,6 +264,10 @@ describe('promises of the documents', () => {
     expect(names.filter((name) => !decided.includes(`\`${name}\``))).toEqual([]);
   });
 
+  it('an install runs no script of a package, and so needs no compiler', () => {
+    expect(readFileSync(join(root, '.npmrc'), 'utf8')).toMatch(/^ignore-scripts=true$/m);
+  });
+
   it('decision records are numbered from 0001 without gaps', () => {
     const names = filesBelow(join(root, 'docs', 'adr'))
       .map((path) => basename(path))
