@@ -16,9 +16,27 @@ if (major < 22 || (major === 22 && minor < 14)) {
   await start();
 }
 
+/**
+ * npm passes SIGTERM and SIGINT on, but cannot when it is killed or hung up: then nobody would be
+ * left who could stop the daemon, and it would keep the store. So it stops as if asked to.
+ */
+function stopWithParent() {
+  const parent = process.ppid;
+  const watch = setInterval(() => {
+    if (process.ppid === parent) return;
+    clearInterval(watch);
+    process.kill(process.pid, 'SIGTERM');
+  }, 100);
+  watch.unref();
+}
+
 async function start() {
   const { build, isStale } = await import('./build.mjs');
   const status = isStale() ? build() : 0;
-  if (status === 0) await import('../dist/main.js');
-  else process.exitCode = status;
+  if (status !== 0) {
+    process.exitCode = status;
+    return;
+  }
+  if (process.env.npm_lifecycle_event !== undefined) stopWithParent();
+  await import('../dist/main.js');
 }
