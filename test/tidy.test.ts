@@ -7,7 +7,7 @@ import { describe, expect, it } from 'vitest';
 
 const root = join(import.meta.dirname, '..');
 
-/** Which rooms a room of src/ may import. Down only: base ← pool ← disk ← copy ← image. */
+/** Which rooms (or single files) a room of src/ may import. Down only: base ← pool ← disk ← copy ← image. */
 const mayImport: Record<string, readonly string[]> = {
   base: [],
   pool: ['base'],
@@ -18,7 +18,7 @@ const mayImport: Record<string, readonly string[]> = {
   job: ['base'],
   backup: ['base', 'pool', 'disk', 'copy', 'image', 'target', 'job'],
   check: ['base', 'pool', 'disk', 'copy'],
-  meta: ['base'],
+  meta: ['base', 'pool/metadata-store.ts'],
   nbd: ['base', 'pool', 'disk', 'copy', 'image'],
   api: ['base', 'pool', 'disk', 'copy', 'image', 'target', 'job', 'backup', 'check'],
   cli: ['base'],
@@ -112,10 +112,11 @@ function relativeImports(file: SourceFile): Import[] {
   return file.imports.filter(({ from }) => from.startsWith('.'));
 }
 
-function isAllowed(from: string, to: string, typeOnly: boolean): boolean {
+function isAllowed(from: string, path: string, typeOnly: boolean): boolean {
+  const to = roomOf(path);
   if (from === to || from === composition) return true;
   if (typeOnly && mayImportTypes[from]?.includes(to) === true) return true;
-  return mayImport[from]?.includes(to) === true;
+  return [to, path].some((target) => mayImport[from]?.includes(target) === true);
 }
 
 /** Paths whose text matches, for a readable failure. */
@@ -123,7 +124,11 @@ function matching(files: readonly SourceFile[], pattern: RegExp): string[] {
   return files.filter(({ text }) => pattern.test(text)).map(({ path }) => path);
 }
 
-/** The first cycle found among the files, as a list of paths, or undefined. */
+/**
+ * The first cycle found among the files, as a list of paths, or undefined. A type-only import is
+ * no edge: a thing that is split by verb (disk, read, write) is named by its verbs. Between rooms
+ * the import table forbids even that.
+ */
 function findCycle(files: readonly SourceFile[]): string[] | undefined {
   const byPath = new Map(files.map((file) => [file.path, file]));
   const done = new Set<string>();
@@ -131,7 +136,8 @@ function findCycle(files: readonly SourceFile[]): string[] | undefined {
     if (way.includes(path)) return [...way.slice(way.indexOf(path)), path];
     const file = byPath.get(path);
     if (file === undefined || done.has(path)) return undefined;
-    for (const { from } of relativeImports(file)) {
+    for (const { from, typeOnly } of relativeImports(file)) {
+      if (typeOnly) continue;
       const cycle = visit(resolved(file, from), [...way, path]);
       if (cycle !== undefined) return cycle;
     }
@@ -156,7 +162,7 @@ describe('rooms', () => {
     const wrong = sources.flatMap((file) =>
       relativeImports(file)
         .map(({ from, typeOnly }) => ({ to: resolved(file, from), typeOnly }))
-        .filter(({ to, typeOnly }) => !isAllowed(roomOf(file.path), roomOf(to), typeOnly))
+        .filter(({ to, typeOnly }) => !isAllowed(roomOf(file.path), to, typeOnly))
         .map(({ to }) => `${file.path} → ${to}`),
     );
     expect(wrong).toEqual([]);
