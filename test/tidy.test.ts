@@ -7,7 +7,7 @@ import { describe, expect, it } from 'vitest';
 
 const root = join(import.meta.dirname, '..');
 
-/** Which rooms (or single files) a room of src/ may import. Down only: base ← pool ← disk ← copy ← image. */
+/** Which rooms (or files) a room of src/ may import: base ← pool ← disk ← copy ← image. */
 const mayImport: Record<string, readonly string[]> = {
   base: [],
   pool: ['base'],
