@@ -37,7 +37,7 @@ const composition = 'daemon.ts';
 const onlyIn: Record<string, RegExp> = {
   fastify: /^api\//,
   'better-sqlite3': /^meta\//,
-  'node:fs': /^(pool\/(block-file|lock|preallocate)\.ts$|target\/|config\.ts$|daemon\.ts$)/,
+  'node:fs': /^(pool\/(block-file|lock|preallocate)|meta\/files|config|daemon)\.ts$|^target\//,
 };
 
 interface Import {
