@@ -1,0 +1,83 @@
+/**
+ * The image's last 4096 bytes: proof that the image is complete, and the digest of its segments.
+ *
+ * The digest is a chain, so that a transfer can stop at any segment and go on from 32 bytes:
+ * D(0) = 32 zero bytes, D(i + 1) = SHA-256(D(i), head of segment i without padding).
+ *
+ * Invariants:
+ *  1. Without a valid trailer an image is incomplete, however long it is.
+ *  2. Equal digests mean equal places and checksums of all blocks.
+ *
+ * Bytes: docs/format/image.md, "Trailer".
+ */
+import { createHash } from 'node:crypto';
+import { assert } from '../base/assert.ts';
+import { asBuffer, writeU64 } from '../base/bytes.ts';
+import { saltedCrc32 } from '../base/checksum.ts';
+import { bareHeadBytes, FORMAT_VERSION, UNIT_BYTES } from './format.ts';
+import type { ImageFrame } from './format.ts';
+
+const MAGIC = 'SPDLTAIL';
+const SALT = 'spindle image trailer';
+const END_MARK = 'END OF IMAGE';
+const CRC_AT = UNIT_BYTES - 4;
+const END_MARK_AT = CRC_AT - END_MARK.length;
+
+const at = {
+  magic: 0,
+  version: 8,
+  blockSize: 12,
+  incompatible: 16,
+  imageId: 24,
+  usedBlocks: 40,
+  segments: 48,
+  tablePages: 56,
+  zeroRanges: 64,
+  imageBytes: 72,
+  digest: 80,
+  reserved: 112,
+} as const;
+
+export const DIGEST_BYTES = at.reserved - at.digest;
+
+/** The digest before the first segment. */
+export function emptyDigest(): Buffer {
+  return Buffer.alloc(DIGEST_BYTES);
+}
+
+/** The digest after one more segment. `segment` begins with its head. */
+export function chainDigest(
+  frame: ImageFrame,
+  digest: Uint8Array,
+  segment: number,
+  bytes: Uint8Array,
+): Buffer {
+  const head = bytes.subarray(0, bareHeadBytes(frame.layout.segmentBlocks(segment)));
+  return createHash('sha256').update(digest).update(head).digest();
+}
+
+export function encodeTrailer(frame: ImageFrame, digest: Uint8Array): Buffer {
+  assert(digest.length === DIGEST_BYTES, 'length of a digest');
+  const { facts, layout } = frame;
+  const bytes = Buffer.alloc(UNIT_BYTES);
+  bytes.write(MAGIC, at.magic, 'latin1');
+  bytes.writeUInt32LE(FORMAT_VERSION, at.version);
+  bytes.writeUInt32LE(facts.blockSizeBytes, at.blockSize);
+  frame.imageIdBytes.copy(bytes, at.imageId);
+  writeU64(bytes, facts.usedBlocks, at.usedBlocks);
+  writeU64(bytes, layout.segmentCount, at.segments);
+  writeU64(bytes, layout.tablePages, at.tablePages);
+  writeU64(bytes, layout.imageBytes, at.imageBytes);
+  bytes.set(digest, at.digest);
+  bytes.write(END_MARK, END_MARK_AT, 'latin1');
+  bytes.writeUInt32LE(saltedCrc32(SALT, bytes.subarray(0, CRC_AT)), CRC_AT);
+  return bytes;
+}
+
+/** The digest that a trailer states, or undefined if it is not the trailer of this image. */
+export function decodeTrailer(frame: ImageFrame, from: Uint8Array): Buffer | undefined {
+  const bytes = asBuffer(from).subarray(0, UNIT_BYTES);
+  const digest = Buffer.from(bytes.subarray(at.digest, at.digest + DIGEST_BYTES));
+  if (digest.length !== DIGEST_BYTES) return undefined;
+  return bytes.equals(encodeTrailer(frame, digest)) ? digest : undefined;
+}
