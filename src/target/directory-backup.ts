@@ -1,0 +1,138 @@
+/**
+ * The two sides of one backup in a directory target: its bytes going in, its bytes coming out.
+ *
+ * Neither knows where the other files of the backup are: `SinkHome` does what concerns the folder.
+ */
+import { assert } from '../base/assert.ts';
+import { StorageError, errnoOf } from '../base/errors.ts';
+import type { ErrorDetails } from '../base/errors.ts';
+import type { ImageFile } from './image-file.ts';
+import type { ImageWriter } from './image-writer.ts';
+import { asTargetError } from './target-error.ts';
+import { MAX_MANIFEST_BYTES } from './target.ts';
+import type { BackupBytes, BackupSink, Manifest } from './target.ts';
+
+/** What a sink asks of its target. */
+export interface SinkHome {
+  /** `target` and `backup`, for errors. */
+  readonly facts: ErrorDetails;
+  /** Makes the closed, durable partial image a complete backup. */
+  publish(manifestText: string): Promise<void>;
+  /** Removes the incomplete backup. */
+  discard(): Promise<void>;
+  /** The name may be written again. */
+  release(): void;
+}
+
+export class DirectorySink implements BackupSink {
+  readonly #writer: ImageWriter;
+  readonly #home: SinkHome;
+  #state: 'open' | 'broken' | 'ended' = 'open';
+  #isBusy = false;
+
+  constructor(writer: ImageWriter, home: SinkHome) {
+    this.#writer = writer;
+    this.#home = home;
+  }
+
+  get offset(): number {
+    return this.#writer.offset;
+  }
+
+  write(buffers: readonly Uint8Array[]): Promise<void> {
+    return this.#step(() => this.#writer.write(buffers));
+  }
+
+  confirm(): Promise<number> {
+    return this.#step(() => this.#writer.confirm());
+  }
+
+  async commit(manifest: Manifest): Promise<void> {
+    const text = `${JSON.stringify(manifest, undefined, 2)}\n`;
+    assert(Buffer.byteLength(text) <= MAX_MANIFEST_BYTES, 'manifest of more than 1 MiB');
+    await this.#step(async () => {
+      await this.#writer.confirm();
+      await this.#writer.close();
+      await this.#home.publish(text);
+    });
+    this.#end();
+  }
+
+  async abort(keep: boolean): Promise<void> {
+    if (this.#state === 'ended') return;
+    this.#state = 'ended';
+    try {
+      await this.#writer.close();
+      if (!keep) await this.#home.discard();
+    } catch (error) {
+      throw asTargetError(error, this.#home.facts);
+    } finally {
+      this.#home.release();
+    }
+  }
+
+  #end(): void {
+    this.#state = 'ended';
+    this.#home.release();
+  }
+
+  async #step<T>(work: () => Promise<T>): Promise<T> {
+    assert(this.#state !== 'ended' && !this.#isBusy, 'sink used after its end or twice at once');
+    if (this.#state === 'broken') {
+      const message = 'an earlier write failed';
+      throw new StorageError('TARGET_UNAVAILABLE', message, this.#home.facts);
+    }
+    this.#isBusy = true;
+    try {
+      return await work();
+    } catch (error) {
+      this.#state = 'broken';
+      throw asTargetError(error, { ...this.#home.facts, writtenBytes: this.offset });
+    } finally {
+      this.#isBusy = false;
+    }
+  }
+}
+
+export class DirectoryBytes implements BackupBytes {
+  readonly sizeBytes: number;
+  readonly #file: ImageFile;
+  readonly #facts: ErrorDetails;
+  #closing: Promise<void> | undefined;
+
+  constructor(file: ImageFile, sizeBytes: number, facts: ErrorDetails) {
+    this.#file = file;
+    this.sizeBytes = sizeBytes;
+    this.#facts = facts;
+  }
+
+  async read(offset: number, into: Uint8Array): Promise<void> {
+    assert(this.#closing === undefined, 'backup read after close');
+    const facts = { ...this.#facts, offset, length: into.length };
+    if (offset + into.length > this.sizeBytes) throw truncated(facts);
+    let done = 0;
+    while (done < into.length) {
+      const count = await this.#readPart(into.subarray(done), offset + done, facts);
+      if (count === 0) throw truncated(facts);
+      done += count;
+    }
+  }
+
+  close(): Promise<void> {
+    this.#closing ??= this.#file.close();
+    return this.#closing;
+  }
+
+  async #readPart(into: Uint8Array, offset: number, facts: ErrorDetails): Promise<number> {
+    try {
+      return await this.#file.read(into, offset);
+    } catch (error) {
+      if (errnoOf(error) !== 'EIO') throw asTargetError(error, facts);
+      throw new StorageError('DATA_UNREADABLE', 'a range of the image is unreadable', facts, error);
+    }
+  }
+}
+
+function truncated(facts: ErrorDetails): StorageError {
+  return new StorageError('IMAGE_TRUNCATED', 'the image ends before this range', facts);
+}
