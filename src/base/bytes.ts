@@ -31,3 +31,26 @@ export function writeU64(bytes: Buffer, value: number, offset: number): void {
   bytes.writeUInt32LE(value % 2 ** 32, offset);
   bytes.writeUInt32LE(Math.floor(value / 2 ** 32), offset + 4);
 }
+
+export function totalLength(buffers: readonly Uint8Array[]): number {
+  let length = 0;
+  for (const buffer of buffers) length += buffer.length;
+  return length;
+}
+
+/** Bytes `start` … `end` of the buffers taken as one sequence, as views on the same memory. */
+export function sliceBuffers(
+  buffers: readonly Uint8Array[],
+  start: number,
+  end: number,
+): Uint8Array[] {
+  const slices: Uint8Array[] = [];
+  let at = 0;
+  for (const buffer of buffers) {
+    const from = Math.max(start - at, 0);
+    const to = Math.min(end - at, buffer.length);
+    if (from < to) slices.push(buffer.subarray(from, to));
+    at += buffer.length;
+  }
+  return slices;
+}
