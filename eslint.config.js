@@ -41,6 +41,8 @@ const typed = {
     'error',
     { allowConstantLoopConditions: 'only-allowed-literals' },
   ],
+  // A column of a row is a key, not a property.
+  '@typescript-eslint/dot-notation': ['error', { allowIndexSignaturePropertyAccess: true }],
   // An asynchronous interface may have an implementation that answers at once.
   '@typescript-eslint/require-await': 'off',
   '@typescript-eslint/no-unused-vars': ['error', { argsIgnorePattern: '^_' }],
