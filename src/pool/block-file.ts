@@ -116,6 +116,7 @@ class FileBlockFile implements BlockFile {
   async write(buffers: readonly Uint8Array[], position: number): Promise<void> {
     this.#enter();
     const length = totalLength(buffers);
+    const end = length > 0 ? position + length : 0;
     try {
       let rest = buffers;
       let done = 0;
@@ -125,7 +126,7 @@ class FileBlockFile implements BlockFile {
         done += count;
         if (done < length) rest = sliceBuffers(buffers, done, length);
       }
-      if (this.kind === 'file') this.#sizeBytes = Math.max(this.#sizeBytes, position + length);
+      if (this.kind === 'file') this.#sizeBytes = Math.max(this.#sizeBytes, end);
     } catch (error) {
       throw asHostFull(error, this.path);
     } finally {
