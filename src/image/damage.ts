@@ -1,24 +1,28 @@
 /**
- * What is wrong with an image, in ranges of the disk: which logical bytes a damage costs.
+ * What is wrong with an image, and what of the disk it costs.
  *
  * Invariants:
- *  1. A range never reaches beyond the disk's capacity.
+ *  1. A lost range never reaches beyond the disk's capacity.
  *  2. Every block that cannot be restored lies in a reported range; an exact range holds nothing
- *     else.
+ *     else. If both records of a block's place are damaged, it lay between the nearest known ones.
+ *  3. Lists are bounded (MAX_RANGES), whatever the image claims.
  */
 import type { ErrorCode } from '../base/errors.ts';
 import { StorageError } from '../base/errors.ts';
 import type { ImageFrame } from './format.ts';
 
+/** Ranges kept in one list; what follows widens the last one. */
+const MAX_RANGES = 65536;
+
 /** Logical bytes of the disk that the image can no longer give. */
 export interface LostRange {
   readonly sourceOffset: number;
   readonly length: number;
-  /** False if both records of a block's place are damaged: it lay somewhere in this range. */
+  /** False if the lost blocks lay somewhere in this range, which also holds others. */
   readonly exact: boolean;
 }
 
-/** One damaged or missing structure of an image. */
+/** One damaged or missing part of an image. */
 export interface ImageProblem {
   readonly code: ErrorCode;
   readonly message: string;
@@ -32,32 +36,61 @@ export interface ImageProblem {
 /** `fail`: the first problem is thrown. `skip`: problems are reported, the rest is given. */
 export type OnDamage = 'fail' | 'skip';
 
+export type OnProblem = (problem: ImageProblem) => void;
+
 export function problemError(problem: ImageProblem): StorageError {
   const { imageOffset, length, lost } = problem;
   return new StorageError(problem.code, problem.message, { imageOffset, length, damaged: lost });
 }
 
-/** The A range [first, end) in bytes, cut at the capacity. */
-export function lostBlocks(
-  frame: ImageFrame,
-  first: number,
-  end: number,
-  exact: boolean,
-): LostRange {
-  const { blockSizeBytes, capacityBytes } = frame.facts;
-  const sourceOffset = first * blockSizeBytes;
-  const length = Math.min(end * blockSizeBytes, capacityBytes) - sourceOffset;
-  return { sourceOffset, length, exact };
-}
-
-/** Adds a range behind the last one, joined with it where they touch. Ranges ascend. */
+/** Adds a range at or behind the end of the list, joined with the last one where they touch. */
 export function addRange(ranges: LostRange[], range: LostRange): void {
   const last = ranges.at(-1);
-  const touches = last !== undefined && last.sourceOffset + last.length >= range.sourceOffset;
-  if (last === undefined || !touches || last.exact !== range.exact) {
+  const end = range.sourceOffset + range.length;
+  const touches =
+    last?.exact === range.exact && last.sourceOffset + last.length >= range.sourceOffset;
+  if (last === undefined || (!touches && ranges.length < MAX_RANGES)) {
     ranges.push(range);
     return;
   }
-  const end = Math.max(last.sourceOffset + last.length, range.sourceOffset + range.length);
-  ranges[ranges.length - 1] = { ...last, length: end - last.sourceOffset };
+  const length = Math.max(last.sourceOffset + last.length, end) - last.sourceOffset;
+  ranges[ranges.length - 1] = { ...last, length, exact: last.exact && touches };
+}
+
+/** Walks over blocks in X order and notes where on the disk the lost ones were. */
+export class LossList {
+  readonly ranges: LostRange[] = [];
+  readonly #frame: ImageFrame;
+  #before: number;
+  #unknown = false;
+
+  /** @param before highest A known for an X before the first block, or -1 */
+  constructor(frame: ImageFrame, before: number) {
+    this.#frame = frame;
+    this.#before = before;
+  }
+
+  /** The next block: its A (NaN if unknown, then it is lost), and whether it is lost. */
+  next(sourceBlock: number, isLost: boolean): void {
+    if (Number.isNaN(sourceBlock)) {
+      this.#unknown = true;
+      return;
+    }
+    this.end(sourceBlock);
+    this.#before = sourceBlock;
+    if (isLost) this.#add(sourceBlock, sourceBlock + 1, true);
+  }
+
+  /** @param after lowest A known for an X after the last block, or the disk's number of blocks */
+  end(after: number): void {
+    if (this.#unknown) this.#add(this.#before + 1, after, false);
+    this.#unknown = false;
+  }
+
+  #add(first: number, end: number, exact: boolean): void {
+    const { blockSizeBytes, capacityBytes } = this.#frame.facts;
+    const sourceOffset = first * blockSizeBytes;
+    const length = Math.min(end * blockSizeBytes, capacityBytes) - sourceOffset;
+    addRange(this.ranges, { sourceOffset, length, exact });
+  }
 }

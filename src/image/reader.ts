@@ -15,8 +15,8 @@
  */
 import { assert } from '../base/assert.ts';
 import { isStorageError, StorageError } from '../base/errors.ts';
-import { problemError } from './damage.ts';
-import type { ImageProblem, OnDamage } from './damage.ts';
+import { LossList, problemError } from './damage.ts';
+import type { ImageProblem, OnDamage, OnProblem } from './damage.ts';
 import { TABLE_PAGE_ENTRIES, UNIT_BYTES } from './format.ts';
 import type { ImageFacts, ImageFrame, ImageLayout } from './format.ts';
 import { decodeHeader } from './header.ts';
@@ -36,8 +36,8 @@ export interface PassOptions {
   /** First segment, 0 by default. */
   readonly from?: number;
   readonly onDamage: OnDamage;
-  /** Told of each problem that is skipped. */
-  readonly onProblem?: (problem: ImageProblem) => void;
+  /** Told of each problem that is skipped; together they name all that is lost. */
+  readonly onProblem?: OnProblem;
   readonly signal?: AbortSignal;
 }
 
@@ -98,6 +98,7 @@ export class ImageReader {
       yield await pass.examine(index, bytes);
       index += 1;
     }
+    if (index < this.layout.segmentCount) await pass.reportMissing(index);
     if (endProblem === undefined && from === 0) await this.#checkDigest(pass);
   }
 
@@ -167,6 +168,7 @@ class Pass {
     const { layout } = this.#frame;
     for (let index = from; index < layout.segmentCount; index += 1) {
       const offset = layout.segmentOffset(index);
+      if (offset >= this.#bytes.sizeBytes) return;
       const load = async (into: Uint8Array): Promise<Uint8Array> => {
         this.#checkSignal();
         await this.#readSegment(index, offset, into);
@@ -190,6 +192,31 @@ class Pass {
     const digest = headIsGood ? this.digest : undefined;
     this.digest = digest && chainDigest(this.#frame, digest, index, bytes);
     return segment;
+  }
+
+  /** Reports that the image ends before segment `index`. Cost: the rest of the table. */
+  async reportMissing(index: number): Promise<void> {
+    const { layout, diskBlocks } = this.#frame;
+    const first = layout.segmentFirstBlock(index);
+    const losses = new LossList(this.#frame, Math.max(this.#before, first - 1));
+    let page = Math.floor(first / TABLE_PAGE_ENTRIES);
+    let skip = first % TABLE_PAGE_ENTRIES;
+    while (page < layout.tablePages && layout.pageOffset(page) < this.#bytes.sizeBytes) {
+      this.#checkSignal();
+      const blocks = (await this.#decodePage(page))?.subarray(skip) ?? [NaN];
+      for (const block of blocks) losses.next(block, true);
+      page += 1;
+      skip = 0;
+    }
+    if (page < layout.tablePages) losses.next(NaN, true);
+    losses.end(diskBlocks);
+    this.report({
+      code: 'IMAGE_TRUNCATED',
+      message: `the image ends before segment ${index} of ${layout.segmentCount}`,
+      imageOffset: layout.segmentOffset(index),
+      length: layout.trailerOffset - layout.segmentOffset(index),
+      lost: losses.ranges,
+    });
   }
 
   /** The A of X = `first` … `end` - 1 by the table; NaN where its page is damaged. */

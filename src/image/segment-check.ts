@@ -11,7 +11,7 @@
 import { isZero } from '../base/bytes.ts';
 import { crc32 } from '../base/checksum.ts';
 import { StorageError } from '../base/errors.ts';
-import { addRange, lostBlocks } from './damage.ts';
+import { LossList } from './damage.ts';
 import type { ImageProblem, LostRange } from './damage.ts';
 import { bareHeadBytes } from './format.ts';
 import type { ImageFrame } from './format.ts';
@@ -131,17 +131,10 @@ function lostRanges(
   bad: ReadonlySet<number>,
   places: KnownPlaces,
 ): LostRange[] {
-  const ranges: LostRange[] = [];
-  let before = Math.max(places.before, firstBlock - 1);
-  for (let index = 0; index < sourceBlocks.length; index += 1) {
-    const block = sourceBlocks[index] ?? NaN;
-    if (!Number.isNaN(block)) {
-      before = block;
-      if (bad.has(index)) addRange(ranges, lostBlocks(frame, block, block + 1, true));
-    } else {
-      const next = sourceBlocks.find((known, at) => at > index && !Number.isNaN(known));
-      addRange(ranges, lostBlocks(frame, before + 1, next ?? places.after, false));
-    }
-  }
-  return ranges;
+  const losses = new LossList(frame, Math.max(places.before, firstBlock - 1));
+  sourceBlocks.forEach((block, index) => {
+    losses.next(block, bad.has(index));
+  });
+  losses.end(places.after);
+  return losses.ranges;
 }
