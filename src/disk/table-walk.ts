@@ -3,9 +3,10 @@
  * mapped blocks). Cost follows mapped blocks met, never capacity: empty subtrees are skipped by
  * their counts.
  *
- * The caller keeps the root alive meanwhile (a copy's user, a lock, or a reader's epoch).
+ * The root is asked for anew after every read of a page, so a live disk may change meanwhile; a
+ * copy's never does, and its users keep it alive.
  */
-import { defined } from '../base/assert.ts';
+import { assert } from '../base/assert.ts';
 import type { Page, PageKey } from '../pool/metadata-pages.ts';
 import {
   FAN_OUT,
@@ -58,12 +59,14 @@ function findLeaf(space: TableSpace, at: Place, from: number): Found {
  */
 export async function walkLeaves(
   space: TableSpace,
-  root: TableRoot,
+  rootOf: () => TableRoot,
   from: number,
   visit: (first: number, leaf: Page) => boolean,
 ): Promise<void> {
   let at = from;
-  while (root.node !== 0 && at < span(root.height)) {
+  for (;;) {
+    const root = rootOf();
+    if (root.node === 0 || at >= span(root.height)) return;
     const found = findLeaf(space, { node: root.node, height: root.height, base: 0 }, at);
     if (found.kind === 'none') return;
     if (found.kind === 'missing') {
@@ -78,11 +81,11 @@ export async function walkLeaves(
 /** First mapped block at or after `from`, or undefined. */
 export async function nextMapped(
   space: TableSpace,
-  root: TableRoot,
+  rootOf: () => TableRoot,
   from: number,
 ): Promise<number | undefined> {
   let next: number | undefined;
-  await walkLeaves(space, root, from, (first, leaf) => {
+  await walkLeaves(space, rootOf, from, (first, leaf) => {
     for (let slot = Math.max(0, from - first); slot < FAN_OUT && next === undefined; slot += 1) {
       if (entryAt(leaf, slot).block >= 0) next = first + slot;
     }
@@ -110,7 +113,7 @@ export async function selectMapped(
         if (left === 0) return place.base + slot;
         left -= 1;
       }
-      return defined(undefined, `mapped block of rank ${rank}`);
+      assert(false, `no mapped block of rank ${rank}`);
     }
     while (slot < FAN_OUT && left >= mappedBelow(page, slot)) {
       left -= mappedBelow(page, slot);
@@ -136,13 +139,13 @@ export interface MappedRun {
  */
 export async function mappedRuns(
   space: TableSpace,
-  root: TableRoot,
+  rootOf: () => TableRoot,
   o: { from: number; to?: number; maxRuns: number; maxBlocks?: number; physical: boolean },
 ): Promise<MappedRun[]> {
   const runs: { first: number; length: number; physical: number }[] = [];
   const end = o.to ?? Infinity;
   let left = o.maxBlocks ?? Infinity;
-  await walkLeaves(space, root, o.from, (first, leaf) => {
+  await walkLeaves(space, rootOf, o.from, (first, leaf) => {
     for (let slot = Math.max(0, o.from - first); slot < FAN_OUT; slot += 1) {
       const { block } = entryAt(leaf, slot);
       if (block < 0) continue;

@@ -10,13 +10,14 @@
  *  2. A freed block is not handed out before its free is durable and its readers have left.
  *  3. A poisoned pool reads but never writes, flushes or commits again until it is reopened.
  */
+import { defined } from '../base/assert.ts';
 import { StorageError } from '../base/errors.ts';
 import { GIB, MIB } from '../base/units.ts';
 import { Allocator, type AllocatorExtent, type Chosen } from './allocator.ts';
 import { Flusher, type RowMaker } from './flusher.ts';
 import { MetadataPages, type PageKey } from './metadata-pages.ts';
 import type { MetadataStore, RowChange } from './metadata-store.ts';
-import type { PoolFiles } from './pool-files.ts';
+import type { FileSpec, PoolFiles } from './pool-files.ts';
 import { type Epoch, ReaderEpochs } from './reader-epochs.ts';
 import { ReferenceCounts } from './reference-counts.ts';
 
@@ -273,8 +274,36 @@ export class Pool {
     await this.files.close();
   }
 
-  extentRow(index: number): RowChange {
-    return this.#markRow(index);
+  /** Adds files or room; the new blocks are used once their rows are durable. */
+  async grow(specs: readonly FileSpec[]): Promise<void> {
+    this.assertWritable();
+    await this.files.grow(specs, this.record.preallocate);
+    this.addRow(...this.layoutRows());
+    await this.flush();
+    this.files.extents.forEach((extent, index) => {
+      const known = this.allocator.extents[index];
+      const { firstBlock, blocks } = extent;
+      if (known === undefined) {
+        this.allocator.addExtent(allocatorExtent(this.files, extent));
+      } else if (known.blocks < blocks) {
+        const virgin = this.files.canBeVirgin(index);
+        const highWater = virgin ? known.highWater : blocks;
+        const virginFrom = virgin ? known.virginFrom : blocks;
+        this.allocator.replaceLast({ firstBlock, blocks, highWater, virginFrom });
+      }
+    });
+  }
+
+  /** Rows of all files and extents as they are now. */
+  layoutRows(): RowChange[] {
+    const files = this.files.files.map(
+      ({ path, sizeBytes, kind }, file): RowChange => ({
+        table: 'pool_files',
+        key: { pool: this.id, file },
+        row: { path, size_bytes: sizeBytes, kind },
+      }),
+    );
+    return [...files, ...this.files.extents.map((_, index) => this.#markRow(index))];
   }
 
   async #settleFrees(): Promise<boolean> {
@@ -311,20 +340,17 @@ export class Pool {
   }
 
   #markRow(index: number, highWater?: number): RowChange {
-    const extent = this.allocator.extents[index];
-    const place = this.files.extents[index];
-    if (extent === undefined || place === undefined) {
-      throw new StorageError('INTERNAL', `pool ${this.name} has no extent ${index}`);
-    }
+    const place = defined(this.files.extents[index], `extent ${index}`);
+    const known = this.allocator.extents[index];
     return {
       table: 'pool_extents',
       key: { pool: this.id, extent: index },
       row: {
-        first_block: extent.firstBlock,
-        blocks: extent.blocks,
+        first_block: place.firstBlock,
+        blocks: place.blocks,
         file: place.file,
         file_block: place.fileBlock,
-        high_water: highWater ?? extent.highWater,
+        high_water: highWater ?? known?.highWater ?? place.highWater,
       },
     };
   }

@@ -1,0 +1,233 @@
+/**
+ * The copies of a store: found, listed, renamed and deleted; making them is in freeze, remap and
+ * write-back beside this file.
+ *
+ * Invariants:
+ *  1. A copy is visible to others only after its row is durable.
+ *  2. Deleting takes the root into the dead and the name away in one batch; the row stays as
+ *     `deleted` only until its checksums are gone, and goes on being cleared after a restart.
+ *  3. A disk keeps tombstones while a copy of its own line exists.
+ */
+import type { Clock } from '../base/clock.ts';
+import { StorageError } from '../base/errors.ts';
+import type { Disk, Labels } from '../disk/disk.ts';
+import { type Disks, readLabels, readRoot } from '../disk/disks.ts';
+import type { Generations } from '../disk/generations.ts';
+import type { Names } from '../disk/names.ts';
+import type { MetadataStore, Row, RowChange } from '../pool/metadata-store.ts';
+import type { Pool } from '../pool/pool.ts';
+import type { Effects, Pools } from '../pool/pools.ts';
+import { CopyChecksums, SEGMENT_BLOCK_BYTES } from './checksums.ts';
+import { Copy, type CopyRecord } from './copy.ts';
+
+export interface CopiesOptions {
+  readonly store: MetadataStore;
+  readonly pools: Pools;
+  readonly disks: Disks;
+  readonly names: Names;
+  readonly generations: Generations;
+  readonly clock: Clock;
+  readonly onError: (error: unknown) => void;
+}
+
+/** Rows of checksums deleted in one transaction. */
+const CLEAR_ROWS = 1000;
+
+export class Copies {
+  readonly options: CopiesOptions;
+  readonly checksums: CopyChecksums;
+  readonly #copies = new Map<string, Copy>();
+  readonly #clearing = new Map<string, Promise<void>>();
+  #stopped = false;
+
+  constructor(options: CopiesOptions) {
+    this.options = options;
+    this.checksums = new CopyChecksums(options.store);
+    options.disks.onCopiesIn((pool) => this.inPool(pool));
+  }
+
+  /** Reads all copies; pools and disks are open. */
+  async open(): Promise<void> {
+    const { store, pools, names, generations } = this.options;
+    for (const row of await store.rows('copies')) {
+      const pool = pools.get(String(row['pool']));
+      const copy = new Copy(pool, readRecord(row), this.checksums);
+      if (row['state'] === 'deleted') {
+        this.#clear(copy);
+        continue;
+      }
+      generations.seen(copy.record.generation);
+      if (copy.record.state !== 'internal') names.take(copy.name, copy.id);
+      this.#copies.set(copy.id, copy);
+    }
+    for (const disk of this.options.disks.list()) this.updateTombstones(disk);
+  }
+
+  /** Newest last; unfinished and internal ones are left out. */
+  list(filter: { disk?: string } = {}): Copy[] {
+    const { disk } = filter;
+    const id = disk === undefined ? undefined : (this.options.disks.find(disk)?.id ?? disk);
+    return [...this.#copies.values()].filter((copy) => {
+      const visible = copy.record.state === 'ready';
+      return visible && (id === undefined || copy.record.diskId === id);
+    });
+  }
+
+  /** Roots that write-backs may return to. */
+  internal(): Copy[] {
+    return [...this.#copies.values()].filter((copy) => copy.record.state === 'internal');
+  }
+
+  find(ref: string): Copy | undefined {
+    return this.#copies.get(ref) ?? this.#copies.get(this.options.names.ownerOf(ref) ?? '');
+  }
+
+  /** By name or id. @throws NOT_FOUND */
+  get(ref: string): Copy {
+    const copy = this.find(ref);
+    if (copy?.record.state !== 'ready') {
+      throw new StorageError('NOT_FOUND', `there is no copy ${ref}`, { copy: ref });
+    }
+    return copy;
+  }
+
+  inPool(pool: Pool): number {
+    return [...this.#copies.values()].filter((copy) => copy.pool === pool).length;
+  }
+
+  /** Live name of the source disk, or null once it is gone. */
+  diskOf(copy: Copy): string | null {
+    const disk = this.options.disks.find(copy.record.diskId);
+    return disk?.id === copy.record.diskId ? disk.name : null;
+  }
+
+  /** Takes a new copy in; its row goes into the pool's next batch. */
+  add(copy: Copy): void {
+    this.#copies.set(copy.id, copy);
+    this.changed(copy);
+  }
+
+  /** The record changed: its row goes into the next batch. */
+  changed(copy: Copy): void {
+    copy.pool.changeRow(`copy ${copy.id}`, () => copy.row());
+  }
+
+  async update(
+    ref: string,
+    patch: { name?: string; labels?: Labels },
+    effects?: Effects<Copy>,
+  ): Promise<Copy> {
+    const copy = this.get(ref);
+    copy.pool.assertWritable();
+    if (patch.name !== undefined) this.options.names.rename(copy.name, patch.name, copy.id);
+    copy.record.name = patch.name ?? copy.record.name;
+    copy.record.labels = patch.labels ?? copy.record.labels;
+    copy.record.version += 1;
+    this.changed(copy);
+    copy.pool.addRow(...(effects?.(copy) ?? []));
+    await copy.pool.flush();
+    return copy;
+  }
+
+  /**
+   * Deletes a copy; its name is free at once, the room that only it held soon.
+   * @param o.force ends its users first @throws COPY_IN_USE
+   */
+  async delete(
+    ref: string,
+    o: { force?: boolean } = {},
+    effects: readonly RowChange[] = [],
+  ): Promise<void> {
+    const copy = this.get(ref);
+    if (o.force === true) {
+      await copy.endUsers(new StorageError('COPY_IN_USE', `copy ${copy.name} is being deleted`));
+    }
+    copy.assertUnused();
+    copy.pool.assertWritable();
+    this.drop(copy);
+    copy.pool.addRow(...effects);
+    await copy.pool.flush();
+    this.#clear(copy);
+  }
+
+  /** The root goes to the dead, in this turn's batch. The caller flushes. */
+  drop(copy: Copy): void {
+    this.options.disks.reclaimer(copy.pool).add(copy.record.root);
+    this.forget(copy);
+  }
+
+  /** Ends the copy without touching its root, which someone else took over. */
+  forget(copy: Copy): void {
+    copy.markDeleted();
+    this.#copies.delete(copy.id);
+    const { names, disks } = this.options;
+    if (names.ownerOf(copy.name) === copy.id) names.release(copy.name);
+    this.changed(copy);
+    const disk = disks.find(copy.record.diskId);
+    if (disk !== undefined) this.updateTombstones(disk);
+  }
+
+  /** A disk remembers unmappings while a copy exists that it could be compared with. */
+  updateTombstones(disk: Disk): void {
+    disk.keepsTombstones = [...this.#copies.values()].some(
+      (copy) => copy.record.diskId === disk.id || copy.id === disk.record.origin,
+    );
+  }
+
+  /** Stops clearing; what is left goes on after the next start. */
+  async stop(): Promise<void> {
+    this.#stopped = true;
+    await Promise.all(this.#clearing.values());
+    await this.checksums.write();
+  }
+
+  /** Deletes the checksums of a deleted copy in short transactions, then its row. */
+  #clear(copy: Copy): void {
+    const done = this.#clearAll(copy).catch((error: unknown) => {
+      this.options.onError(error);
+    });
+    this.#clearing.set(
+      copy.id,
+      done.then(() => {
+        this.#clearing.delete(copy.id);
+      }),
+    );
+  }
+
+  async #clearAll(copy: Copy): Promise<void> {
+    const { store } = this.options;
+    this.checksums.drop(copy.id);
+    const blocks = SEGMENT_BLOCK_BYTES / copy.blockSizeBytes;
+    const segments = Math.ceil(copy.usedBlocks / blocks);
+    for (let first = 0; first < segments && !this.#stopped; first += CLEAR_ROWS) {
+      const count = Math.min(CLEAR_ROWS, segments - first);
+      const rows = Array.from({ length: count }, (_, index): RowChange => {
+        return { table: 'checksums', key: { copy: copy.id, segment: first + index }, row: undefined };
+      });
+      await store.commit({ pages: [], rows });
+    }
+    if (this.#stopped) return;
+    const gone: RowChange = { table: 'copies', key: { id: copy.id }, row: undefined };
+    await store.commit({ pages: [], rows: [gone] });
+  }
+}
+
+function readRecord(row: Row): CopyRecord {
+  const state = row['state'];
+  return {
+    id: String(row['id']),
+    name: String(row['name']),
+    diskId: String(row['disk_id']),
+    diskName: String(row['disk_name']),
+    layout: row['layout'] === 'full' ? 'full' : 'compact',
+    placement: 'shared',
+    generation: Number(row['generation']),
+    sourceCapacityBytes: Number(row['source_capacity_bytes']),
+    root: readRoot(row),
+    haltMicroseconds: Number(row['halt_microseconds']),
+    labels: readLabels(row['labels']),
+    state: state === 'internal' ? 'internal' : 'ready',
+    version: Number(row['version']),
+    frozenAtMs: Number(row['frozen_at']),
+  };
+}

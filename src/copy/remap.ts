@@ -1,0 +1,50 @@
+/**
+ * A disk from a copy: a new writable disk on the same root. No data moves, at any size.
+ *
+ * Seed: FIG. 14B on live data: the addresses are converted, not the blocks.
+ */
+import { StorageError } from '../base/errors.ts';
+import type { Disk, Labels } from '../disk/disk.ts';
+import { checkName } from '../disk/names.ts';
+import type { Effects } from '../pool/pools.ts';
+import type { Copies } from './copies.ts';
+import type { Copy } from './copy.ts';
+
+/** @throws NAME_TAKEN, NAME_INVALID, POOL_POISONED */
+export async function remap(
+  copies: Copies,
+  copy: Copy,
+  request: { readonly disk: string; readonly labels?: Labels },
+  effects?: Effects<Disk>,
+): Promise<Disk> {
+  const { disks, names } = copies.options;
+  const { pool, record } = copy;
+  const { root } = record;
+  checkName(request.disk, 'disk');
+  pool.assertWritable();
+  while (root.node !== 0 && !pool.nodeCounts.isResident(root.node)) {
+    await pool.pages.ensure([pool.nodeCounts.keyOf(root.node)]);
+  }
+  // from here to the disk's row in one turn
+  const owner = names.ownerOf(request.disk);
+  if (owner !== undefined) {
+    throw new StorageError('NAME_TAKEN', `the name ${request.disk} is taken`, {
+      name: request.disk,
+      id: owner,
+    });
+  }
+  if (copy.isDeleted) throw new StorageError('NOT_FOUND', `copy ${copy.name} was deleted`);
+  if (root.node !== 0) pool.nodeCounts.add(root.node);
+  return disks.make(
+    pool,
+    {
+      name: request.disk,
+      capacityBytes: record.sourceCapacityBytes,
+      labels: request.labels ?? {},
+      root,
+      origin: copy.id,
+      keepsTombstones: true,
+    },
+    effects,
+  );
+}

@@ -1,0 +1,296 @@
+/**
+ * A virtual disk: what it is, who uses it, and its data calls; the work is in read, write,
+ * discard and resize beside this file.
+ *
+ * Invariants:
+ *  1. `root` and `generation` change only in a turn in which the gate lets it: data operations
+ *     apply inside the gate, a freeze or a table swap changes them with the gate closed.
+ *  2. A block is overwritten in place only if its birth is the disk's generation.
+ *  3. Bytes of the last block beyond the capacity are zero.
+ *  4. A fenced, deleted or unfinished disk answers no data request.
+ */
+import { StorageError } from '../base/errors.ts';
+import { Gate } from '../base/mutex.ts';
+import type { RowChange } from '../pool/metadata-store.ts';
+import type { Pool } from '../pool/pool.ts';
+import type { TableRoot } from './allocation-table.ts';
+import { discardRange } from './discard.ts';
+import { exclusiveBlocks } from './exclusive-blocks.ts';
+import { RangeLock } from './range-lock.ts';
+import { readRange } from './read.ts';
+import { mappedRuns } from './table-walk.ts';
+import { writeRange } from './write.ts';
+
+export type Labels = Readonly<Record<string, string>>;
+
+/** `restoring`: made by a restore that has not finished; not visible by name to data requests. */
+export type DiskState = 'ready' | 'fenced' | 'restoring';
+
+export interface DiskRecord {
+  readonly id: string;
+  name: string;
+  capacityBytes: number;
+  labels: Labels;
+  detectZeroes: boolean;
+  reserveBytes: number;
+  generation: number;
+  root: TableRoot;
+  state: DiskState;
+  /** Job that fences or fills the disk. */
+  job: string | null;
+  /** Copy that the disk was made from. */
+  readonly origin: string | null;
+  readonly creation: string;
+  version: number;
+  readonly createdAtMs: number;
+}
+
+/** Whoever works on the disk; `abort` ends it (connection closed, job cancelled). */
+export interface DiskUser {
+  readonly kind: string;
+  readonly id: string;
+  readonly sinceMs: number;
+  abort(reason: StorageError): void;
+}
+
+export interface AllocatedRuns {
+  readonly runs: readonly { block: number; length: number; physicalBlock?: number }[];
+  /** First block of the next page, if there is one. */
+  readonly next?: number;
+}
+
+export class Disk {
+  readonly pool: Pool;
+  readonly record: DiskRecord;
+  readonly gate = new Gate();
+  readonly lock = new RangeLock();
+  readonly #users = new Set<DiskUser>();
+  /** Unmappings are remembered while a copy or checkpoint older than them exists. */
+  keepsTombstones = false;
+  #isDeleted = false;
+  #exclusive: { readonly key: string; readonly bytes: number } | undefined;
+
+  constructor(pool: Pool, record: DiskRecord) {
+    this.pool = pool;
+    this.record = record;
+  }
+
+  get id(): string {
+    return this.record.id;
+  }
+
+  get name(): string {
+    return this.record.name;
+  }
+
+  get capacityBytes(): number {
+    return this.record.capacityBytes;
+  }
+
+  get blockSizeBytes(): number {
+    return this.pool.blockSizeBytes;
+  }
+
+  get labels(): Labels {
+    return this.record.labels;
+  }
+
+  get detectZeroes(): boolean {
+    return this.record.detectZeroes;
+  }
+
+  get reserveBytes(): number {
+    return this.record.reserveBytes;
+  }
+
+  get state(): DiskState {
+    return this.record.state;
+  }
+
+  get fencedBy(): string | undefined {
+    return this.record.job ?? undefined;
+  }
+
+  get version(): number {
+    return this.record.version;
+  }
+
+  get createdAtMs(): number {
+    return this.record.createdAtMs;
+  }
+
+  get root(): TableRoot {
+    return this.record.root;
+  }
+
+  get generation(): number {
+    return this.record.generation;
+  }
+
+  /** Mapped blocks in bytes. O(1). */
+  get usedBytes(): number {
+    return this.record.root.mapped * this.blockSizeBytes;
+  }
+
+  get isDeleted(): boolean {
+    return this.#isDeleted;
+  }
+
+  markDeleted(): void {
+    this.#isDeleted = true;
+  }
+
+  /** The table, for a data operation that is under way. @throws NOT_FOUND if the disk is gone */
+  liveRoot(): TableRoot {
+    if (this.#isDeleted) throw new StorageError('NOT_FOUND', `disk ${this.name} was deleted`);
+    return this.record.root;
+  }
+
+  users(): DiskUser[] {
+    return [...this.#users];
+  }
+
+  /** @throws DISK_FENCED; the answer ends the use */
+  addUser(user: DiskUser): () => void {
+    this.assertAccessible();
+    this.#users.add(user);
+    return () => {
+      this.#users.delete(user);
+    };
+  }
+
+  /** A job that works on a disk it fences itself. */
+  addOwner(user: DiskUser): () => void {
+    this.#users.add(user);
+    return () => {
+      this.#users.delete(user);
+    };
+  }
+
+  /** Ends all users and waits until they are gone. */
+  async endUsers(reason: StorageError): Promise<void> {
+    for (const user of this.users()) user.abort(reason);
+    while (this.#users.size > 0) await new Promise((resolve) => setTimeout(resolve, 5));
+  }
+
+  /** @throws DISK_IN_USE with the users */
+  assertUnused(): void {
+    if (this.#users.size === 0) return;
+    const users = this.users().map(({ kind, id }) => ({ kind, id }));
+    throw new StorageError('DISK_IN_USE', `disk ${this.name} is in use`, {
+      disk: this.name,
+      users,
+    });
+  }
+
+  /** @throws NOT_FOUND, DISK_FENCED */
+  assertAccessible(): void {
+    this.liveRoot();
+    if (this.record.state === 'ready') return;
+    throw new StorageError('DISK_FENCED', `disk ${this.name} is fenced by a restore`, {
+      disk: this.name,
+      job: this.record.job,
+    });
+  }
+
+  /** @throws RANGE_NOT_SATISFIABLE unless 0 ≤ offset, offset + length ≤ capacity */
+  assertRange(offset: number, length: number): void {
+    const end = offset + length;
+    if (offset >= 0 && length >= 0 && end <= this.capacityBytes) return;
+    throw new StorageError(
+      'RANGE_NOT_SATISFIABLE',
+      `bytes ${offset} to ${end} are beyond the capacity of ${this.capacityBytes} bytes`,
+      { offset, length, capacityBytes: this.capacityBytes },
+    );
+  }
+
+  /**
+   * Fills `into` with the bytes from `offset`; unmapped blocks read as zeros.
+   * @throws RANGE_NOT_SATISFIABLE, DISK_FENCED, DATA_UNREADABLE
+   */
+  async read(offset: number, into: Uint8Array): Promise<void> {
+    this.assertRange(offset, into.length);
+    this.assertAccessible();
+    await readRange(this.pool, () => this.liveRoot(), offset, into);
+  }
+
+  /**
+   * Writes any byte range of at most 4 MiB, all or nothing. Durable only after `flush`.
+   * @throws POOL_FULL, RANGE_NOT_SATISFIABLE, DISK_FENCED, POOL_POISONED, HOST_FULL
+   */
+  async write(offset: number, bytes: Uint8Array): Promise<void> {
+    this.assertRange(offset, bytes.length);
+    this.assertAccessible();
+    await writeRange(this, offset, bytes);
+  }
+
+  /** Unmaps the whole blocks and zeroes the part blocks of the range. Errors as `write`. */
+  async discard(offset: number, length: number): Promise<void> {
+    this.assertRange(offset, length);
+    this.assertAccessible();
+    await discardRange(this, offset, length);
+  }
+
+  /** Makes all completed writes and discards durable. @throws POOL_POISONED */
+  async flush(): Promise<void> {
+    await this.pool.flush();
+  }
+
+  /** Allocated ranges from a block on, ascending. */
+  async allocatedRuns(from: number, maxRuns: number, physical: boolean): Promise<AllocatedRuns> {
+    const found = await mappedRuns(this.pool, () => this.liveRoot(), {
+      from,
+      maxRuns: maxRuns + 1,
+      physical,
+    });
+    const page = found.slice(0, maxRuns).map((run) => ({
+      block: run.first,
+      length: run.length,
+      ...(physical ? { physicalBlock: run.physical } : {}),
+    }));
+    const next = found[maxRuns]?.first;
+    return next === undefined ? { runs: page } : { runs: page, next };
+  }
+
+  /** What deleting this disk now would free. Walks the table; kept until something changes. */
+  async exclusiveBytes(): Promise<number> {
+    const { node, mapped } = this.root;
+    const key = `${node}/${mapped}/${this.generation}/${this.pool.allocator.usedBlocks}`;
+    if (this.#exclusive?.key === key) return this.#exclusive.bytes;
+    const bytes = (await exclusiveBlocks(this.pool, () => this.liveRoot())) * this.blockSizeBytes;
+    this.#exclusive = { key, bytes };
+    return bytes;
+  }
+
+  /** The table or record changed: the row goes into the next batch. */
+  changed(): void {
+    this.pool.changeRow(`disk ${this.id}`, () => this.row());
+  }
+
+  row(): RowChange | undefined {
+    const { record } = this;
+    if (this.#isDeleted) return { table: 'disks', key: { id: record.id }, row: undefined };
+    return {
+      table: 'disks',
+      key: { id: record.id },
+      row: {
+        name: record.name,
+        pool: this.pool.id,
+        capacity_bytes: record.capacityBytes,
+        labels: JSON.stringify(record.labels),
+        detect_zeroes: record.detectZeroes ? 1 : 0,
+        reserve_bytes: record.reserveBytes,
+        generation: record.generation,
+        root_node: record.root.node,
+        root_height: record.root.height,
+        mapped_blocks: record.root.mapped,
+        state: record.state,
+        job: record.job,
+        origin: record.origin,
+        creation: record.creation,
+        version: record.version,
+        created_at: record.createdAtMs,
+      },
+    };
+  }
+}

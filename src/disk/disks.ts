@@ -1,0 +1,323 @@
+/**
+ * The disks of a store: made, found, changed and deleted.
+ *
+ * Invariants:
+ *  1. A name or disk is visible to others only after its row is durable, except to its maker.
+ *  2. Deleting takes the table's root into the dead in the same batch that removes the row.
+ *  3. Each pool has one reclaimer, and the sum of its disks' reservations.
+ */
+import { defined } from '../base/assert.ts';
+import { type Clock, uuidv7 } from '../base/clock.ts';
+import { StorageError } from '../base/errors.ts';
+import { checkCapacity } from '../base/units.ts';
+import type { MetadataStore, Row, RowChange } from '../pool/metadata-store.ts';
+import type { Pool } from '../pool/pool.ts';
+import type { Effects, Pools } from '../pool/pools.ts';
+import { EMPTY_ROOT, type TableRoot } from './allocation-table.ts';
+import { Disk, type DiskRecord, type DiskState, type Labels } from './disk.ts';
+import type { Generations } from './generations.ts';
+import type { Names } from './names.ts';
+import { Reclaimer } from './reclaimer.ts';
+import { resizeDisk } from './resize.ts';
+
+export interface DiskRequest {
+  readonly name: string;
+  readonly capacityBytes: number;
+  /** Name or id; `default`, or the only pool there is. */
+  readonly pool?: string;
+  readonly labels?: Labels;
+  readonly detectZeroes?: boolean;
+  readonly reserveBytes?: number;
+}
+
+export interface DiskPatch {
+  readonly name?: string;
+  readonly capacityBytes?: number;
+  /** Lets a shrink lose data. */
+  readonly discard?: boolean;
+  readonly labels?: Labels;
+  readonly detectZeroes?: boolean;
+  readonly reserveBytes?: number;
+}
+
+export interface DisksOptions {
+  readonly store: MetadataStore;
+  readonly pools: Pools;
+  readonly names: Names;
+  readonly generations: Generations;
+  readonly clock: Clock;
+  readonly onError: (error: unknown) => void;
+}
+
+export class Disks {
+  readonly #o: DisksOptions;
+  readonly #disks = new Map<string, Disk>();
+  readonly #making = new Map<string, Promise<Disk>>();
+  readonly #reclaimers = new Map<string, Reclaimer>();
+  #copiesIn: (pool: Pool) => number = () => 0;
+
+  constructor(options: DisksOptions) {
+    this.#o = options;
+    options.pools.onOpened(
+      (pool) => this.#adoptPool(pool),
+      (pool) => this.#isEmpty(pool),
+    );
+  }
+
+  /** Reads all disks; the pools are open. */
+  async open(): Promise<void> {
+    for (const row of await this.#o.store.rows('disks')) {
+      const pool = this.#o.pools.get(String(row['pool']));
+      const disk = new Disk(pool, readRecord(row));
+      this.#o.names.take(disk.name, disk.id);
+      this.#o.generations.seen(disk.generation);
+      this.#disks.set(disk.id, disk);
+    }
+  }
+
+  onCopiesIn(copiesIn: (pool: Pool) => number): void {
+    this.#copiesIn = copiesIn;
+  }
+
+  list(): Disk[] {
+    return [...this.#disks.values()];
+  }
+
+  find(ref: string): Disk | undefined {
+    return this.#disks.get(ref) ?? this.#disks.get(this.#o.names.ownerOf(ref) ?? '');
+  }
+
+  /** By name or id. @throws NOT_FOUND */
+  get(ref: string): Disk {
+    const disk = this.find(ref);
+    if (disk === undefined) {
+      throw new StorageError('NOT_FOUND', `there is no disk ${ref}`, { disk: ref });
+    }
+    return disk;
+  }
+
+  reclaimer(pool: Pool): Reclaimer {
+    return defined(this.#reclaimers.get(pool.id), `reclaimer of pool ${pool.name}`);
+  }
+
+  /** The pool of a request. @throws NOT_FOUND */
+  poolFor(ref: string | undefined): Pool {
+    const { pools } = this.#o;
+    const [only, ...others] = pools.list();
+    if (ref !== undefined) return pools.get(ref);
+    return pools.find('default') ?? (others.length === 0 && only !== undefined ? only : pools.get('default'));
+  }
+
+  /**
+   * Makes a thin disk: O(1) at any capacity. The same request again answers the disk there is.
+   * @throws NAME_TAKEN, NAME_INVALID, CAPACITY_INVALID, NOT_FOUND (pool)
+   */
+  async create(
+    request: DiskRequest,
+    effects?: Effects<Disk>,
+  ): Promise<{ disk: Disk; created: boolean }> {
+    checkCapacity(request.capacityBytes);
+    const pool = this.poolFor(request.pool);
+    const creation = JSON.stringify({
+      pool: pool.id,
+      capacityBytes: request.capacityBytes,
+      labels: request.labels ?? {},
+      detectZeroes: request.detectZeroes ?? true,
+      reserveBytes: request.reserveBytes ?? 0,
+    });
+    const there = this.find(request.name);
+    if (there?.name === request.name && there.record.creation === creation) {
+      await this.#making.get(there.id);
+      return { disk: there, created: false };
+    }
+    const disk = await this.make(pool, { ...request, creation }, effects);
+    return { disk, created: true };
+  }
+
+  /**
+   * Makes a disk on a root that the caller has counted for it. Its row commits with that.
+   * @param o.state `restoring` keeps data requests away until `finish`
+   */
+  async make(
+    pool: Pool,
+    o: {
+      name: string;
+      capacityBytes: number;
+      labels?: Labels;
+      detectZeroes?: boolean;
+      reserveBytes?: number;
+      creation?: string;
+      root?: TableRoot;
+      origin?: string;
+      state?: DiskState;
+      job?: string;
+      keepsTombstones?: boolean;
+    },
+    effects?: Effects<Disk>,
+  ): Promise<Disk> {
+    const { names, generations, clock } = this.#o;
+    pool.assertWritable();
+    const id = uuidv7(clock);
+    names.take(o.name, id);
+    const disk = new Disk(pool, {
+      id,
+      name: o.name,
+      capacityBytes: o.capacityBytes,
+      labels: o.labels ?? {},
+      detectZeroes: o.detectZeroes ?? true,
+      reserveBytes: o.reserveBytes ?? 0,
+      generation: generations.next(),
+      root: o.root ?? EMPTY_ROOT,
+      state: o.state ?? 'ready',
+      job: o.job ?? null,
+      origin: o.origin ?? null,
+      creation: o.creation ?? '',
+      version: 1,
+      createdAtMs: clock.nowMs(),
+    });
+    disk.keepsTombstones = o.keepsTombstones ?? false;
+    this.#disks.set(id, disk);
+    const made = this.#commit(disk, effects?.(disk) ?? []);
+    this.#making.set(id, made);
+    try {
+      return await made;
+    } catch (error) {
+      this.#forget(disk);
+      throw error;
+    } finally {
+      this.#making.delete(id);
+    }
+  }
+
+  /** A restored disk becomes visible. */
+  async finish(disk: Disk, rows: readonly RowChange[] = []): Promise<void> {
+    disk.record.state = 'ready';
+    disk.record.job = null;
+    await this.#commit(disk, rows);
+  }
+
+  /** @throws as create, DISK_HAS_DATA_BEYOND, DISK_FENCED */
+  async update(ref: string, patch: DiskPatch, effects?: Effects<Disk>): Promise<Disk> {
+    const disk = this.get(ref);
+    disk.assertAccessible();
+    const { record } = disk;
+    if (patch.capacityBytes !== undefined) checkCapacity(patch.capacityBytes);
+    const before = record.name;
+    if (patch.name !== undefined) this.#o.names.rename(before, patch.name, disk.id);
+    try {
+      if (patch.capacityBytes !== undefined) {
+        const { capacityBytes, discard = false } = patch;
+        await resizeDisk(disk, capacityBytes, discard, () => {
+          disk.changed();
+        });
+      }
+    } catch (error) {
+      if (patch.name !== undefined) this.#o.names.rename(patch.name, before, disk.id);
+      throw error;
+    }
+    record.name = patch.name ?? record.name;
+    record.labels = patch.labels ?? record.labels;
+    record.detectZeroes = patch.detectZeroes ?? record.detectZeroes;
+    record.reserveBytes = patch.reserveBytes ?? record.reserveBytes;
+    record.version += 1;
+    return this.#commit(disk, effects?.(disk) ?? []);
+  }
+
+  /**
+   * Deletes a disk; its copies stay. The name is free at once, the room soon.
+   * @param o.force ends its users first @throws DISK_IN_USE, DISK_FENCED
+   */
+  async delete(
+    ref: string,
+    o: { force?: boolean } = {},
+    effects: readonly RowChange[] = [],
+  ): Promise<void> {
+    const disk = this.get(ref);
+    if (o.force === true) {
+      await disk.endUsers(new StorageError('DISK_IN_USE', `disk ${disk.name} is being deleted`));
+    }
+    disk.assertUnused();
+    disk.assertAccessible();
+    await this.discardDisk(disk, effects);
+  }
+
+  /** The same without asking: for a disk whose restore did not end well. */
+  async discardDisk(disk: Disk, effects: readonly RowChange[] = []): Promise<void> {
+    disk.pool.assertWritable();
+    await disk.gate.close();
+    disk.markDeleted();
+    disk.gate.open();
+    this.#forget(disk);
+    this.reclaimer(disk.pool).add(disk.root);
+    await this.#commit(disk, effects);
+  }
+
+  /** Parks the reclaimers. */
+  async stop(): Promise<void> {
+    await Promise.all([...this.#reclaimers.values()].map((reclaimer) => reclaimer.stop()));
+  }
+
+  async #commit(disk: Disk, rows: readonly RowChange[]): Promise<Disk> {
+    disk.changed();
+    disk.pool.addRow(...rows);
+    await disk.pool.flush();
+    return disk;
+  }
+
+  #forget(disk: Disk): void {
+    this.#disks.delete(disk.id);
+    if (this.#o.names.ownerOf(disk.name) === disk.id) this.#o.names.release(disk.name);
+  }
+
+  async #adoptPool(pool: Pool): Promise<void> {
+    const rows = await this.#o.store.rows('dead_roots', { pool: pool.id });
+    const reclaimer = new Reclaimer(pool, rows, this.#o.onError);
+    this.#reclaimers.set(pool.id, reclaimer);
+    pool.onFull(() => reclaimer.step());
+    pool.onReserved(() => {
+      const inPool = this.list().filter((disk) => disk.pool === pool);
+      return inPool.reduce((sum, disk) => sum + disk.reserveBytes, 0);
+    });
+    reclaimer.start();
+  }
+
+  async #isEmpty(pool: Pool): Promise<boolean> {
+    if (this.list().some((disk) => disk.pool === pool) || this.#copiesIn(pool) > 0) return false;
+    while (await this.reclaimer(pool).step()) await pool.throttle();
+    return true;
+  }
+}
+
+function readRecord(row: Row): DiskRecord {
+  const state = row['state'];
+  return {
+    id: String(row['id']),
+    name: String(row['name']),
+    capacityBytes: Number(row['capacity_bytes']),
+    labels: readLabels(row['labels']),
+    detectZeroes: row['detect_zeroes'] === 1,
+    reserveBytes: Number(row['reserve_bytes']),
+    generation: Number(row['generation']),
+    root: readRoot(row),
+    state: state === 'fenced' || state === 'restoring' ? state : 'ready',
+    job: row['job'] === null ? null : String(row['job']),
+    origin: row['origin'] === null ? null : String(row['origin']),
+    creation: String(row['creation']),
+    version: Number(row['version']),
+    createdAtMs: Number(row['created_at']),
+  };
+}
+
+export function readRoot(row: Row): TableRoot {
+  return {
+    node: Number(row['root_node']),
+    height: Number(row['root_height']),
+    mapped: Number(row['mapped_blocks']),
+  };
+}
+
+export function readLabels(cell: unknown): Labels {
+  const parsed: unknown = JSON.parse(String(cell));
+  if (typeof parsed !== 'object' || parsed === null) return {};
+  return Object.fromEntries(Object.entries(parsed).map(([key, value]) => [key, String(value)]));
+}

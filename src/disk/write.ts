@@ -1,0 +1,436 @@
+/**
+ * Writes any byte range of a disk, in three steps for each operation of at most 1 MiB:
+ *
+ *  decide (in one turn, on resident tables, under the range lock): for each block: leave unmapped,
+ *    unmap (zeros), overwrite in place (born in this generation), or take a new block;
+ *  do: read what a part block keeps, then write the data, inside the gate;
+ *  apply (in one turn): map the new blocks, drop the old ones.
+ *
+ * The blocks of the whole request are chosen before its first operation, so a request that does
+ * not fit changes nothing. A block that only this disk holds, but was born earlier, is adopted on
+ * a full pool: its new birth is committed before it is overwritten in place.
+ *
+ * Invariants:
+ *  1. No `await` between a plan and entering the gate: a plan's generation is the disk's.
+ *  2. A new block's bytes are all defined (data, old data, zeros; or it is virgin) when it is mapped.
+ *  3. Whatever happens, each chosen block is applied or released.
+ */
+import { assert } from '../base/assert.ts';
+import { asBuffer, isZero } from '../base/bytes.ts';
+import { isStorageError } from '../base/errors.ts';
+import { MAX_BLOCK_SIZE_BYTES, MIB } from '../base/units.ts';
+import type { Chosen } from '../pool/allocator.ts';
+import {
+  type TableChange,
+  change,
+  isPathExclusive,
+  leafEnd,
+  lookup,
+  missingForChange,
+  missingForLookup,
+} from './allocation-table.ts';
+import { type Piece, piecesOf } from './block-range.ts';
+import type { Disk } from './disk.ts';
+
+export const OPERATION_BYTES = MIB;
+export const WRITE_MAX_BYTES = 4 * MIB;
+
+type Action =
+  | { readonly kind: 'in-place'; readonly piece: Piece; readonly block: number }
+  | { readonly kind: 'unmap'; readonly piece: Piece }
+  /** old < 0: the block had no entry. */
+  | { readonly kind: 'new'; readonly piece: Piece; readonly old: number };
+
+interface Request {
+  readonly disk: Disk;
+  readonly offset: number;
+  readonly bytes: Uint8Array;
+  readonly chosen: Chosen[];
+  readonly detectZeroes: boolean;
+  /** Operations of 1 MiB that are applied already. */
+  operationsDone: number;
+}
+
+const zeros = new Uint8Array(MAX_BLOCK_SIZE_BYTES);
+
+/** @param detectZeroes overrides the disk's: a restore keeps mapped blocks of zeros mapped */
+export async function writeRange(
+  disk: Disk,
+  offset: number,
+  bytes: Uint8Array,
+  detectZeroes = disk.detectZeroes,
+): Promise<void> {
+  assert(bytes.length <= WRITE_MAX_BYTES, 'a write of more than 4 MiB is several');
+  if (bytes.length === 0) return;
+  const size = disk.blockSizeBytes;
+  const first = Math.floor(offset / size);
+  const end = Math.floor((offset + bytes.length - 1) / size) + 1;
+  const request: Request = { disk, offset, bytes, chosen: [], detectZeroes, operationsDone: 0 };
+  const pieces = piecesOf(offset, bytes.length, size, disk.capacityBytes);
+  if (looksInPlace(request, pieces) && (await writeUnder(request, first, end, false))) return;
+  await writeUnder(request, first, end, true);
+}
+
+/** The same for a caller that holds the range exclusively. */
+export async function writeHeld(disk: Disk, offset: number, bytes: Uint8Array): Promise<void> {
+  if (bytes.length === 0) return;
+  const request: Request = {
+    disk,
+    offset,
+    bytes,
+    chosen: [],
+    detectZeroes: false,
+    operationsDone: 0,
+  };
+  await writeLocked(request, true);
+}
+
+/** False if the range must be held exclusively after all. */
+async function writeUnder(
+  request: Request,
+  first: number,
+  end: number,
+  exclusive: boolean,
+): Promise<boolean> {
+  const hold = await request.disk.lock.acquire(first, end, exclusive);
+  try {
+    return await writeLocked(request, exclusive);
+  } finally {
+    request.disk.lock.release(hold);
+  }
+}
+
+async function writeLocked(request: Request, exclusive: boolean): Promise<boolean> {
+  const { disk, offset, bytes } = request;
+  disk.assertRange(offset, bytes.length);
+  const all = piecesOf(offset, bytes.length, disk.blockSizeBytes, disk.capacityBytes);
+  try {
+    if (exclusive) await chooseBlocks(request, all);
+    const operations = operationsOf(all);
+    for (const pieces of operations.slice(request.operationsDone)) {
+      if (!(await operate(request, pieces, exclusive))) return false;
+      request.operationsDone += 1;
+    }
+    return true;
+  } finally {
+    disk.pool.release(request.chosen.splice(0));
+  }
+}
+
+/** Groups of pieces of at most 1 MiB. */
+function operationsOf(pieces: readonly Piece[]): Piece[][] {
+  const groups: Piece[][] = [];
+  let bytes = 0;
+  for (const piece of pieces) {
+    bytes += piece.to - piece.from;
+    const group = groups.at(-1);
+    if (group === undefined || bytes > OPERATION_BYTES) {
+      groups.push([piece]);
+      bytes = piece.to - piece.from;
+    } else {
+      group.push(piece);
+    }
+  }
+  return groups;
+}
+
+function looksInPlace(request: Request, pieces: readonly Piece[]): boolean {
+  const { disk } = request;
+  const [head] = pieces;
+  if (head === undefined || disk.isDeleted) return false;
+  if (missingForLookup(disk.pool, disk.root, head.logical, pieces.length).length > 0) return false;
+  return decide(request, pieces).every((action) => action.kind === 'in-place');
+}
+
+/** Decides each piece; its table pages are resident. Pieces that change nothing are left out. */
+function decide(request: Request, pieces: readonly Piece[]): Action[] {
+  const { disk, bytes, detectZeroes } = request;
+  const root = disk.liveRoot();
+  const actions: Action[] = [];
+  for (const piece of pieces) {
+    const { block, birth } = lookup(disk.pool, root, piece.logical);
+    const slice = bytes.subarray(piece.at, piece.at + piece.to - piece.from);
+    const zero = detectZeroes && (block < 0 || piece.whole) && isZero(slice);
+    if (zero) {
+      if (block >= 0) actions.push({ kind: 'unmap', piece });
+    } else if (block >= 0 && birth === disk.generation) {
+      actions.push({ kind: 'in-place', piece, block });
+    } else {
+      actions.push({ kind: 'new', piece, old: block });
+    }
+  }
+  return actions;
+}
+
+function newBlocks(actions: readonly Action[]): number {
+  return actions.filter((action) => action.kind === 'new').length;
+}
+
+/** Chooses all blocks that the pieces need. @throws POOL_FULL */
+async function chooseBlocks(request: Request, pieces: readonly Piece[]): Promise<void> {
+  const { disk, chosen } = request;
+  const { pool } = disk;
+  const [head] = pieces;
+  if (head === undefined) return;
+  for (;;) {
+    pool.assertWritable();
+    disk.assertRange(request.offset, request.bytes.length);
+    const missing = missingForLookup(pool, disk.liveRoot(), head.logical, pieces.length);
+    if (missing.length > 0) {
+      await pool.pages.ensure(missing);
+      continue;
+    }
+    const lacking = newBlocks(decide(request, pieces)) - chosen.length;
+    if (lacking <= 0) return;
+    try {
+      chosen.push(...(await pool.allocate(lacking, reservedByOthers(disk))));
+    } catch (error) {
+      if (!isStorageError(error, 'POOL_FULL') || !(await adopt(request, pieces))) throw error;
+    }
+  }
+}
+
+function reservedByOthers(disk: Disk): number {
+  const bytes = Math.max(0, disk.pool.reservedBytes - disk.reserveBytes);
+  return Math.ceil(bytes / disk.blockSizeBytes);
+}
+
+/** Decide, do, apply. False if the lock is shared and the pieces are not all in place. */
+async function operate(
+  request: Request,
+  pieces: readonly Piece[],
+  exclusive: boolean,
+): Promise<boolean> {
+  const { disk } = request;
+  const { pool } = disk;
+  const [head] = pieces;
+  assert(head !== undefined, 'an operation has pieces');
+  for (;;) {
+    await pool.throttle();
+    if (exclusive) await chooseBlocks(request, pieces);
+    disk.assertRange(request.offset, request.bytes.length);
+    const missing = missingForChange(pool, disk.liveRoot(), head.logical, pieces.length);
+    if (missing.length > 0) {
+      await pool.pages.ensure(missing);
+      continue;
+    }
+    const { generation } = disk;
+    const actions = decide(request, pieces);
+    if (!exclusive && actions.some((action) => action.kind !== 'in-place')) return false;
+    if (newBlocks(actions) > request.chosen.length) continue;
+    const kept = await readKept(disk, actions);
+    if (disk.generation !== generation || !disk.gate.tryEnter()) {
+      await disk.gate.opened();
+      continue;
+    }
+    try {
+      const chosen = await writeData(request, actions, kept);
+      await apply(request, actions, chosen);
+    } finally {
+      disk.gate.leave();
+    }
+    return true;
+  }
+}
+
+/** Old bytes of blocks that move and are written in part, by logical block. */
+async function readKept(
+  disk: Disk,
+  actions: readonly Action[],
+): Promise<ReadonlyMap<number, Uint8Array>> {
+  const kept = new Map<number, Uint8Array>();
+  for (const action of actions) {
+    if (action.kind !== 'new' || action.old < 0 || action.piece.whole) continue;
+    const bytes = new Uint8Array(disk.blockSizeBytes);
+    await disk.pool.files.read(action.old, 0, bytes);
+    kept.set(action.piece.logical, bytes);
+  }
+  return kept;
+}
+
+/** A stretch of consecutive bytes in the pool. */
+interface Stretch {
+  readonly block: number;
+  readonly offset: number;
+  length: number;
+  readonly buffers: Uint8Array[];
+}
+
+/** Writes all data and waits for every write, even if one fails. */
+async function writeData(
+  request: Request,
+  actions: readonly Action[],
+  kept: ReadonlyMap<number, Uint8Array>,
+): Promise<Chosen[]> {
+  const { disk } = request;
+  const size = disk.blockSizeBytes;
+  const chosen = request.chosen.slice(0, newBlocks(actions));
+  const stretches: Stretch[] = [];
+  let next = 0;
+  for (const action of actions) {
+    if (action.kind === 'unmap') continue;
+    const { from, to, at } = action.piece;
+    const data = request.bytes.subarray(at, at + to - from);
+    if (action.kind === 'in-place') {
+      append(stretches, size, action.block, from, [data]);
+      continue;
+    }
+    const target = chosen[next];
+    assert(target !== undefined, 'a block was chosen for each new piece');
+    next += 1;
+    const old = kept.get(action.piece.logical);
+    if (target.virgin && old === undefined) append(stretches, size, target.block, from, [data]);
+    else {
+      const base = old ?? zeros;
+      const buffers = [base.subarray(0, from), data, base.subarray(to, size)];
+      append(stretches, size, target.block, 0, buffers);
+    }
+  }
+  const writes = stretches.map(({ block, offset, buffers }) =>
+    disk.pool.files.write(block, offset, buffers),
+  );
+  const results = await Promise.allSettled(writes);
+  for (const result of results) if (result.status === 'rejected') throw result.reason;
+  return chosen;
+}
+
+function append(
+  stretches: Stretch[],
+  size: number,
+  block: number,
+  offset: number,
+  buffers: readonly Uint8Array[],
+): void {
+  const used = buffers.filter((buffer) => buffer.length > 0);
+  const length = used.reduce((sum, buffer) => sum + buffer.length, 0);
+  const last = stretches.at(-1);
+  const start = block * size + offset;
+  if (last !== undefined && last.block * size + last.offset + last.length === start) {
+    last.length += length;
+    for (const buffer of used) appendBuffer(last.buffers, buffer);
+  } else {
+    stretches.push({ block, offset, length, buffers: used });
+  }
+}
+
+/** Adjacent views of one buffer become one. */
+function appendBuffer(buffers: Uint8Array[], buffer: Uint8Array): void {
+  const last = buffers.at(-1);
+  const joins =
+    last?.buffer === buffer.buffer && last.byteOffset + last.byteLength === buffer.byteOffset;
+  if (!joins) {
+    buffers.push(buffer);
+    return;
+  }
+  const joined = asBuffer(buffer);
+  buffers[buffers.length - 1] = Buffer.from(
+    joined.buffer,
+    last.byteOffset,
+    last.byteLength + buffer.byteLength,
+  );
+}
+
+/** Maps and unmaps in one turn per leaf, on resident pages. */
+async function apply(
+  request: Request,
+  actions: readonly Action[],
+  chosen: readonly Chosen[],
+): Promise<void> {
+  const { disk } = request;
+  const tombstone = disk.keepsTombstones ? disk.generation : 0;
+  const changes: TableChange[] = [];
+  let next = 0;
+  for (const action of actions) {
+    const { logical } = action.piece;
+    if (action.kind === 'unmap') changes.push({ logical, block: -1, birth: tombstone });
+    if (action.kind !== 'new') continue;
+    const target = chosen[next];
+    assert(target !== undefined, 'a block was chosen for each new piece');
+    next += 1;
+    changes.push({ logical, block: target.block, birth: disk.generation });
+  }
+  for (const group of byLeaf(changes)) {
+    await applyLeaf(disk, group, true);
+    const mapped = group.filter((each) => each.block >= 0).length;
+    request.chosen.splice(0, mapped);
+  }
+}
+
+export function byLeaf(changes: readonly TableChange[]): TableChange[][] {
+  const groups: TableChange[][] = [];
+  let end = -1;
+  for (const each of changes) {
+    const group = groups.at(-1);
+    if (group === undefined || each.logical >= end) groups.push([each]);
+    else group.push(each);
+    end = leafEnd(each.logical);
+  }
+  return groups;
+}
+
+/**
+ * Applies changes within one leaf to the disk's table, inside the gate.
+ * @param allocated the changes' blocks are chosen ones, to be marked as used
+ */
+export async function applyLeaf(
+  disk: Disk,
+  changes: readonly TableChange[],
+  allocated: boolean,
+): Promise<void> {
+  const { pool } = disk;
+  const first = changes[0]?.logical;
+  const last = changes.at(-1)?.logical;
+  if (first === undefined || last === undefined) return;
+  for (;;) {
+    const missing = missingForChange(pool, disk.root, first, last - first + 1);
+    if (allocated) {
+      for (const { block } of changes) {
+        if (block >= 0) missing.push(...pool.missingForDrop(block));
+      }
+    }
+    if (missing.length === 0) break;
+    await pool.pages.ensure(missing);
+  }
+  if (allocated) {
+    for (const { block } of changes) if (block >= 0) pool.allocator.apply(block);
+  }
+  disk.record.root = change(pool, disk.root, changes);
+  disk.changed();
+}
+
+/** Full pool: blocks that only this disk holds get the current birth, durably. False: none. */
+async function adopt(request: Request, pieces: readonly Piece[]): Promise<boolean> {
+  const { disk } = request;
+  const { pool } = disk;
+  const [head] = pieces;
+  assert(head !== undefined, 'an operation has pieces');
+  for (;;) {
+    const missing = missingForChange(pool, disk.liveRoot(), head.logical, pieces.length);
+    if (missing.length > 0) await pool.pages.ensure(missing);
+    else if (disk.gate.tryEnter()) break;
+    else await disk.gate.opened();
+  }
+  try {
+    const changes = adoptable(request, pieces);
+    if (changes.length === 0) return false;
+    for (const group of byLeaf(changes)) await applyLeaf(disk, group, false);
+  } finally {
+    disk.gate.leave();
+  }
+  await pool.flush();
+  return true;
+}
+
+function adoptable(request: Request, pieces: readonly Piece[]): TableChange[] {
+  const { disk } = request;
+  const { pool, root, generation } = disk;
+  const changes: TableChange[] = [];
+  for (const action of decide(request, pieces)) {
+    if (action.kind !== 'new' || action.old < 0) continue;
+    const { logical } = action.piece;
+    if (!isPathExclusive(pool, root, logical)) continue;
+    if (pool.blockCounts.extra(action.old) > 0) continue;
+    changes.push({ logical, block: action.old, birth: generation });
+  }
+  return changes;
+}

@@ -1,0 +1,297 @@
+/**
+ * The pools of a store: made, opened, grown, renamed and deleted.
+ *
+ * Invariants:
+ *  1. A pool's row is committed after its files are made and durable, and gone before they are
+ *     removed: a crash leaves at most files that the next creation takes over.
+ *  2. At opening the headers get the store's epoch only after all of them were checked.
+ */
+import { type Clock, uuidv7 } from '../base/clock.ts';
+import { StorageError } from '../base/errors.ts';
+import { Mutex } from '../base/mutex.ts';
+import { DEFAULT_BLOCK_SIZE_BYTES, MIB } from '../base/units.ts';
+import type { BlockFileSystem } from './block-file.ts';
+import type { MetadataStore, Row, RowChange } from './metadata-store.ts';
+import { type FileSpec, PoolFiles } from './pool-files.ts';
+import { Pool, type PoolRecord } from './pool.ts';
+
+export interface PoolRequest {
+  readonly name: string;
+  readonly files: readonly FileSpec[];
+  readonly blockSizeBytes?: number;
+  readonly lowWaterPercent?: number;
+  readonly criticalPercent?: number;
+  /** false: sparse files, for tests and benches of huge pools. */
+  readonly preallocate?: boolean;
+}
+
+export interface PoolPatch {
+  readonly name?: string;
+  /** Known paths with larger sizes, or new paths. */
+  readonly files?: readonly FileSpec[];
+  readonly lowWaterPercent?: number;
+  readonly criticalPercent?: number;
+}
+
+export type Effects<T> = (result: T) => readonly RowChange[];
+
+export interface PoolsOptions {
+  readonly store: MetadataStore;
+  readonly storeId: string;
+  readonly epoch: number;
+  readonly clock: Clock;
+  readonly fileSystem: BlockFileSystem;
+  /** Node cache of each pool. */
+  readonly cacheBytes?: number;
+}
+
+const CACHE_BYTES = 16 * MIB;
+
+export class Pools {
+  readonly #o: PoolsOptions;
+  readonly #pools = new Map<string, Pool>();
+  readonly #changes = new Mutex();
+  #opened: (pool: Pool) => Promise<void> = () => Promise.resolve();
+  /** True if nothing in the pool would be lost; waits for what is being given back. */
+  #isEmpty: (pool: Pool) => Promise<boolean> = () => Promise.resolve(true);
+
+  constructor(options: PoolsOptions) {
+    this.#o = options;
+  }
+
+  /** Called with each pool that is opened or made, before anyone else sees it. */
+  onOpened(opened: (pool: Pool) => Promise<void>, isEmpty: (pool: Pool) => Promise<boolean>): void {
+    this.#opened = opened;
+    this.#isEmpty = isEmpty;
+  }
+
+  /** Opens every pool of the store. @throws as PoolFiles.open; then nothing stays open */
+  async open(): Promise<void> {
+    for (const row of await this.#o.store.rows('pools')) {
+      const pool = await this.#openPool(row);
+      this.#pools.set(pool.id, pool);
+    }
+    for (const pool of this.#pools.values()) await pool.files.raiseEpoch(this.#o.epoch);
+    for (const pool of this.#pools.values()) await this.#opened(pool);
+  }
+
+  list(): Pool[] {
+    return [...this.#pools.values()];
+  }
+
+  find(ref: string): Pool | undefined {
+    return this.#pools.get(ref) ?? this.list().find((pool) => pool.name === ref);
+  }
+
+  /** By name or id. @throws NOT_FOUND */
+  get(ref: string): Pool {
+    const pool = this.find(ref);
+    if (pool === undefined) {
+      throw new StorageError('NOT_FOUND', `there is no pool ${ref}`, { pool: ref });
+    }
+    return pool;
+  }
+
+  /**
+   * Makes a pool; the same request again answers the pool that is there.
+   * @throws NAME_TAKEN (other parameters), and as PoolFiles.create
+   */
+  async create(
+    request: PoolRequest,
+    effects?: Effects<Pool>,
+  ): Promise<{ pool: Pool; created: boolean }> {
+    return this.#changes.run(async () => {
+      const normal = normalise(request);
+      const creation = JSON.stringify(normal);
+      const there = this.list().find((pool) => pool.name === request.name);
+      if (there !== undefined) {
+        if (there.record.creation === creation) return { pool: there, created: false };
+        throw nameTaken(there);
+      }
+      const record: PoolRecord = {
+        id: uuidv7(this.#o.clock),
+        number: Math.max(0, ...this.list().map((pool) => pool.record.number)) + 1,
+        name: normal.name,
+        blockSizeBytes: normal.blockSizeBytes,
+        lowWaterPercent: normal.lowWaterPercent,
+        criticalPercent: normal.criticalPercent,
+        preallocate: normal.preallocate,
+        version: 1,
+        createdAtMs: this.#o.clock.nowMs(),
+        creation,
+      };
+      const pool = await this.#make(record, normal.files, effects);
+      return { pool, created: true };
+    });
+  }
+
+  /** Renames, moves the marks, grows; growing works while the pool is in use. */
+  async update(ref: string, patch: PoolPatch, effects?: Effects<Pool>): Promise<Pool> {
+    return this.#changes.run(async () => {
+      const pool = this.get(ref);
+      const { record } = pool;
+      if (patch.name !== undefined && patch.name !== record.name) {
+        const other = this.list().find(({ name }) => name === patch.name);
+        if (other !== undefined) throw nameTaken(other);
+      }
+      if (patch.files !== undefined) await pool.grow(patch.files);
+      record.name = patch.name ?? record.name;
+      record.lowWaterPercent = patch.lowWaterPercent ?? record.lowWaterPercent;
+      record.criticalPercent = patch.criticalPercent ?? record.criticalPercent;
+      record.version += 1;
+      pool.addRow(this.#row(pool), ...(effects?.(pool) ?? []));
+      await pool.flush();
+      return pool;
+    });
+  }
+
+  /** @throws POOL_IN_USE while a disk or copy lives in it */
+  async delete(ref: string, effects?: RowChange[]): Promise<void> {
+    await this.#changes.run(async () => {
+      const pool = this.get(ref);
+      if (!(await this.#isEmpty(pool))) {
+        throw new StorageError('POOL_IN_USE', `pool ${pool.name} holds disks or copies`, {
+          pool: pool.name,
+        });
+      }
+      const rows: RowChange[] = [{ table: 'pools', key: { id: pool.id }, row: undefined }];
+      pool.files.files.forEach((_, file) => {
+        rows.push({ table: 'pool_files', key: { pool: pool.id, file }, row: undefined });
+      });
+      pool.files.extents.forEach((_, extent) => {
+        rows.push({ table: 'pool_extents', key: { pool: pool.id, extent }, row: undefined });
+      });
+      pool.addRow(...rows, ...(effects ?? []));
+      await pool.flush();
+      this.#pools.delete(pool.id);
+      await pool.files.remove();
+    });
+  }
+
+  /** Flushes and closes every pool, even if one fails. */
+  async close(): Promise<void> {
+    const results = await Promise.allSettled(this.list().map((pool) => pool.close()));
+    for (const result of results) if (result.status === 'rejected') throw result.reason;
+  }
+
+  async #make(
+    record: PoolRecord,
+    files: readonly FileSpec[],
+    effects?: Effects<Pool>,
+  ): Promise<Pool> {
+    const poolFiles = await PoolFiles.create(this.#o.fileSystem, {
+      storeId: this.#o.storeId,
+      poolId: record.id,
+      blockSizeBytes: record.blockSizeBytes,
+      files,
+      preallocate: record.preallocate,
+      epoch: this.#o.epoch,
+      isAbandoned: (id) => !this.#pools.has(id),
+    });
+    try {
+      const pool = this.#pool(record, poolFiles, 1);
+      await pool.allocator.open();
+      await this.#opened(pool);
+      pool.addRow(this.#row(pool), ...pool.layoutRows(), ...(effects?.(pool) ?? []));
+      await pool.flush();
+      this.#pools.set(pool.id, pool);
+      return pool;
+    } catch (error) {
+      await poolFiles.remove();
+      throw error;
+    }
+  }
+
+  async #openPool(row: Row): Promise<Pool> {
+    const record = readRecord(row);
+    const files = await this.#o.store.rows('pool_files', { pool: record.id });
+    const extents = await this.#o.store.rows('pool_extents', { pool: record.id });
+    const poolFiles = await PoolFiles.open(this.#o.fileSystem, {
+      storeId: this.#o.storeId,
+      poolId: record.id,
+      blockSizeBytes: record.blockSizeBytes,
+      epoch: this.#o.epoch,
+      files: files.map((file) => ({
+        path: String(file['path']),
+        sizeBytes: Number(file['size_bytes']),
+        kind: file['kind'] === 'device' ? 'device' : 'file',
+      })),
+      extents: extents.map((extent) => ({
+        firstBlock: Number(extent['first_block']),
+        blocks: Number(extent['blocks']),
+        file: Number(extent['file']),
+        fileBlock: Number(extent['file_block']),
+        highWater: Number(extent['high_water']),
+      })),
+    });
+    const last = await this.#o.store.lastPage(record.number, 'node');
+    const pool = this.#pool(record, poolFiles, Math.max(1, last + 1));
+    await pool.allocator.open();
+    return pool;
+  }
+
+  #pool(record: PoolRecord, files: PoolFiles, nextNode: number): Pool {
+    const { store, cacheBytes = CACHE_BYTES } = this.#o;
+    return new Pool({ record, files, store, cacheBytes, nextNode });
+  }
+
+  #row(pool: Pool): RowChange {
+    const { record } = pool;
+    return {
+      table: 'pools',
+      key: { id: record.id },
+      row: {
+        number: record.number,
+        name: record.name,
+        block_size_bytes: record.blockSizeBytes,
+        low_water_percent: record.lowWaterPercent,
+        critical_percent: record.criticalPercent,
+        preallocate: record.preallocate ? 1 : 0,
+        clean: 0,
+        epoch: this.#o.epoch,
+        creation: record.creation,
+        version: record.version,
+        created_at: record.createdAtMs,
+      },
+    };
+  }
+}
+
+function normalise(request: PoolRequest): Required<PoolRequest> {
+  const { lowWaterPercent = 80, criticalPercent = 95 } = request;
+  if (lowWaterPercent > criticalPercent) {
+    throw new StorageError('VALIDATION_FAILED', 'lowWaterPercent is above criticalPercent', {
+      field: 'lowWaterPercent',
+    });
+  }
+  return {
+    name: request.name,
+    files: request.files.map(({ path, sizeBytes }) => ({ path, sizeBytes })),
+    blockSizeBytes: request.blockSizeBytes ?? DEFAULT_BLOCK_SIZE_BYTES,
+    lowWaterPercent,
+    criticalPercent,
+    preallocate: request.preallocate ?? true,
+  };
+}
+
+function nameTaken(pool: Pool): StorageError {
+  return new StorageError('NAME_TAKEN', `there is a pool ${pool.name} already`, {
+    name: pool.name,
+    id: pool.id,
+  });
+}
+
+function readRecord(row: Row): PoolRecord {
+  return {
+    id: String(row['id']),
+    number: Number(row['number']),
+    name: String(row['name']),
+    blockSizeBytes: Number(row['block_size_bytes']),
+    lowWaterPercent: Number(row['low_water_percent']),
+    criticalPercent: Number(row['critical_percent']),
+    preallocate: row['preallocate'] === 1,
+    version: Number(row['version']),
+    createdAtMs: Number(row['created_at']),
+    creation: String(row['creation']),
+  };
+}
