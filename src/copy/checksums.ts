@@ -22,7 +22,8 @@ export class CopyChecksums {
 
   async known(copy: string, segment: number): Promise<Uint32Array | undefined> {
     const pending = this.#pending.get(`${copy} ${segment}`)?.row?.['crcs'];
-    const [row] = pending === undefined ? await this.#store.rows('checksums', { copy, segment }) : [];
+    const [row] =
+      pending === undefined ? await this.#store.rows('checksums', { copy, segment }) : [];
     const bytes = pending ?? row?.['crcs'];
     if (!(bytes instanceof Uint8Array)) return undefined;
     const checksums = new Uint32Array(bytes.length / 4);

@@ -147,7 +147,6 @@ export class Copies {
     this.drop(copy);
     copy.pool.addRow(...effects);
     await copy.pool.flush();
-    this.#clear(copy);
   }
 
   /** The root goes to the dead, in this turn's batch. The caller flushes. */
@@ -165,6 +164,7 @@ export class Copies {
     this.changed(copy);
     const disk = disks.find(copy.record.diskId);
     if (disk !== undefined) this.updateTombstones(disk);
+    this.#clear(copy);
   }
 
   /** A disk remembers unmappings while a copy exists that it could be compared with. */
@@ -196,13 +196,18 @@ export class Copies {
 
   async #clearAll(copy: Copy): Promise<void> {
     const { store } = this.options;
+    await copy.pool.flush();
     this.checksums.drop(copy.id);
     const blocks = SEGMENT_BLOCK_BYTES / copy.blockSizeBytes;
     const segments = Math.ceil(copy.usedBlocks / blocks);
     for (let first = 0; first < segments && !this.#stopped; first += CLEAR_ROWS) {
       const count = Math.min(CLEAR_ROWS, segments - first);
       const rows = Array.from({ length: count }, (_, index): RowChange => {
-        return { table: 'checksums', key: { copy: copy.id, segment: first + index }, row: undefined };
+        return {
+          table: 'checksums',
+          key: { copy: copy.id, segment: first + index },
+          row: undefined,
+        };
       });
       await store.commit({ pages: [], rows });
     }

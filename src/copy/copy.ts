@@ -121,7 +121,10 @@ export class Copy {
   assertUnused(): void {
     if (this.#users.size === 0) return;
     const users = this.users().map(({ kind, id }) => ({ kind, id }));
-    throw new StorageError('COPY_IN_USE', `copy ${this.name} is in use`, { copy: this.name, users });
+    throw new StorageError('COPY_IN_USE', `copy ${this.name} is in use`, {
+      copy: this.name,
+      users,
+    });
   }
 
   /** @throws RANGE_NOT_SATISFIABLE, DATA_UNREADABLE, NOT_FOUND */
@@ -175,7 +178,10 @@ export class Copy {
   }
 
   /** Places of `count` blocks from X on: A and P of each. Cost: the leaves met. */
-  async places(first: number, count: number): Promise<{ source: Float64Array; physical: Uint32Array }> {
+  async places(
+    first: number,
+    count: number,
+  ): Promise<{ source: Float64Array; physical: Uint32Array }> {
     const source = new Float64Array(count);
     const physical = new Uint32Array(count);
     if (count === 0) return { source, physical };
@@ -221,7 +227,10 @@ export class Copy {
   }
 
   async readBlocks(first: number, count: number, into: Uint8Array): Promise<void> {
-    await this.#readCompact(first * this.blockSizeBytes, into.subarray(0, count * this.blockSizeBytes));
+    await this.#readCompact(
+      first * this.blockSizeBytes,
+      into.subarray(0, count * this.blockSizeBytes),
+    );
   }
 
   async knownChecksums(segment: number): Promise<Uint32Array | undefined> {

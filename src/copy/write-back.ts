@@ -147,7 +147,9 @@ export async function beginFill(copies: Copies, disk: Disk, keepTable: boolean):
 export function frozenRootOf(copies: Copies, disk: Disk): Copy | undefined {
   return copies
     .internal()
-    .find((copy) => copy.record.diskId === disk.id && copy.record.labels['job'] === disk.record.job);
+    .find(
+      (copy) => copy.record.diskId === disk.id && copy.record.labels['job'] === disk.record.job,
+    );
 }
 
 /** The fill is complete: the internal copy becomes the safety copy or goes, the fence ends. */

@@ -205,12 +205,7 @@ function missingForCopy(space: TableSpace, page: Page, height: number): PageKey[
   return [...missing.values()];
 }
 
-function missingForDrops(
-  space: TableSpace,
-  leaf: Page,
-  first: number,
-  count: number,
-): PageKey[] {
+function missingForDrops(space: TableSpace, leaf: Page, first: number, count: number): PageKey[] {
   const missing: PageKey[] = [];
   for (let logical = first; logical < first + count; logical += 1) {
     const { block } = entryAt(leaf, logical % FAN_OUT);
@@ -338,7 +333,8 @@ function pruneEmpty(
     if (page.words.some((word) => word !== 0)) return root;
     space.pages.remove(page);
     const parent = path[index - 1];
-    if (parent !== undefined) setChild(space, parent, slotAt(path.length - index + 1, logical), 0, 0);
+    if (parent !== undefined)
+      setChild(space, parent, slotAt(path.length - index + 1, logical), 0, 0);
   }
   return EMPTY_ROOT;
 }

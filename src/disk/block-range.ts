@@ -25,7 +25,7 @@ export function piecesOf(
 ): Piece[] {
   const pieces: Piece[] = [];
   const end = offset + length;
-  for (let at = offset; at < end; ) {
+  for (let at = offset; at < end;) {
     const logical = Math.floor(at / blockSizeBytes);
     const start = logical * blockSizeBytes;
     const to = Math.min(blockSizeBytes, end - start);

@@ -5,7 +5,13 @@
  * range of one leaf exclusively and applies in one turn inside the gate.
  */
 import { blocksFor, roundUp } from '../base/units.ts';
-import { FAN_OUT, type TableChange, leafEnd, lookup, missingForChange } from './allocation-table.ts';
+import {
+  FAN_OUT,
+  type TableChange,
+  leafEnd,
+  lookup,
+  missingForChange,
+} from './allocation-table.ts';
 import type { Disk } from './disk.ts';
 import { nextMapped } from './table-walk.ts';
 import { applyLeaf, writeRange } from './write.ts';
@@ -29,10 +35,11 @@ export async function discardRange(disk: Disk, offset: number, length: number): 
 /** Zeroes part of one or two blocks; an unmapped block stays unmapped. */
 async function zeroPart(disk: Disk, from: number, to: number): Promise<void> {
   const size = disk.blockSizeBytes;
-  for (let at = from; at < to; ) {
+  for (let at = from; at < to;) {
     const stop = Math.min(to, (Math.floor(at / size) + 1) * size);
     const found = await nextMapped(disk.pool, () => disk.liveRoot(), Math.floor(at / size));
-    if (found === Math.floor(at / size)) await writeRange(disk, at, new Uint8Array(stop - at), true);
+    if (found === Math.floor(at / size))
+      await writeRange(disk, at, new Uint8Array(stop - at), true);
     at = stop;
   }
 }

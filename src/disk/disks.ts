@@ -105,7 +105,10 @@ export class Disks {
     const { pools } = this.#o;
     const [only, ...others] = pools.list();
     if (ref !== undefined) return pools.get(ref);
-    return pools.find('default') ?? (others.length === 0 && only !== undefined ? only : pools.get('default'));
+    return (
+      pools.find('default') ??
+      (others.length === 0 && only !== undefined ? only : pools.get('default'))
+    );
   }
 
   /**

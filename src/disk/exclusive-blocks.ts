@@ -17,10 +17,7 @@ import {
 
 const ATTEMPTS = 5;
 
-export async function exclusiveBlocks(
-  space: TableSpace,
-  rootOf: () => TableRoot,
-): Promise<number> {
+export async function exclusiveBlocks(space: TableSpace, rootOf: () => TableRoot): Promise<number> {
   for (let attempt = 1; ; attempt += 1) {
     try {
       const { node, height } = rootOf();
@@ -59,7 +56,10 @@ async function countLeaf(space: TableSpace, node: number): Promise<number> {
     }
     return held;
   };
-  await resident(space, () => [nodePage, ...blocks().map((block) => space.blockCounts.keyOf(block))]);
+  await resident(space, () => [
+    nodePage,
+    ...blocks().map((block) => space.blockCounts.keyOf(block)),
+  ]);
   return blocks().filter((block) => space.blockCounts.extra(block) === 0).length;
 }
 

@@ -61,7 +61,7 @@ async function readStep(
 function extentsOf(pool: Pool, root: TableRoot, offset: number, into: Uint8Array): Extent[] {
   const size = pool.blockSizeBytes;
   const extents: Extent[] = [];
-  for (let at = 0; at < into.length; ) {
+  for (let at = 0; at < into.length;) {
     const logical = Math.floor((offset + at) / size);
     const from = offset + at - logical * size;
     const length = Math.min(size - from, into.length - at);

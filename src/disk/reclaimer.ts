@@ -12,13 +12,7 @@
 import { defined } from '../base/assert.ts';
 import type { Row } from '../pool/metadata-store.ts';
 import type { Pool } from '../pool/pool.ts';
-import {
-  FAN_OUT,
-  type TableRoot,
-  childOf,
-  entryAt,
-  mappedBelow,
-} from './allocation-table.ts';
+import { FAN_OUT, type TableRoot, childOf, entryAt, mappedBelow } from './allocation-table.ts';
 import type { PageKey } from '../pool/metadata-pages.ts';
 
 interface DeadEntry {
@@ -41,7 +35,12 @@ export class Reclaimer {
     this.#pool = pool;
     this.#onError = onError;
     for (const row of rows) {
-      this.#put(Number(row['node']), Number(row['height']), Number(row['count']), Number(row['mapped_blocks']));
+      this.#put(
+        Number(row['node']),
+        Number(row['height']),
+        Number(row['count']),
+        Number(row['mapped_blocks']),
+      );
     }
   }
 

@@ -46,7 +46,11 @@ function findLeaf(space: TableSpace, at: Place, from: number): Found {
   const below = span(at.height - 1);
   for (let slot = Math.max(0, Math.floor((from - at.base) / below)); slot < FAN_OUT; slot += 1) {
     if (mappedBelow(page, slot) === 0) continue;
-    const child = { node: childOf(page, slot), height: at.height - 1, base: at.base + slot * below };
+    const child = {
+      node: childOf(page, slot),
+      height: at.height - 1,
+      base: at.base + slot * below,
+    };
     const found = findLeaf(space, child, from);
     if (found.kind !== 'none') return found;
   }

@@ -191,7 +191,8 @@ export class Allocator {
         }
         const key: PageKey = { kind: 'bitmap', number: group };
         if (!this.#pages.isResident(key.kind, key.number)) return [key, summaryKey(group)];
-        at = groupStart + this.#scanGroup(group, at - groupStart, groupEnd - groupStart, count, found);
+        at =
+          groupStart + this.#scanGroup(group, at - groupStart, groupEnd - groupStart, count, found);
       }
     }
     return undefined;

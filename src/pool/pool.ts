@@ -296,13 +296,11 @@ export class Pool {
 
   /** Rows of all files and extents as they are now. */
   layoutRows(): RowChange[] {
-    const files = this.files.files.map(
-      ({ path, sizeBytes, kind }, file): RowChange => ({
-        table: 'pool_files',
-        key: { pool: this.id, file },
-        row: { path, size_bytes: sizeBytes, kind },
-      }),
-    );
+    const files = this.files.files.map(({ path, sizeBytes, kind }, file): RowChange => ({
+      table: 'pool_files',
+      key: { pool: this.id, file },
+      row: { path, size_bytes: sizeBytes, kind },
+    }));
     return [...files, ...this.files.extents.map((_, index) => this.#markRow(index))];
   }
 
