@@ -241,7 +241,7 @@ export class Copy {
     await this.#checksums.keep(this.id, segment, checksums);
   }
 
-  /** What deleting this copy now would free. Walks what is its own; kept until something changes. */
+  /** What deleting this copy now would free. Walks its own; kept until a change. */
   async exclusiveBytes(): Promise<number> {
     const key = `${this.pool.allocator.usedBlocks}`;
     if (this.#exclusive?.key === key) return this.#exclusive.bytes;

@@ -333,8 +333,9 @@ function pruneEmpty(
     if (page.words.some((word) => word !== 0)) return root;
     space.pages.remove(page);
     const parent = path[index - 1];
-    if (parent !== undefined)
+    if (parent !== undefined) {
       setChild(space, parent, slotAt(path.length - index + 1, logical), 0, 0);
+    }
   }
   return EMPTY_ROOT;
 }

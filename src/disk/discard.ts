@@ -14,7 +14,8 @@ import {
 } from './allocation-table.ts';
 import type { Disk } from './disk.ts';
 import { nextMapped } from './table-walk.ts';
-import { applyLeaf, writeRange } from './write.ts';
+import { applyLeaf } from './apply-changes.ts';
+import { writeRange } from './write.ts';
 
 /** @throws POOL_FULL if a part block needs a new block and there is none */
 export async function discardRange(disk: Disk, offset: number, length: number): Promise<void> {
@@ -38,8 +39,9 @@ async function zeroPart(disk: Disk, from: number, to: number): Promise<void> {
   for (let at = from; at < to;) {
     const stop = Math.min(to, (Math.floor(at / size) + 1) * size);
     const found = await nextMapped(disk.pool, () => disk.liveRoot(), Math.floor(at / size));
-    if (found === Math.floor(at / size))
+    if (found === Math.floor(at / size)) {
       await writeRange(disk, at, new Uint8Array(stop - at), true);
+    }
     at = stop;
   }
 }

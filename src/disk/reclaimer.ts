@@ -100,7 +100,7 @@ export class Reclaimer {
   async #stepOnce(): Promise<void> {
     try {
       const level = defined(
-        this.#dead.find((candidate) => candidate !== undefined && candidate.size > 0),
+        this.#dead.find((candidate) => candidate.size > 0),
         'a level with dead entries',
       );
       const entry = defined(level.values().next().value, 'a dead entry');
@@ -112,11 +112,10 @@ export class Reclaimer {
   }
 
   async #resident(entry: DeadEntry): Promise<void> {
-    const { pool } = { pool: this.#pool };
     for (;;) {
       const missing = this.#missingFor(entry);
       if (missing.length === 0) return;
-      await pool.pages.ensure(missing);
+      await this.#pool.pages.ensure(missing);
     }
   }
 

@@ -12,34 +12,28 @@
  *
  * Invariants:
  *  1. No `await` between a plan and entering the gate: a plan's generation is the disk's.
- *  2. A new block's bytes are all defined (data, old data, zeros; or it is virgin) when it is mapped.
+ *  2. A new block's bytes are all defined (data, old data, zeros; or it is virgin) when mapped.
  *  3. Whatever happens, each chosen block is applied or released.
  */
 import { assert } from '../base/assert.ts';
-import { asBuffer, isZero } from '../base/bytes.ts';
+import { isZero } from '../base/bytes.ts';
 import { isStorageError } from '../base/errors.ts';
-import { MAX_BLOCK_SIZE_BYTES, MIB } from '../base/units.ts';
+import { MIB } from '../base/units.ts';
 import type { Chosen } from '../pool/allocator.ts';
 import {
   type TableChange,
-  change,
   isPathExclusive,
-  leafEnd,
   lookup,
   missingForChange,
   missingForLookup,
 } from './allocation-table.ts';
+import { applyLeaf, byLeaf } from './apply-changes.ts';
 import { type Piece, piecesOf } from './block-range.ts';
 import type { Disk } from './disk.ts';
+import { type Action, readKept, writeData } from './write-data.ts';
 
 export const OPERATION_BYTES = MIB;
 export const WRITE_MAX_BYTES = 4 * MIB;
-
-type Action =
-  | { readonly kind: 'in-place'; readonly piece: Piece; readonly block: number }
-  | { readonly kind: 'unmap'; readonly piece: Piece }
-  /** old < 0: the block had no entry. */
-  | { readonly kind: 'new'; readonly piece: Piece; readonly old: number };
 
 interface Request {
   readonly disk: Disk;
@@ -50,8 +44,6 @@ interface Request {
   /** Operations of 1 MiB that are applied already. */
   operationsDone: number;
 }
-
-const zeros = new Uint8Array(MAX_BLOCK_SIZE_BYTES);
 
 /** @param detectZeroes overrides the disk's: a restore keeps mapped blocks of zeros mapped */
 export async function writeRange(
@@ -224,110 +216,14 @@ async function operate(
       continue;
     }
     try {
-      const chosen = await writeData(request, actions, kept);
+      const chosen = request.chosen.slice(0, newBlocks(actions));
+      await writeData(disk, { bytes: request.bytes, actions, chosen, kept });
       await apply(request, actions, chosen);
     } finally {
       disk.gate.leave();
     }
     return true;
   }
-}
-
-/** Old bytes of blocks that move and are written in part, by logical block. */
-async function readKept(
-  disk: Disk,
-  actions: readonly Action[],
-): Promise<ReadonlyMap<number, Uint8Array>> {
-  const kept = new Map<number, Uint8Array>();
-  for (const action of actions) {
-    if (action.kind !== 'new' || action.old < 0 || action.piece.whole) continue;
-    const bytes = new Uint8Array(disk.blockSizeBytes);
-    await disk.pool.files.read(action.old, 0, bytes);
-    kept.set(action.piece.logical, bytes);
-  }
-  return kept;
-}
-
-/** A stretch of consecutive bytes in the pool. */
-interface Stretch {
-  readonly block: number;
-  readonly offset: number;
-  length: number;
-  readonly buffers: Uint8Array[];
-}
-
-/** Writes all data and waits for every write, even if one fails. */
-async function writeData(
-  request: Request,
-  actions: readonly Action[],
-  kept: ReadonlyMap<number, Uint8Array>,
-): Promise<Chosen[]> {
-  const { disk } = request;
-  const size = disk.blockSizeBytes;
-  const chosen = request.chosen.slice(0, newBlocks(actions));
-  const stretches: Stretch[] = [];
-  let next = 0;
-  for (const action of actions) {
-    if (action.kind === 'unmap') continue;
-    const { from, to, at } = action.piece;
-    const data = request.bytes.subarray(at, at + to - from);
-    if (action.kind === 'in-place') {
-      append(stretches, size, action.block, from, [data]);
-      continue;
-    }
-    const target = chosen[next];
-    assert(target !== undefined, 'a block was chosen for each new piece');
-    next += 1;
-    const old = kept.get(action.piece.logical);
-    if (target.virgin && old === undefined) append(stretches, size, target.block, from, [data]);
-    else {
-      const base = old ?? zeros;
-      const buffers = [base.subarray(0, from), data, base.subarray(to, size)];
-      append(stretches, size, target.block, 0, buffers);
-    }
-  }
-  const writes = stretches.map(({ block, offset, buffers }) =>
-    disk.pool.files.write(block, offset, buffers),
-  );
-  const results = await Promise.allSettled(writes);
-  for (const result of results) if (result.status === 'rejected') throw result.reason;
-  return chosen;
-}
-
-function append(
-  stretches: Stretch[],
-  size: number,
-  block: number,
-  offset: number,
-  buffers: readonly Uint8Array[],
-): void {
-  const used = buffers.filter((buffer) => buffer.length > 0);
-  const length = used.reduce((sum, buffer) => sum + buffer.length, 0);
-  const last = stretches.at(-1);
-  const start = block * size + offset;
-  if (last !== undefined && last.block * size + last.offset + last.length === start) {
-    last.length += length;
-    for (const buffer of used) appendBuffer(last.buffers, buffer);
-  } else {
-    stretches.push({ block, offset, length, buffers: used });
-  }
-}
-
-/** Adjacent views of one buffer become one. */
-function appendBuffer(buffers: Uint8Array[], buffer: Uint8Array): void {
-  const last = buffers.at(-1);
-  const joins =
-    last?.buffer === buffer.buffer && last.byteOffset + last.byteLength === buffer.byteOffset;
-  if (!joins) {
-    buffers.push(buffer);
-    return;
-  }
-  const joined = asBuffer(buffer);
-  buffers[buffers.length - 1] = Buffer.from(
-    joined.buffer,
-    last.byteOffset,
-    last.byteLength + buffer.byteLength,
-  );
 }
 
 /** Maps and unmaps in one turn per leaf, on resident pages. */
@@ -354,48 +250,6 @@ async function apply(
     const mapped = group.filter((each) => each.block >= 0).length;
     request.chosen.splice(0, mapped);
   }
-}
-
-export function byLeaf(changes: readonly TableChange[]): TableChange[][] {
-  const groups: TableChange[][] = [];
-  let end = -1;
-  for (const each of changes) {
-    const group = groups.at(-1);
-    if (group === undefined || each.logical >= end) groups.push([each]);
-    else group.push(each);
-    end = leafEnd(each.logical);
-  }
-  return groups;
-}
-
-/**
- * Applies changes within one leaf to the disk's table, inside the gate.
- * @param allocated the changes' blocks are chosen ones, to be marked as used
- */
-export async function applyLeaf(
-  disk: Disk,
-  changes: readonly TableChange[],
-  allocated: boolean,
-): Promise<void> {
-  const { pool } = disk;
-  const first = changes[0]?.logical;
-  const last = changes.at(-1)?.logical;
-  if (first === undefined || last === undefined) return;
-  for (;;) {
-    const missing = missingForChange(pool, disk.root, first, last - first + 1);
-    if (allocated) {
-      for (const { block } of changes) {
-        if (block >= 0) missing.push(...pool.missingForDrop(block));
-      }
-    }
-    if (missing.length === 0) break;
-    await pool.pages.ensure(missing);
-  }
-  if (allocated) {
-    for (const { block } of changes) if (block >= 0) pool.allocator.apply(block);
-  }
-  disk.record.root = change(pool, disk.root, changes);
-  disk.changed();
 }
 
 /** Full pool: blocks that only this disk holds get the current birth, durably. False: none. */
