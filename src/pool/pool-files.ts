@@ -228,6 +228,7 @@ export class PoolFiles {
    */
   async raiseEpoch(epoch: number): Promise<void> {
     await this.#changes.run(async () => {
+      this.#poison.check();
       assert(epoch >= this.#epoch, `epoch ${epoch} after ${this.#epoch}`);
       this.#epoch = epoch;
       for (const [index, file] of this.#files.entries()) {
