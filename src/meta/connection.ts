@@ -63,6 +63,13 @@ export class Connection {
     }
   }
 
+  /** Ends the thread now. What is pending rejects with SHUTTING_DOWN. */
+  async abandon(): Promise<void> {
+    this.#closing = true;
+    this.#end(new Error('the store was abandoned'), true);
+    await this.#worker.terminate();
+  }
+
   async exited(): Promise<void> {
     await this.#exited.promise;
   }
@@ -74,6 +81,7 @@ export class Connection {
   }
 
   #settle(reply: Reply): void {
+    if (this.#ended !== undefined) return;
     const pending = defined(this.#pending.get(reply.id), `request ${reply.id}`);
     this.#pending.delete(reply.id);
     if (reply.id === 0 && 'error' in reply) this.#closing = true;
@@ -81,9 +89,8 @@ export class Connection {
     else pending.reject(unpackError(reply.error));
   }
 
-  #end(cause: Error): void {
+  #end(cause: Error, expected = this.#closing && this.#pending.size === 0): void {
     if (this.#ended !== undefined) return;
-    const expected = this.#closing && this.#pending.size === 0;
     this.#ended = expected
       ? new StorageError('SHUTTING_DOWN', 'the metadata store is closed')
       : new StorageError('INTERNAL', 'the meta worker died', { reason: cause.message }, cause);

@@ -132,7 +132,7 @@ export class MetaDatabase {
 
   /**
    * Moves what committed from the WAL into the database if it is much (or `all`). Not part of a
-   * commit, so that nobody waits for it; a failure leaves the WAL as it is, for a later try.
+   * commit, so that nobody waits for it; without room the WAL stays as it is, for a later try.
    */
   checkpoint(all = false): void {
     try {
@@ -142,6 +142,7 @@ export class MetaDatabase {
     } catch (error) {
       const failure = metadataError(error, this.#options.path);
       if (isFileFailure(failure)) this.#broken = failure;
+      else if (!isStorageError(failure)) throw failure;
     }
   }
 
@@ -151,11 +152,13 @@ export class MetaDatabase {
     return sizeOf(path) + sizeOf(`${path}-wal`);
   }
 
-  /** Marks the store clean and closes the file, which is closed whatever is thrown. */
+  /** Marks the store clean, if it still is ours, and closes the file whatever is thrown. */
   close(): void {
     try {
       this.transaction(() => this.#putFact.run('clean', '1'));
       this.checkpoint(true);
+    } catch (error) {
+      if (!isStorageError(error, 'OWNER_LOST')) throw error;
     } finally {
       this.db.close();
     }

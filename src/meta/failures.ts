@@ -29,7 +29,7 @@ export function metadataError(error: unknown, path: string): StorageError | Asse
     const details = { path, sqlite: code, reason: text };
     return new StorageError('METADATA_INVALID', `metadata database: ${text}`, details, error);
   }
-  if (errnoOf(error) !== undefined && !ours) {
+  if (code !== '' && !code.startsWith('ERR_') && !ours) {
     const details = { path, errno: code, reason: text };
     return new StorageError('METADATA_INVALID', `metadata database: ${text}`, details, error);
   }

@@ -30,21 +30,15 @@ const bigTables = [
 export class Maintenance {
   readonly #database: MetaDatabase;
   readonly #copying = new Mutex();
-  #running = 0;
   #stopped = false;
-  #idle: (() => void) | undefined;
 
   constructor(database: MetaDatabase) {
     this.#database = database;
   }
 
-  /** Ends what runs and waits until it has ended. */
-  async stop(): Promise<void> {
+  /** Makes what runs end soon, with SHUTTING_DOWN. */
+  stop(): void {
     this.#stopped = true;
-    if (this.#running === 0) return;
-    await new Promise<void>((resolve) => {
-      this.#idle = resolve;
-    });
   }
 
   /**
@@ -54,17 +48,15 @@ export class Maintenance {
    */
   async copyTo(path: string): Promise<void> {
     const temporary = `${path}.part`;
-    await this.#copying.run(() =>
-      this.#track(async () => {
-        try {
-          await this.#backup(temporary);
-          await publish(temporary, path);
-        } catch (error) {
-          removeFile(temporary);
-          throw copyError(error, path);
-        }
-      }),
-    );
+    await this.#copying.run(async () => {
+      try {
+        await this.#backup(temporary);
+        await publish(temporary, path);
+      } catch (error) {
+        removeFile(temporary);
+        throw copyError(error, path);
+      }
+    });
   }
 
   /**
@@ -73,27 +65,15 @@ export class Maintenance {
    */
   async check(deep: boolean): Promise<string[]> {
     const findings: string[] = [];
-    await this.#track(async () => {
-      const big = bigTables.map(({ name }) => name);
-      for (const { name } of tables.filter((table) => !big.includes(table.name))) {
-        findings.push(...this.#guard(name, () => this.#checkTable(name, deep)));
-        await this.#pause();
-      }
-      for (const { name, column } of bigTables) {
-        findings.push(...(await this.#walk(name, column, deep ? Infinity : QUICK_ROWS)));
-      }
-    });
-    return findings.slice(0, MAX_FINDINGS);
-  }
-
-  async #track(body: () => Promise<void>): Promise<void> {
-    this.#running += 1;
-    try {
-      await body();
-    } finally {
-      this.#running -= 1;
-      if (this.#running === 0) this.#idle?.();
+    const big = bigTables.map(({ name }) => name);
+    for (const { name } of tables.filter((table) => !big.includes(table.name))) {
+      findings.push(...this.#guard(name, () => this.#checkTable(name, deep)));
+      await this.#pause();
     }
+    for (const { name, column } of bigTables) {
+      findings.push(...(await this.#walk(name, column, deep ? Infinity : QUICK_ROWS)));
+    }
+    return findings.slice(0, MAX_FINDINGS);
   }
 
   async #pause(): Promise<void> {

@@ -162,6 +162,14 @@ export class Meta implements MetadataStore {
     await this.#connection.close();
   }
 
+  /**
+   * Ends the thread without closing the store, for an owner that has lost it or may not trust it:
+   * what was acknowledged is there, the next opening counts as unclean.
+   */
+  async abandon(): Promise<void> {
+    await this.#connection.abandon();
+  }
+
   async #number(request: Request): Promise<number> {
     const answer = await this.#connection.send(request);
     assert(answer.op === 'number', 'number expected');

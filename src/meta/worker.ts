@@ -22,7 +22,9 @@ class Server {
   readonly #pages: Pages;
   readonly #rows: Rows;
   readonly #maintenance: Maintenance;
-  #checkpointing = false;
+  /** Requests that are being served, beyond the turn in which they came. */
+  readonly #serving = new Set<Promise<void>>();
+  #checkpoint: NodeJS.Immediate | undefined;
 
   constructor(options: DatabaseOptions) {
     this.#database = MetaDatabase.open(options);
@@ -36,7 +38,13 @@ class Server {
     return { op: 'opened', storeId, epoch, cleanBefore };
   }
 
-  async serve({ id, request }: Message): Promise<void> {
+  /** Replies once, now or later. Never throws. */
+  serve(message: Message): void {
+    const served = this.#serve(message).finally(() => this.#serving.delete(served));
+    this.#serving.add(served);
+  }
+
+  async #serve({ id, request }: Message): Promise<void> {
     try {
       const answer = this.#answer(request);
       reply({ id, answer: answer instanceof Promise ? await answer : answer });
@@ -104,17 +112,16 @@ class Server {
   }
 
   #checkpointLater(): void {
-    if (this.#checkpointing) return;
-    this.#checkpointing = true;
-    setImmediate(() => {
-      this.#checkpointing = false;
+    this.#checkpoint ??= setImmediate(() => {
+      this.#checkpoint = undefined;
       this.#database.checkpoint();
     });
   }
 
   async #close(): Promise<Answer> {
-    await this.#maintenance.stop();
-    this.#checkpointing = true;
+    this.#maintenance.stop();
+    await Promise.all(this.#serving);
+    clearImmediate(this.#checkpoint);
     this.#database.close();
     return { op: 'done' };
   }
@@ -134,7 +141,9 @@ function start(options: DatabaseOptions): void {
     reply({ id: 0, error: packError(error) });
     return;
   }
-  port.on('message', (message: Message) => void server.serve(message));
+  port.on('message', (message: Message) => {
+    server.serve(message);
+  });
   reply({ id: 0, answer: server.opened });
 }
 

@@ -7,6 +7,7 @@
  * the next process finds: all acknowledged commits and the first few of the others.
  */
 import { StorageError } from '../../src/base/errors.ts';
+import { pageId } from '../../src/meta/pages.ts';
 import { checkRowChange, checkWhere, tableOf } from '../../src/meta/tables.ts';
 import type {
   Batch,
@@ -36,7 +37,7 @@ function cloneState(state: State): State {
 }
 
 function pageKey(pool: number, kind: PageKind, number: number): string {
-  return `${pool}/${kind}/${number}`;
+  return `${kind}/${pageId(pool, number)}`;
 }
 
 function putRow(state: State, change: RowChange): void {
@@ -116,15 +117,19 @@ export class MemoryMetadata implements MetadataStore {
 
   async lastPage(pool: number, kind: PageKind): Promise<number> {
     this.#checkAlive();
-    const prefix = pageKey(pool, kind, 0).slice(0, -1);
-    const keys = [...this.#visible.pages.keys()].filter((key) => key.startsWith(prefix));
-    const numbers = keys.map((key) => Number(key.slice(prefix.length)));
-    return await Promise.resolve(Math.max(-1, ...numbers));
+    const numbers = [...this.#visible.pages.keys()]
+      .filter((key) => key.startsWith(`${kind}/`))
+      .map((key) => Number(key.slice(kind.length + 1)) - pageId(pool, 0))
+      .filter((number) => number < 2 ** 40);
+    return await Promise.resolve(numbers.reduce((a, b) => Math.max(a, b), -1));
   }
 
   async commit(batch: Batch): Promise<void> {
     this.#checkAlive();
     for (const change of batch.rows) checkRowChange(change);
+    for (const { pool, images } of batch.pages) {
+      for (const { number } of images) pageId(pool, number);
+    }
     const failure = this.#failures.shift();
     if (failure !== undefined) throw failure;
     const mine = cloneBatch(batch);
