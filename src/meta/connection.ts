@@ -8,7 +8,7 @@ import { defined } from '../base/assert.ts';
 import { StorageError } from '../base/errors.ts';
 import { deferred } from '../base/mutex.ts';
 import type { Deferred } from '../base/mutex.ts';
-import { unpackError } from './protocol.ts';
+import { unpackError } from '../base/packed-error.ts';
 import type { Answer, Reply, Request } from './protocol.ts';
 
 export class Connection {

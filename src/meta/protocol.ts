@@ -5,9 +5,7 @@
  * in order; only `copy` and `check` go on while later ones are served. Before all of them it says
  * `opened`, or why not, as the reply to request 0.
  */
-import { AssertionError } from '../base/assert.ts';
-import { StorageError } from '../base/errors.ts';
-import type { ErrorCode, ErrorDetails } from '../base/errors.ts';
+import type { PackedError } from '../base/packed-error.ts';
 import type { PageKind, Row, RowChange } from '../pool/metadata-store.ts';
 import type { PackedPages } from './pages.ts';
 import type { AgingTable, ListOptions, ListQuery, Listing } from './queries.ts';
@@ -60,23 +58,3 @@ export type Answer =
 export type Reply =
   | { readonly id: number; readonly answer: Answer }
   | { readonly id: number; readonly error: PackedError };
-
-/** An error on its way between threads, where classes are lost. Without a code it is a bug. */
-export interface PackedError {
-  readonly code: ErrorCode | undefined;
-  readonly message: string;
-  readonly details: ErrorDetails;
-}
-
-export function packError(error: unknown): PackedError {
-  if (error instanceof StorageError) {
-    return { code: error.code, message: error.message, details: error.details };
-  }
-  const message = error instanceof Error ? (error.stack ?? error.message) : String(error);
-  return { code: undefined, message, details: {} };
-}
-
-export function unpackError({ code, message, details }: PackedError): Error {
-  if (code === undefined) return new AssertionError(`in the meta worker: ${message}`);
-  return new StorageError(code, message, details);
-}

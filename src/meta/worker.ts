@@ -10,7 +10,7 @@ import { MetaDatabase } from './database.ts';
 import type { DatabaseOptions } from './database.ts';
 import { Maintenance } from './maintenance.ts';
 import { Pages } from './pages.ts';
-import { packError } from './protocol.ts';
+import { packError } from '../base/packed-error.ts';
 import type { Answer, Message, Reply, Request } from './protocol.ts';
 import { deleteOlder, list } from './queries.ts';
 import { Rows } from './rows.ts';

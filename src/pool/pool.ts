@@ -55,6 +55,8 @@ export class Pool {
   #freed: number[] = [];
   #freeing = 0;
   #raising: Promise<void> | undefined;
+  /** Marks that are being committed, by extent: no row may say less. */
+  readonly #raisedMarks = new Map<number, number>();
   #makeRoom: (() => Promise<boolean>) | undefined;
   #nextNode: number;
   #reservedBytes: () => number = () => 0;
@@ -329,15 +331,17 @@ export class Pool {
       const extent = this.allocator.extents[index];
       if (extent === undefined) return;
       const highWater = Math.min(extent.blocks, extent.highWater + step);
-      this.addRow(this.#markRow(index, highWater));
+      this.#raisedMarks.set(index, highWater);
+      this.addRow(this.#markRow(index));
       await this.flush();
       extent.highWater = highWater;
+      this.#raisedMarks.delete(index);
     } finally {
       this.#raising = undefined;
     }
   }
 
-  #markRow(index: number, highWater?: number): RowChange {
+  #markRow(index: number): RowChange {
     const place = defined(this.files.extents[index], `extent ${index}`);
     const known = this.allocator.extents[index];
     return {
@@ -348,7 +352,7 @@ export class Pool {
         blocks: place.blocks,
         file: place.file,
         file_block: place.fileBlock,
-        high_water: highWater ?? known?.highWater ?? place.highWater,
+        high_water: this.#raisedMarks.get(index) ?? known?.highWater ?? place.highWater,
       },
     };
   }
