@@ -175,8 +175,8 @@ image id   ${frame.imageId}
 frozen at  ${rfc3339(facts.frozenAtMs)}, generation ${facts.generation}
 capacity   ${facts.capacityBytes} bytes
 used       ${facts.usedBlocks} blocks of ${facts.blockSizeBytes} bytes, ${dataBytes} bytes
-image      ${layout.imageBytes} bytes: header, ${layout.tablePages} table pages, \
-${layout.segmentCount} segments, trailer
+image      ${layout.imageBytes} bytes, table pages: ${layout.tablePages}, \
+segments: ${layout.segmentCount}
 
 To get the disk back without Spindle (only Python 3 is needed):
 
