@@ -10,11 +10,19 @@ import type { Effects } from '../pool/pools.ts';
 import type { Copies } from './copies.ts';
 import type { Copy } from './copy.ts';
 
+export interface RemapRequest {
+  /** Name of the new disk. */
+  readonly disk: string;
+  readonly labels?: Labels;
+  readonly detectZeroes?: boolean;
+  readonly reserveBytes?: number;
+}
+
 /** @throws NAME_TAKEN, NAME_INVALID, POOL_POISONED */
 export async function remap(
   copies: Copies,
   copy: Copy,
-  request: { readonly disk: string; readonly labels?: Labels },
+  request: RemapRequest,
   effects?: Effects<Disk>,
 ): Promise<Disk> {
   const { disks, names } = copies.options;
@@ -38,9 +46,9 @@ export async function remap(
   return disks.make(
     pool,
     {
+      ...request,
       name: request.disk,
       capacityBytes: record.sourceCapacityBytes,
-      labels: request.labels ?? {},
       root,
       origin: copy.id,
       keepsTombstones: true,

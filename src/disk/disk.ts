@@ -11,6 +11,7 @@
  */
 import { StorageError } from '../base/errors.ts';
 import { Gate } from '../base/mutex.ts';
+import { blocksFor } from '../base/units.ts';
 import type { RowChange } from '../pool/metadata-store.ts';
 import type { Pool } from '../pool/pool.ts';
 import type { TableRoot } from './allocation-table.ts';
@@ -260,6 +261,18 @@ export class Disk {
     const bytes = (await exclusiveBlocks(this.pool, () => this.liveRoot())) * this.blockSizeBytes;
     this.#exclusive = { key, bytes };
     return bytes;
+  }
+
+  /** What discarding a byte range now would free: its whole blocks that nobody else holds. */
+  async exclusiveBytesIn(offset: number, length: number): Promise<number> {
+    this.assertRange(offset, length);
+    const size = this.blockSizeBytes;
+    const end = offset + length;
+    const range = {
+      first: Math.ceil(offset / size),
+      end: end === this.capacityBytes ? blocksFor(end, size) : Math.floor(end / size),
+    };
+    return (await exclusiveBlocks(this.pool, () => this.liveRoot(), range)) * size;
   }
 
   /** The table or record changed: the row goes into the next batch. */
