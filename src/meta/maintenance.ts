@@ -12,8 +12,8 @@ import { publish, removeFile, syncPath } from './files.ts';
 import { pageTables } from './pages.ts';
 import { tables } from './tables.ts';
 
-/** Database pages copied in one step: 1 MiB. */
-const PAGES_PER_STEP = 256;
+/** Database pages copied in one step: 256 KiB. */
+const PAGES_PER_STEP = 64;
 /** The copy is forced to the medium as it grows, or the last sync would hold the thread. */
 const STEPS_PER_SYNC = 16;
 const ROWS_PER_SLICE = 256;
