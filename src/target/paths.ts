@@ -7,7 +7,7 @@
  * The daemon's own files are refused, with all inside them and every folder they are in. Callers
  * use the path that comes back, which has no links left, and open its last part without following.
  */
-import { lstat, realpath } from 'node:fs/promises';
+import { lstat, realpath, stat } from 'node:fs/promises';
 import { dirname, isAbsolute, join, resolve, sep } from 'node:path';
 import { assert, defined } from '../base/assert.ts';
 import { StorageError, errnoOf } from '../base/errors.ts';
@@ -45,6 +45,15 @@ export async function resolvePath(
 export function isAtOrBelow(path: string, root: string): boolean {
   const folder = root.endsWith(sep) ? root : root + sep;
   return path === root || path.startsWith(folder);
+}
+
+/** True if a block device is there; false also where nothing is, or nothing can be seen. */
+export async function isBlockDevice(path: string): Promise<boolean> {
+  try {
+    return (await stat(path)).isBlockDevice();
+  } catch {
+    return false;
+  }
 }
 
 /** Resolves the links of the longest part that exists and adds the rest as it is. */

@@ -1,0 +1,74 @@
+/**
+ * Copies as the interface sees them, over the engine's verbs: freeze, remap, rename, delete.
+ */
+import type { Effects, ForceOption, Rename, WouldFree } from '../api/service-types.ts';
+import type * as api from '../api/storage-services.ts';
+import type { Copies } from '../copy/copies.ts';
+import type { Copy } from '../copy/copy.ts';
+import { freeze } from '../copy/freeze.ts';
+import { remap } from '../copy/remap.ts';
+import type { Disk } from '../disk/disk.ts';
+import { CopyView } from './copy-view.ts';
+
+export class CopyService implements api.Copies {
+  readonly #copies: Copies;
+  readonly #views = new WeakMap<Copy, CopyView>();
+
+  constructor(copies: Copies) {
+    this.#copies = copies;
+  }
+
+  async freeze(
+    diskRef: string,
+    request: api.FreezeRequest,
+    effects?: Effects<api.Copy>,
+  ): Promise<api.Copy> {
+    const copy = await freeze(this.#copies, diskRef, request, this.#viewed(effects));
+    return this.view(copy);
+  }
+
+  get(ref: string): api.Copy {
+    return this.view(this.#copies.get(ref));
+  }
+
+  list(filter: { readonly disk?: string } = {}): readonly api.Copy[] {
+    return this.#copies.list(filter).map((copy) => this.view(copy));
+  }
+
+  async update(ref: string, change: Rename): Promise<api.Copy> {
+    return this.view(await this.#copies.update(ref, change));
+  }
+
+  async delete(ref: string, options: ForceOption): Promise<void> {
+    await this.#copies.delete(ref, options);
+  }
+
+  async remap(
+    copyRef: string,
+    request: api.RemapRequest,
+    effects?: Effects<api.Disk>,
+  ): Promise<Disk> {
+    return remap(this.#copies, this.#copies.get(copyRef), request, effects);
+  }
+
+  /** Cost: a walk over what only this copy holds. */
+  async wouldFree(ref: string): Promise<WouldFree> {
+    const copy = this.#copies.get(ref);
+    const users = copy.users().map(({ kind, id }) => ({ kind, id }));
+    const wouldFreeBytes = await copy.exclusiveBytes();
+    return { wouldFreeBytes, affects: [{ kind: 'copy', id: copy.id, name: copy.name }, ...users] };
+  }
+
+  /** The interface's object for an engine's copy. */
+  view(copy: Copy): CopyView {
+    const known = this.#views.get(copy);
+    if (known !== undefined) return known;
+    const made = new CopyView(copy, this.#copies);
+    this.#views.set(copy, made);
+    return made;
+  }
+
+  #viewed(effects: Effects<api.Copy> | undefined): Effects<Copy> | undefined {
+    return effects === undefined ? undefined : (copy) => effects(this.view(copy));
+  }
+}
