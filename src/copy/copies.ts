@@ -73,6 +73,11 @@ export class Copies {
     });
   }
 
+  /** By id, internal ones too. */
+  byId(id: string): Copy | undefined {
+    return this.#copies.get(id);
+  }
+
   /** Roots that write-backs may return to. */
   internal(): Copy[] {
     return [...this.#copies.values()].filter((copy) => copy.record.state === 'internal');

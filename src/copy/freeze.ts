@@ -24,6 +24,21 @@ export interface FreezeRequest {
   readonly labels?: Labels;
 }
 
+/** Freezes for inner use: the copy has no name and is not listed; whoever made it drops it. */
+export async function freezeInternal(
+  copies: Copies,
+  diskRef: string,
+  labels: Labels,
+): Promise<Copy> {
+  const disk = copies.options.disks.get(diskRef);
+  disk.assertAccessible();
+  disk.pool.assertWritable();
+  const id = uuidv7(copies.options.clock);
+  const copy = await freezeGated(copies, disk, { id, name: id, labels, state: 'internal' });
+  await commitCopy(copies, copy);
+  return copy;
+}
+
 /** @throws NAME_TAKEN, NAME_INVALID, NOT_FOUND, DISK_FENCED, POOL_POISONED */
 export async function freeze(
   copies: Copies,
@@ -50,7 +65,7 @@ export async function freeze(
 async function freezeGated(
   copies: Copies,
   disk: Disk,
-  request: FreezeRequest & { readonly id: string },
+  request: FreezeRequest & { readonly id: string; readonly state?: CopyRecord['state'] },
   effects?: Effects<Copy>,
 ): Promise<Copy> {
   const { clock } = copies.options;

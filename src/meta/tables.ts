@@ -132,6 +132,9 @@ export const tables: readonly Table[] = [
   table('backups', id, {
     name: 'TEXT',
     target: 'TEXT',
+    medium_name: 'TEXT',
+    generation: 'INTEGER',
+    frozen_at: 'INTEGER',
     image_id: 'TEXT',
     copy_id: 'TEXT',
     copy_name: 'TEXT',

@@ -1,0 +1,105 @@
+/**
+ * The manifest beside an image: what a scan needs to list a backup without reading its image.
+ *
+ * It is a convenience: the image describes itself, and a restore believes only the image.
+ */
+import { isUuid, rfc3339 } from '../base/clock.ts';
+import { StorageError } from '../base/errors.ts';
+import { checkCapacity, isBlockSize } from '../base/units.ts';
+import type { Manifest } from '../target/target.ts';
+import type { BackupRecord, Labels } from './records.ts';
+
+export function manifestOf(record: BackupRecord): Manifest {
+  return {
+    format: 'spindle-backup',
+    version: 1,
+    name: record.name,
+    imageId: record.imageId,
+    copyId: record.copyId,
+    copy: record.copyName,
+    diskId: record.diskId,
+    disk: record.diskName,
+    generation: record.generation,
+    frozenAt: rfc3339(record.frozenAtMs),
+    level: record.level,
+    usedBytes: record.usedBytes,
+    sourceCapacityBytes: record.sourceCapacityBytes,
+    blockSizeBytes: record.blockSizeBytes,
+    labels: record.labels,
+    createdAt: rfc3339(record.createdAtMs),
+  };
+}
+
+/** What a scan takes from a manifest. */
+export type ManifestFacts = Omit<
+  BackupRecord,
+  'id' | 'name' | 'targetId' | 'mediumName' | 'state' | 'job' | 'verifiedAtMs' | 'version'
+>;
+
+/** @throws TARGET_INVALID with the field that is wrong */
+export function readManifest(manifest: Manifest): ManifestFacts {
+  const read = new Fields(manifest);
+  if (manifest['format'] !== 'spindle-backup' || manifest['version'] !== 1) {
+    throw new StorageError('TARGET_INVALID', 'this is no manifest of a version 1 backup');
+  }
+  const sourceCapacityBytes = read.number('sourceCapacityBytes');
+  const blockSizeBytes = read.number('blockSizeBytes');
+  checkCapacity(sourceCapacityBytes, 'sourceCapacityBytes');
+  if (!isBlockSize(blockSizeBytes)) read.fail('blockSizeBytes');
+  return {
+    imageId: read.uuid('imageId'),
+    copyId: read.uuid('copyId'),
+    copyName: read.text('copy'),
+    diskId: read.uuid('diskId'),
+    diskName: read.text('disk'),
+    generation: read.number('generation'),
+    frozenAtMs: read.time('frozenAt'),
+    level: 'full',
+    mediumBytes: read.number('imageBytes'),
+    usedBytes: read.number('usedBytes'),
+    sourceCapacityBytes,
+    blockSizeBytes,
+    labels: read.labels(),
+    createdAtMs: read.time('createdAt'),
+  };
+}
+
+class Fields {
+  readonly #manifest: Manifest;
+
+  constructor(manifest: Manifest) {
+    this.#manifest = manifest;
+  }
+
+  fail(name: string): never {
+    throw new StorageError('TARGET_INVALID', `the manifest has no valid ${name}`, { field: name });
+  }
+
+  text(name: string): string {
+    const value = this.#manifest[name];
+    return typeof value === 'string' && value.length <= 255 ? value : this.fail(name);
+  }
+
+  uuid(name: string): string {
+    const value = this.text(name);
+    return isUuid(value) ? value : this.fail(name);
+  }
+
+  number(name: string): number {
+    const value = this.#manifest[name];
+    const good = typeof value === 'number' && Number.isSafeInteger(value) && value >= 0;
+    return good ? value : this.fail(name);
+  }
+
+  time(name: string): number {
+    const ms = Date.parse(this.text(name));
+    return Number.isSafeInteger(ms) ? ms : this.fail(name);
+  }
+
+  labels(): Labels {
+    const value = this.#manifest['labels'] ?? {};
+    if (typeof value !== 'object') return this.fail('labels');
+    const pairs = Object.entries(value).slice(0, 64);
+    return Object.fromEntries(pairs.map(([key, text]) => [key, String(text).slice(0, 255)]));
+  }
+}

@@ -1,0 +1,152 @@
+/**
+ * Targets and backups as they are remembered: records, and their rows. Pure.
+ */
+import type { Row, RowChange } from '../pool/metadata-store.ts';
+
+export type Labels = Readonly<Record<string, string>>;
+
+export interface TargetRecord {
+  readonly id: string;
+  name: string;
+  readonly kind: 'directory';
+  /** Absolute, without links. */
+  readonly path: string;
+  labels: Labels;
+  readonly creation: string;
+  version: number;
+  readonly createdAtMs: number;
+}
+
+/** `creating`: its job has not ended. `incomplete`: it cannot be restored and only be deleted. */
+export type BackupState = 'creating' | 'complete' | 'incomplete' | 'damaged';
+
+export interface BackupRecord {
+  readonly id: string;
+  name: string;
+  readonly targetId: string;
+  /** Its name on the medium. */
+  readonly mediumName: string;
+  readonly imageId: string;
+  readonly copyId: string;
+  readonly copyName: string;
+  readonly diskId: string;
+  readonly diskName: string;
+  readonly generation: number;
+  readonly frozenAtMs: number;
+  readonly level: 'full';
+  state: BackupState;
+  mediumBytes: number;
+  readonly usedBytes: number;
+  readonly sourceCapacityBytes: number;
+  readonly blockSizeBytes: number;
+  labels: Labels;
+  job: string | null;
+  verifiedAtMs: number | null;
+  version: number;
+  readonly createdAtMs: number;
+}
+
+export function targetRow(record: TargetRecord): RowChange {
+  return {
+    table: 'targets',
+    key: { id: record.id },
+    row: {
+      name: record.name,
+      kind: record.kind,
+      settings: JSON.stringify({ path: record.path }),
+      labels: JSON.stringify(record.labels),
+      creation: record.creation,
+      version: record.version,
+      created_at: record.createdAtMs,
+    },
+  };
+}
+
+export function readTarget(row: Row): TargetRecord {
+  return {
+    id: String(row['id']),
+    name: String(row['name']),
+    kind: 'directory',
+    path: textOf(objectOf(row['settings']), 'path'),
+    labels: labelsOf(row['labels']),
+    creation: String(row['creation']),
+    version: Number(row['version']),
+    createdAtMs: Number(row['created_at']),
+  };
+}
+
+export function backupRow(record: BackupRecord): RowChange {
+  return {
+    table: 'backups',
+    key: { id: record.id },
+    row: {
+      name: record.name,
+      target: record.targetId,
+      medium_name: record.mediumName,
+      image_id: record.imageId,
+      copy_id: record.copyId,
+      copy_name: record.copyName,
+      disk_id: record.diskId,
+      disk_name: record.diskName,
+      generation: record.generation,
+      frozen_at: record.frozenAtMs,
+      level: record.level,
+      state: record.state,
+      medium_bytes: record.mediumBytes,
+      used_bytes: record.usedBytes,
+      source_capacity_bytes: record.sourceCapacityBytes,
+      block_size_bytes: record.blockSizeBytes,
+      labels: JSON.stringify(record.labels),
+      job: record.job,
+      verified_at: record.verifiedAtMs,
+      version: record.version,
+      created_at: record.createdAtMs,
+    },
+  };
+}
+
+export function readBackup(row: Row): BackupRecord {
+  const state = row['state'];
+  const known = state === 'creating' || state === 'complete' || state === 'damaged';
+  return {
+    id: String(row['id']),
+    name: String(row['name']),
+    targetId: String(row['target']),
+    mediumName: String(row['medium_name']),
+    imageId: String(row['image_id']),
+    copyId: String(row['copy_id']),
+    copyName: String(row['copy_name']),
+    diskId: String(row['disk_id']),
+    diskName: String(row['disk_name']),
+    generation: Number(row['generation']),
+    frozenAtMs: Number(row['frozen_at']),
+    level: 'full',
+    state: known ? state : 'incomplete',
+    mediumBytes: Number(row['medium_bytes']),
+    usedBytes: Number(row['used_bytes']),
+    sourceCapacityBytes: Number(row['source_capacity_bytes']),
+    blockSizeBytes: Number(row['block_size_bytes']),
+    labels: labelsOf(row['labels']),
+    job: row['job'] === null ? null : String(row['job']),
+    verifiedAtMs: row['verified_at'] === null ? null : Number(row['verified_at']),
+    version: Number(row['version']),
+    createdAtMs: Number(row['created_at']),
+  };
+}
+
+/** JSON text as an object; anything else as an empty one. */
+export function objectOf(text: unknown): Record<string, unknown> {
+  const value: unknown = JSON.parse(String(text));
+  return typeof value === 'object' && value !== null ? { ...value } : {};
+}
+
+export function textOf(object: Readonly<Record<string, unknown>>, name: string): string {
+  const value = object[name];
+  return typeof value === 'string' ? value : '';
+}
+
+export function labelsOf(text: unknown): Labels {
+  return Object.fromEntries(
+    Object.entries(objectOf(text)).map(([key, value]) => [key, String(value)]),
+  );
+}

@@ -1,0 +1,139 @@
+/**
+ * The targets of a store: where backups may go. The medium is the truth; this is its address book.
+ */
+import { type Clock, uuidv7 } from '../base/clock.ts';
+import { StorageError } from '../base/errors.ts';
+import { checkName } from '../disk/names.ts';
+import type { MetadataStore, RowChange } from '../pool/metadata-store.ts';
+import { DirectoryTarget } from '../target/file.ts';
+import type { Target } from '../target/target.ts';
+import { type Labels, type TargetRecord, readTarget, targetRow } from './records.ts';
+
+export interface TargetRequest {
+  readonly name: string;
+  readonly kind: 'directory';
+  readonly path: string;
+  readonly labels?: Labels;
+}
+
+export interface TargetsOptions {
+  readonly store: MetadataStore;
+  readonly clock: Clock;
+  /** Resolves a client's path below the roots. @throws PATH_NOT_ALLOWED */
+  readonly resolvePath: (path: string) => Promise<string>;
+}
+
+export class Targets {
+  readonly #o: TargetsOptions;
+  readonly #targets = new Map<string, TargetRecord>();
+
+  constructor(options: TargetsOptions) {
+    this.#o = options;
+  }
+
+  async open(): Promise<void> {
+    for (const row of await this.#o.store.rows('targets')) {
+      const record = readTarget(row);
+      this.#targets.set(record.id, record);
+    }
+  }
+
+  list(): TargetRecord[] {
+    return [...this.#targets.values()];
+  }
+
+  find(ref: string): TargetRecord | undefined {
+    return this.#targets.get(ref) ?? this.list().find((target) => target.name === ref);
+  }
+
+  /** By name or id. @throws NOT_FOUND */
+  get(ref: string): TargetRecord {
+    const target = this.find(ref);
+    if (target === undefined) {
+      throw new StorageError('NOT_FOUND', `there is no target ${ref}`, { target: ref });
+    }
+    return target;
+  }
+
+  /** The medium. */
+  medium(record: TargetRecord): Target {
+    return new DirectoryTarget(record.path);
+  }
+
+  /**
+   * Makes a target and its directory; the same request again answers the one there is.
+   * @throws NAME_TAKEN, NAME_INVALID, PATH_NOT_ALLOWED, TARGET_IN_USE (path), TARGET_UNAVAILABLE
+   */
+  async create(
+    request: TargetRequest,
+    effects?: (made: { target: TargetRecord; created: boolean }) => readonly RowChange[],
+  ): Promise<{ target: TargetRecord; created: boolean }> {
+    checkName(request.name);
+    const path = await this.#o.resolvePath(request.path);
+    const creation = JSON.stringify({ kind: request.kind, path, labels: request.labels ?? {} });
+    const there = this.list().find((target) => target.name === request.name);
+    if (there !== undefined) {
+      if (there.creation === creation) return { target: there, created: false };
+      throw nameTaken(there);
+    }
+    const samePath = this.list().find((target) => target.path === path);
+    if (samePath !== undefined) {
+      throw new StorageError('TARGET_IN_USE', `target ${samePath.name} has this path already`, {
+        field: 'path',
+        target: samePath.name,
+      });
+    }
+    const record: TargetRecord = {
+      id: uuidv7(this.#o.clock),
+      name: request.name,
+      kind: request.kind,
+      path,
+      labels: request.labels ?? {},
+      creation,
+      version: 1,
+      createdAtMs: this.#o.clock.nowMs(),
+    };
+    this.#targets.set(record.id, record);
+    try {
+      await DirectoryTarget.create(path);
+      const made = { target: record, created: true };
+      await this.#commit([targetRow(record), ...(effects?.(made) ?? [])]);
+      return made;
+    } catch (error) {
+      this.#targets.delete(record.id);
+      throw error;
+    }
+  }
+
+  async update(ref: string, patch: { name?: string; labels?: Labels }): Promise<TargetRecord> {
+    const record = this.get(ref);
+    if (patch.name !== undefined && patch.name !== record.name) {
+      checkName(patch.name);
+      const other = this.list().find((target) => target.name === patch.name);
+      if (other !== undefined) throw nameTaken(other);
+    }
+    record.name = patch.name ?? record.name;
+    record.labels = patch.labels ?? record.labels;
+    record.version += 1;
+    await this.#commit([targetRow(record)]);
+    return record;
+  }
+
+  /** Forgets it with the rows that hang on it; the medium stays as it is. */
+  async forget(record: TargetRecord, rows: readonly RowChange[]): Promise<void> {
+    const gone: RowChange = { table: 'targets', key: { id: record.id }, row: undefined };
+    await this.#commit([gone, ...rows]);
+    this.#targets.delete(record.id);
+  }
+
+  async #commit(rows: readonly RowChange[]): Promise<void> {
+    await this.#o.store.commit({ pages: [], rows });
+  }
+}
+
+function nameTaken(target: TargetRecord): StorageError {
+  return new StorageError('NAME_TAKEN', `there is a target ${target.name} already`, {
+    name: target.name,
+    id: target.id,
+  });
+}

@@ -1,0 +1,138 @@
+/**
+ * A backup in a worker: the image of a copy, head to end, into a target.
+ *
+ * A confirmed offset is told every 64 MiB or 5 seconds; after a restart the next worker goes on
+ * there, since the image is the same bytes every time. The manifest comes last.
+ */
+import { systemClock } from '../base/clock.ts';
+import { isStorageError } from '../base/errors.ts';
+import { MIB } from '../base/units.ts';
+import { type ImageSource, ImageWriter } from '../image/writer.ts';
+import type { BackupSink } from '../target/target.ts';
+import { PoolReader } from './pool-reader.ts';
+import { type Engine, openTarget } from './worker-engine.ts';
+import type { Task } from './worker-protocol.ts';
+
+const CONFIRM_BYTES = 64 * MIB;
+const CONFIRM_MS = 5000;
+
+type BackupTask = Extract<Task, { kind: 'backup' }>;
+
+export interface BackupDone {
+  readonly imageBytes: number;
+}
+
+export async function runBackup(engine: Engine, task: BackupTask): Promise<BackupDone> {
+  const target = openTarget(task.target);
+  const pool = await PoolReader.open(task.pool, task.facts.blockSizeBytes);
+  try {
+    const writer = new ImageWriter(sourceOf(engine, task, pool), { signal: engine.signal });
+    const { imageBytes } = writer.layout;
+    const sink = await openSink(target, task);
+    try {
+      await copyImage(engine, writer, sink);
+      await sink.commit({ ...task.manifest, imageBytes });
+    } catch (error) {
+      await sink.abort(true);
+      throw error;
+    }
+    return { imageBytes };
+  } finally {
+    await pool.close();
+  }
+}
+
+/** Where the last attempt was confirmed, or from 0 if the target cannot go on there. */
+async function openSink(
+  target: ReturnType<typeof openTarget>,
+  task: BackupTask,
+): Promise<BackupSink> {
+  try {
+    return await target.createBackup(task.name, { resumeFrom: task.resumeFrom });
+  } catch (error) {
+    if (task.resumeFrom === 0 || !isStorageError(error, 'TARGET_INVALID')) throw error;
+    return target.createBackup(task.name);
+  }
+}
+
+async function copyImage(engine: Engine, writer: ImageWriter, sink: BackupSink): Promise<void> {
+  const { imageBytes } = writer.layout;
+  let confirmed = sink.offset;
+  let confirmedAtNs = systemClock.monotonicNs();
+  for await (const chunk of writer.read(sink.offset, imageBytes)) {
+    engine.signal.throwIfAborted();
+    const begin = systemClock.monotonicNs();
+    await sink.write([chunk]);
+    const now = systemClock.monotonicNs();
+    await engine.call('busy', ['write', Number(now - begin) / 1e6]);
+    await engine.call('progress', [sink.offset, imageBytes]);
+    const waited = Number(now - confirmedAtNs) / 1e6;
+    if (sink.offset - confirmed >= CONFIRM_BYTES || waited >= CONFIRM_MS) {
+      confirmed = await sink.confirm();
+      confirmedAtNs = systemClock.monotonicNs();
+      await engine.call('confirmed', [confirmed]);
+    }
+  }
+}
+
+function sourceOf(engine: Engine, task: BackupTask, pool: PoolReader): ImageSource {
+  const places = new PlaceCache(engine);
+  return {
+    facts: task.facts,
+    sourceBlocks: async (first, count) => (await places.of(first, count)).source,
+    readBlocks: async (first, count, into) => {
+      const { physical } = await places.of(first, count);
+      const begin = systemClock.monotonicNs();
+      await pool.read(physical, into);
+      await engine.call('busy', ['read', Number(systemClock.monotonicNs() - begin) / 1e6]);
+    },
+    knownChecksums: (segment) => engine.call('known', [segment]),
+    keepChecksums: async (segment, checksums) => {
+      await engine.call('keep', [segment, checksums]);
+    },
+  };
+}
+
+const PLACES_AT_ONCE = 2048;
+const PLACES_KEPT = 4;
+
+interface Places {
+  readonly source: Float64Array;
+  readonly physical: Uint32Array;
+}
+
+/** Asks the engine for places in large pieces; the last few are kept. */
+class PlaceCache {
+  readonly #engine: Engine;
+  readonly #pieces = new Map<number, Promise<Places>>();
+
+  constructor(engine: Engine) {
+    this.#engine = engine;
+  }
+
+  async of(first: number, count: number): Promise<Places> {
+    const source = new Float64Array(count);
+    const physical = new Uint32Array(count);
+    for (let done = 0; done < count;) {
+      const piece = Math.floor((first + done) / PLACES_AT_ONCE);
+      const places = await this.#piece(piece);
+      const from = first + done - piece * PLACES_AT_ONCE;
+      const part = Math.min(count - done, PLACES_AT_ONCE - from);
+      source.set(places.source.subarray(from, from + part), done);
+      physical.set(places.physical.subarray(from, from + part), done);
+      done += part;
+    }
+    return { source, physical };
+  }
+
+  #piece(piece: number): Promise<Places> {
+    const there = this.#pieces.get(piece);
+    if (there !== undefined) return there;
+    const asked = this.#engine.call('places', [piece * PLACES_AT_ONCE, PLACES_AT_ONCE]);
+    this.#pieces.set(piece, asked);
+    asked.catch(() => this.#pieces.delete(piece));
+    const [oldest] = this.#pieces.keys();
+    if (this.#pieces.size > PLACES_KEPT && oldest !== undefined) this.#pieces.delete(oldest);
+    return asked;
+  }
+}

@@ -1,0 +1,91 @@
+/**
+ * Runs one task in a job worker thread of its own and answers the thread's calls.
+ *
+ * The thread is made when the task begins and ended after it. An abort is told to it, so that it
+ * can confirm and close; one that does not stop is terminated.
+ */
+import { Worker } from 'node:worker_threads';
+import { assert } from '../base/assert.ts';
+import { AssertionError } from '../base/assert.ts';
+import { packError, unpackError } from '../base/packed-error.ts';
+import { workerUrl } from '../base/worker-url.ts';
+import type { CallName, Calls, FromWorker, Task, ToWorker } from './worker-protocol.ts';
+
+export type Handlers = {
+  readonly [Name in CallName]?: (
+    ...args: Calls[Name]['arguments']
+  ) => Promise<Calls[Name]['answer']> | Calls[Name]['answer'];
+};
+
+/** How long an aborted thread may take to stop. */
+const STOP_MS = 5000;
+/** Young generation of a thread that only moves buffers: keeps its memory small. */
+const limits = { maxYoungGenerationSizeMb: 4, maxOldGenerationSizeMb: 256 };
+
+/** @throws what the task throws; the signal's reason if it was aborted */
+export async function runTask(
+  task: Task,
+  handlers: Handlers,
+  signal: AbortSignal,
+): Promise<unknown> {
+  signal.throwIfAborted();
+  const worker = new Worker(workerUrl(import.meta.url, './worker'), { resourceLimits: limits });
+  let stopTimer: NodeJS.Timeout | undefined;
+  const onAbort = (): void => {
+    tell(worker, { kind: 'abort' });
+    stopTimer = setTimeout(() => void worker.terminate(), STOP_MS);
+  };
+  try {
+    return await new Promise<unknown>((resolve, reject) => {
+      worker.on('error', reject);
+      worker.on('exit', (code) => {
+        reject(new AssertionError(`a job worker ended with ${code}`));
+      });
+      worker.on('message', (message: FromWorker) => {
+        switch (message.kind) {
+          case 'call':
+            void answer(worker, handlers, message);
+            return;
+          case 'done':
+            resolve(message.result);
+            return;
+          case 'failed':
+            reject(unpackError(message.error));
+        }
+      });
+      signal.addEventListener('abort', onAbort, { once: true });
+      tell(worker, { kind: 'start', task });
+    });
+  } catch (error) {
+    signal.throwIfAborted();
+    throw error;
+  } finally {
+    signal.removeEventListener('abort', onAbort);
+    clearTimeout(stopTimer);
+    await worker.terminate();
+  }
+}
+
+async function answer(
+  worker: Worker,
+  handlers: Handlers,
+  call: Extract<FromWorker, { kind: 'call' }>,
+): Promise<void> {
+  const { id, name, args } = call;
+  try {
+    const handler: ((...args: never[]) => unknown) | undefined = handlers[name];
+    assert(handler !== undefined && isArguments(args), `a handler for ${name}`);
+    tell(worker, { kind: 'answer', id, value: await handler(...args) });
+  } catch (error) {
+    tell(worker, { kind: 'refused', id, error: packError(error) });
+  }
+}
+
+/** The worker calls with the arguments that go with the name. */
+function isArguments(args: unknown): args is never[] {
+  return Array.isArray(args);
+}
+
+function tell(worker: Worker, message: ToWorker): void {
+  worker.postMessage(message);
+}
