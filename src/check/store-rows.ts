@@ -1,0 +1,259 @@
+/**
+ * The rows of a store, read for the check: each cell is looked at before it is believed.
+ *
+ * A row with a cell outside its range is reported (ROW_VALUE) and left out.
+ */
+import { isBlockSize, MAX_CAPACITY_BYTES, MAX_POOL_BLOCKS } from '../base/units.ts';
+import type { Row } from '../pool/metadata-store.ts';
+import type { Findings } from './finding.ts';
+import type { CheckSource } from './source.ts';
+
+const U32 = 2 ** 32 - 1;
+const COUNT = Number.MAX_SAFE_INTEGER;
+
+export interface PoolRow {
+  readonly id: string;
+  readonly number: number;
+  readonly name: string;
+  readonly blockSizeBytes: number;
+}
+
+export interface FileRow {
+  readonly pool: string;
+  readonly file: number;
+  readonly sizeBytes: number;
+}
+
+export interface ExtentRow {
+  readonly pool: string;
+  readonly extent: number;
+  readonly firstBlock: number;
+  readonly blocks: number;
+  readonly file: number;
+  readonly fileBlock: number;
+  readonly highWater: number;
+}
+
+/** Something that holds a table: a disk, a copy, or references that are being reclaimed. */
+export interface RootRow {
+  readonly kind: 'disk' | 'copy' | 'dead';
+  /** Id of the disk or copy; the node of a dead entry. */
+  readonly id: string;
+  readonly name: string | undefined;
+  readonly pool: string;
+  readonly node: number;
+  readonly height: number;
+  readonly mapped: number;
+  /** References that it holds. */
+  readonly count: number;
+  readonly generation: number | undefined;
+  readonly capacityBytes: number | undefined;
+  /** Job that works on a disk. */
+  readonly job: string | undefined;
+}
+
+export interface StoreRows {
+  readonly pools: readonly PoolRow[];
+  readonly files: readonly FileRow[];
+  readonly extents: readonly ExtentRow[];
+  readonly roots: readonly RootRow[];
+  /** Copies, deleted ones too: their checksums go after them. */
+  readonly copyIds: ReadonlySet<string>;
+  /** A root was left out, so some nodes may have holders that are not known. */
+  readonly lacksRoots: boolean;
+}
+
+/** Reads one row; `valid` becomes false with the first cell that is outside its range. */
+class Cells {
+  readonly #row: Row;
+  #wrong: string | undefined;
+
+  constructor(row: Row) {
+    this.#row = row;
+  }
+
+  /** The first column with a wrong cell. */
+  get wrong(): string | undefined {
+    return this.#wrong;
+  }
+
+  count(column: string, max = COUNT, min = 0): number {
+    const cell = this.#row[column];
+    const valid = typeof cell === 'number' && Number.isSafeInteger(cell);
+    if (valid && cell >= min && cell <= max) return cell;
+    this.#wrong ??= column;
+    return min;
+  }
+
+  text(column: string): string {
+    const cell = this.#row[column];
+    if (typeof cell === 'string' && cell !== '') return cell;
+    this.#wrong ??= column;
+    return '';
+  }
+
+  optional(column: string): string | undefined {
+    return this.#row[column] === null ? undefined : this.text(column);
+  }
+
+  require(column: string, valid: boolean): void {
+    if (!valid) this.#wrong ??= column;
+  }
+}
+
+function readTable<T>(
+  source: CheckSource,
+  findings: Findings,
+  table: string,
+  columns: readonly string[],
+  read: (cells: Cells) => T,
+): T[] {
+  const good: T[] = [];
+  for (const row of source.rows(table, columns)) {
+    const cells = new Cells(row);
+    const value = read(cells);
+    if (cells.wrong === undefined) {
+      good.push(value);
+      continue;
+    }
+    const key = String(row[columns[0] ?? ''] ?? '');
+    findings.add('ROW_VALUE', `row ${key} of ${table} holds a wrong ${cells.wrong}`, {
+      table,
+      row: key,
+      column: cells.wrong,
+    });
+  }
+  return good;
+}
+
+function readPools(source: CheckSource, findings: Findings): PoolRow[] {
+  const columns = ['id', 'number', 'name', 'block_size_bytes'];
+  return readTable(source, findings, 'pools', columns, (cells) => {
+    const pool = {
+      id: cells.text('id'),
+      number: cells.count('number', 2 ** 13 - 1),
+      name: cells.text('name'),
+      blockSizeBytes: cells.count('block_size_bytes'),
+    };
+    cells.require('block_size_bytes', isBlockSize(pool.blockSizeBytes));
+    return pool;
+  });
+}
+
+function readFiles(source: CheckSource, findings: Findings): FileRow[] {
+  const columns = ['pool', 'file', 'size_bytes'];
+  return readTable(source, findings, 'pool_files', columns, (cells) => ({
+    pool: cells.text('pool'),
+    file: cells.count('file', U32),
+    sizeBytes: cells.count('size_bytes'),
+  }));
+}
+
+function readExtents(source: CheckSource, findings: Findings): ExtentRow[] {
+  const columns = ['pool', 'extent', 'first_block', 'blocks', 'file', 'file_block', 'high_water'];
+  return readTable(source, findings, 'pool_extents', columns, (cells) => ({
+    pool: cells.text('pool'),
+    extent: cells.count('extent', U32),
+    firstBlock: cells.count('first_block', MAX_POOL_BLOCKS),
+    blocks: cells.count('blocks', MAX_POOL_BLOCKS, 1),
+    file: cells.count('file', U32),
+    fileBlock: cells.count('file_block', COUNT),
+    highWater: cells.count('high_water', COUNT),
+  }));
+}
+
+function readRoot(cells: Cells): Pick<RootRow, 'node' | 'height' | 'mapped'> {
+  const root = {
+    node: cells.count('root_node', 2 ** 40 - 1),
+    height: cells.count('root_height', 6),
+    mapped: cells.count('mapped_blocks'),
+  };
+  cells.require('root_height', (root.node === 0) === (root.height === 0));
+  cells.require('mapped_blocks', root.node !== 0 || root.mapped === 0);
+  return root;
+}
+
+const rootColumns = ['root_node', 'root_height', 'mapped_blocks', 'generation'];
+
+function readDisks(source: CheckSource, findings: Findings): RootRow[] {
+  const columns = ['id', 'name', 'pool', 'capacity_bytes', 'state', 'job', ...rootColumns];
+  return readTable(source, findings, 'disks', columns, (cells) => ({
+    kind: 'disk',
+    id: cells.text('id'),
+    name: cells.text('name'),
+    pool: cells.text('pool'),
+    ...readRoot(cells),
+    count: 1,
+    generation: cells.count('generation', U32, 1),
+    capacityBytes: cells.count('capacity_bytes', MAX_CAPACITY_BYTES, 1),
+    job: cells.optional('job'),
+  }));
+}
+
+/** Copies and their states. A deleted one holds nothing: its root is dead or another's. */
+function readCopies(source: CheckSource, findings: Findings): (RootRow & { state: string })[] {
+  const columns = ['id', 'name', 'pool', 'state', 'source_capacity_bytes', ...rootColumns];
+  return readTable(source, findings, 'copies', columns, (cells) => {
+    const state = cells.text('state');
+    return {
+      kind: 'copy',
+      id: cells.text('id'),
+      name: state === 'internal' ? undefined : cells.text('name'),
+      pool: cells.text('pool'),
+      ...readRoot(cells),
+      count: 1,
+      generation: cells.count('generation', U32, 1),
+      capacityBytes: cells.count('source_capacity_bytes', MAX_CAPACITY_BYTES, 1),
+      job: undefined,
+      state,
+    };
+  });
+}
+
+function readDead(source: CheckSource, findings: Findings): RootRow[] {
+  const columns = ['pool', 'node', 'height', 'count', 'mapped_blocks'];
+  return readTable(source, findings, 'dead_roots', columns, (cells) => {
+    const node = cells.count('node', 2 ** 40 - 1, 1);
+    return {
+      kind: 'dead',
+      id: String(node),
+      name: undefined,
+      pool: cells.text('pool'),
+      node,
+      height: cells.count('height', 6, 1),
+      mapped: cells.count('mapped_blocks'),
+      count: cells.count('count', U32, 1),
+      generation: undefined,
+      capacityBytes: undefined,
+      job: undefined,
+    };
+  });
+}
+
+/** Reads the rows that the check of pools and tables needs. */
+export function readStoreRows(source: CheckSource, findings: Findings): StoreRows {
+  const pools = readPools(source, findings);
+  const files = readFiles(source, findings);
+  const extents = readExtents(source, findings);
+  const disks = readDisks(source, findings);
+  const copies = readCopies(source, findings);
+  const dead = readDead(source, findings);
+  const read = disks.length + copies.length + dead.length;
+  const stored = ['disks', 'copies', 'dead_roots'].map(
+    (table) => source.rows(table, [table === 'dead_roots' ? 'pool' : 'id']).length,
+  );
+  const live = copies.filter(({ state }) => state !== 'deleted');
+  return {
+    pools,
+    files,
+    extents,
+    roots: [...disks, ...live, ...dead],
+    copyIds: new Set(copies.map(({ id }) => id)),
+    lacksRoots: read < stored.reduce((a, b) => a + b, 0),
+  };
+}
+
+/** How a person knows it. */
+export function labelOf(root: RootRow): string {
+  return root.kind === 'dead' ? `dead root ${root.id}` : `${root.kind} ${root.name ?? root.id}`;
+}
