@@ -1,7 +1,7 @@
 /**
  * Copies as the interface sees them, over the engine's verbs: freeze, remap, rename, delete.
  */
-import type { Effects, ForceOption, Rename, WouldFree } from '../api/service-types.ts';
+import type { Effects, ForceOption, Rename } from '../api/service-types.ts';
 import type * as api from '../api/storage-services.ts';
 import type { Copies } from '../copy/copies.ts';
 import type { Copy } from '../copy/copy.ts';
@@ -49,14 +49,6 @@ export class CopyService implements api.Copies {
     effects?: Effects<api.Disk>,
   ): Promise<Disk> {
     return remap(this.#copies, this.#copies.get(copyRef), request, effects);
-  }
-
-  /** Cost: a walk over what only this copy holds. */
-  async wouldFree(ref: string): Promise<WouldFree> {
-    const copy = this.#copies.get(ref);
-    const users = copy.users().map(({ kind, id }) => ({ kind, id }));
-    const wouldFreeBytes = await copy.exclusiveBytes();
-    return { wouldFreeBytes, affects: [{ kind: 'copy', id: copy.id, name: copy.name }, ...users] };
   }
 
   /** The interface's object for an engine's copy. */

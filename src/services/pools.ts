@@ -4,10 +4,8 @@
  *
  * Invariant: no path reaches the engine that `Paths` has not allowed.
  */
-import type { Effects, WouldFree } from '../api/service-types.ts';
+import type { Effects } from '../api/service-types.ts';
 import type * as api from '../api/storage-services.ts';
-import { StorageError } from '../base/errors.ts';
-import type { Copies } from '../copy/copies.ts';
 import { checkName } from '../disk/names.ts';
 import type { Disks } from '../disk/disks.ts';
 import type { Pool } from '../pool/pool.ts';
@@ -17,7 +15,6 @@ import type { Paths } from './paths.ts';
 export interface PoolServiceOptions {
   readonly pools: Pools;
   readonly disks: Disks;
-  readonly copies: Copies;
   readonly paths: Paths;
   /** Bytes of the metadata database, as last measured. */
   readonly metadataBytes: () => number;
@@ -31,13 +28,14 @@ export class PoolService implements api.Pools {
   }
 
   /** @throws as Pools.create, PATH_NOT_ALLOWED, NAME_INVALID */
-  async create(request: api.CreatePool, effects?: Effects<api.PoolMade>): Promise<api.PoolMade> {
+  async create(request: api.CreatePool, effects?: Effects<api.Pool>): Promise<api.PoolMade> {
     checkName(request.name);
     const files = await this.#resolved(request.files);
-    const made = await this.#o.pools.create({ ...request, files }, (pool) =>
-      effects === undefined ? [] : effects({ pool: this.#view(pool), created: true }),
+    const { pool, created } = await this.#o.pools.create(
+      { ...request, files },
+      (made) => effects?.(this.#view(made)) ?? [],
     );
-    return { pool: this.#view(made.pool), created: made.created };
+    return { pool: this.#view(pool), created };
   }
 
   get(ref: string): api.Pool {
@@ -58,19 +56,6 @@ export class PoolService implements api.Pools {
 
   async delete(ref: string): Promise<void> {
     await this.#o.pools.delete(ref);
-  }
-
-  /** Bytes of the host. @throws POOL_IN_USE as the deletion would */
-  async wouldFree(ref: string): Promise<WouldFree> {
-    const pool = this.#o.pools.get(ref);
-    const { disks, copies } = this.#o;
-    if (disks.list().some((disk) => disk.pool === pool) || copies.inPool(pool) > 0) {
-      throw new StorageError('POOL_IN_USE', `pool ${pool.name} holds disks or copies`, {
-        pool: pool.name,
-      });
-    }
-    const wouldFreeBytes = pool.files.files.reduce((sum, { sizeBytes }) => sum + sizeBytes, 0);
-    return { wouldFreeBytes, affects: [{ kind: 'pool', id: pool.id, name: pool.name }] };
   }
 
   async #resolved(files: readonly api.PoolFile[]): Promise<api.PoolFile[]> {
