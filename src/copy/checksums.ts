@@ -45,7 +45,8 @@ export class CopyChecksums {
   async write(): Promise<void> {
     const rows = [...this.#pending.values()];
     if (rows.length === 0) return;
-    this.#writing = this.#writing.then(() => this.#store.commit({ pages: [], rows }));
+    const before = this.#writing.catch(() => undefined);
+    this.#writing = before.then(() => this.#store.commit({ pages: [], rows }));
     await this.#writing;
     for (const change of rows) {
       const name = `${String(change.key['copy'])} ${String(change.key['segment'])}`;

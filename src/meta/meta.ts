@@ -45,6 +45,7 @@ export class Meta implements MetadataStore {
   /** The last owner closed the store, or there was none. */
   readonly cleanBefore: boolean;
   readonly #connection: Connection;
+  #commits = 0;
 
   /**
    * Opens the database, or makes it. Its directory must exist.
@@ -78,6 +79,11 @@ export class Meta implements MetadataStore {
     this.cleanBefore = opened.cleanBefore;
   }
 
+  /** Commits asked for in this life: as long as it stays the same, the database does. */
+  get commits(): number {
+    return this.#commits;
+  }
+
   async readPages(
     pool: number,
     kind: PageKind,
@@ -100,6 +106,7 @@ export class Meta implements MetadataStore {
    */
   async commit(batch: Batch): Promise<void> {
     for (const change of batch.rows) checkRowChange(change);
+    this.#commits += 1;
     const pages = packPages(batch.pages);
     const request: Request = { op: 'commit', pages, rows: batch.rows };
     const answer = await this.#connection.send(request, buffersOf(pages));

@@ -9,102 +9,103 @@ import type { Copy } from '../copy/copy.ts';
 import type { Pool } from '../pool/pool.ts';
 
 export class CopyView implements api.Copy {
-  readonly #copy: Copy;
+  /** The engine's object. */
+  readonly source: Copy;
   readonly #copies: Copies;
 
   constructor(copy: Copy, copies: Copies) {
-    this.#copy = copy;
+    this.source = copy;
     this.#copies = copies;
   }
 
   get id(): string {
-    return this.#copy.id;
+    return this.source.id;
   }
 
   get name(): string {
-    return this.#copy.name;
+    return this.source.name;
   }
 
   get diskId(): string {
-    return this.#copy.record.diskId;
+    return this.source.record.diskId;
   }
 
   get disk(): string | null {
-    return this.#copies.diskOf(this.#copy);
+    return this.#copies.diskOf(this.source);
   }
 
   get diskName(): string {
-    return this.#copy.record.diskName;
+    return this.source.record.diskName;
   }
 
   get pool(): Pool {
-    return this.#copy.pool;
+    return this.source.pool;
   }
 
   get layout(): api.CopyLayout {
-    return this.#copy.record.layout;
+    return this.source.record.layout;
   }
 
   get placement(): 'shared' {
-    return this.#copy.record.placement;
+    return this.source.record.placement;
   }
 
   get generation(): number {
-    return this.#copy.record.generation;
+    return this.source.record.generation;
   }
 
   get blockSizeBytes(): number {
-    return this.#copy.blockSizeBytes;
+    return this.source.blockSizeBytes;
   }
 
   get usedBlocks(): number {
-    return this.#copy.usedBlocks;
+    return this.source.usedBlocks;
   }
 
   get capacityBytes(): number {
-    return this.#copy.capacityBytes;
+    return this.source.capacityBytes;
   }
 
   get sourceCapacityBytes(): number {
-    return this.#copy.record.sourceCapacityBytes;
+    return this.source.record.sourceCapacityBytes;
   }
 
   get frozenAtMs(): number {
-    return this.#copy.record.frozenAtMs;
+    return this.source.record.frozenAtMs;
   }
 
   get haltMicroseconds(): number {
-    return this.#copy.record.haltMicroseconds;
+    return this.source.record.haltMicroseconds;
   }
 
   get labels(): Labels {
-    return this.#copy.record.labels;
+    return this.source.record.labels;
   }
 
   get version(): number {
-    return this.#copy.record.version;
+    return this.source.record.version;
   }
 
   users(): readonly User[] {
-    return this.#copy.users();
+    return this.source.users();
   }
 
   addUser(user: User): () => void {
-    return this.#copy.addUser(user);
+    return this.source.addUser(user);
   }
 
   async read(view: api.CopyLayout, offset: number, into: Uint8Array): Promise<void> {
-    await this.#copy.read(view, offset, into);
+    await this.source.read(view, offset, into);
   }
 
   async correspondence(
     fromX: number,
     maxRuns: number,
   ): Promise<{ runs: api.CorrespondenceRun[]; next?: number }> {
-    return this.#copy.correspondence(fromX, maxRuns);
+    return this.source.correspondence(fromX, maxRuns);
   }
 
   async exclusiveBytes(): Promise<number> {
-    return this.#copy.exclusiveBytes();
+    return this.source.exclusiveBytes();
   }
 }

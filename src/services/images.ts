@@ -8,6 +8,7 @@ import { type Clock, uuidv7 } from '../base/clock.ts';
 import type { Copies } from '../copy/copies.ts';
 import type { Copy } from '../copy/copy.ts';
 import { ImageWriter } from '../image/writer.ts';
+import { CopyView } from './copy-view.ts';
 
 type ImageFacts = Pick<api.CopyImage, 'imageId' | 'imageBytes'>;
 
@@ -22,9 +23,9 @@ export class ImageService implements api.Images {
     this.#clock = clock;
   }
 
-  /** @throws NOT_FOUND if the copy is gone */
-  of({ id }: api.Copy): api.CopyImage {
-    const copy = this.#copies.get(id);
+  /** Of a copy that may be gone by now; then reading it throws NOT_FOUND. */
+  of(view: api.Copy): api.CopyImage {
+    const copy = view instanceof CopyView ? view.source : this.#copies.get(view.id);
     return { ...this.#factsOf(copy), read: (from, to) => this.#read(copy, from, to) };
   }
 
