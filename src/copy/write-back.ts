@@ -186,6 +186,7 @@ export async function revertFill(
     const { disks, generations } = copies.options;
     disks.reclaimer(disk.pool).add(disk.root);
     disk.record.root = internal.record.root;
+    disk.record.capacityBytes = internal.record.sourceCapacityBytes;
     disk.record.generation = generations.next();
     copies.forget(internal);
   }

@@ -255,6 +255,13 @@ export class Disks {
     await this.#commit(disk, effects);
   }
 
+  /** The disk goes, its root belongs to someone else now; in this turn's batch. */
+  forgetShell(disk: Disk): void {
+    disk.markDeleted();
+    this.#forget(disk);
+    disk.changed();
+  }
+
   /** Parks the reclaimers. */
   async stop(): Promise<void> {
     await Promise.all([...this.#reclaimers.values()].map((reclaimer) => reclaimer.stop()));

@@ -1,0 +1,132 @@
+/**
+ * Where a restore writes: a new disk (remap, copy) or the fenced working disk (write-back); how it
+ * is begun, ended well, and undone. Each step may be repeated after a restart.
+ *
+ * Invariants:
+ *  1. Until `finish` nobody sees the restored data: a new disk is `restoring`, a working disk is
+ *     fenced and keeps its old root in an internal copy.
+ *  2. `undo` leaves the working disk as it was before, and nothing of a new one.
+ */
+import { roundUp, SECTOR_BYTES } from '../base/units.ts';
+import type { Copies } from '../copy/copies.ts';
+import type { Copy } from '../copy/copy.ts';
+import { copyFromDisk } from '../copy/restored-copy.ts';
+import {
+  beginFill,
+  fence,
+  finishFill,
+  frozenRootOf,
+  revertFill,
+  unfence,
+} from '../copy/write-back.ts';
+import type { Disk } from '../disk/disk.ts';
+import type { ImageFacts } from '../image/format.ts';
+import type { RowChange } from '../pool/metadata-store.ts';
+import { assertRoom, type RestorePlan } from './restore-plan.ts';
+
+/** What a finished restore made. */
+export interface Restored {
+  readonly disk?: Disk;
+  readonly copy?: Copy;
+  readonly safetyCopy?: Copy;
+}
+
+export type RestoredRows = (restored: Restored) => readonly RowChange[];
+
+/** The disk that this job fills, if it was begun. */
+export function disksOfJob(copies: Copies, job: string): Disk | undefined {
+  return copies.options.disks.list().find((disk) => disk.record.job === job);
+}
+
+/** @throws POOL_FULL, NAME_TAKEN, DISK_IN_USE, DISK_FENCED */
+export async function beginRestore(
+  copies: Copies,
+  plan: RestorePlan,
+  job: string,
+  facts: ImageFacts,
+): Promise<Disk> {
+  const { disks, pools } = copies.options;
+  const usedBytes = facts.usedBlocks * facts.blockSizeBytes;
+  const begun = disksOfJob(copies, job);
+  if (plan.method !== 'write-back') {
+    if (begun !== undefined) return begun;
+    const pool = pools.get(plan.pool);
+    assertRoom(copies, pool, usedBytes);
+    return disks.make(pool, {
+      name: plan.object,
+      capacityBytes: roundUp(facts.capacityBytes, SECTOR_BYTES),
+      state: 'restoring',
+      job,
+    });
+  }
+  const disk = disks.get(plan.object);
+  if (begun === undefined) {
+    if (!plan.onlyDiffering) assertRoom(copies, disk.pool, usedBytes);
+    await fence(disk, job, plan.force);
+  }
+  await beginFill(copies, disk, plan.onlyDiffering);
+  disk.record.capacityBytes = Math.max(disk.capacityBytes, facts.capacityBytes);
+  disk.changed();
+  return disk;
+}
+
+/** All blocks are written: makes the result visible, durably, with the rows. */
+export async function finishRestore(
+  copies: Copies,
+  plan: RestorePlan,
+  disk: Disk,
+  facts: ImageFacts,
+  rows: RestoredRows = () => [],
+): Promise<Restored> {
+  switch (plan.method) {
+    case 'remap':
+      await copies.options.disks.finish(disk, rows({ disk }));
+      return { disk };
+    case 'copy': {
+      const copy = await copyFromDisk(copies, disk, { source: facts }, (made) =>
+        rows({ copy: made }),
+      );
+      return { copy };
+    }
+    case 'write-back': {
+      const name = plan.safetyCopy ?? undefined;
+      const internal = frozenRootOf(copies, disk);
+      const keep = name === undefined || internal === undefined ? {} : { safetyCopy: internal };
+      await finishFill(copies, disk, facts.capacityBytes, name, rows({ disk, ...keep }));
+      return { disk, ...keep };
+    }
+  }
+}
+
+/** The job ended badly. @param keepPartial leaves a working disk with what was written so far */
+export async function undoRestore(
+  copies: Copies,
+  job: string,
+  keepPartial: boolean,
+): Promise<void> {
+  const disk = disksOfJob(copies, job);
+  if (disk === undefined) return;
+  if (disk.state === 'restoring') {
+    await copies.options.disks.discardDisk(disk);
+    return;
+  }
+  const internal = frozenRootOf(copies, disk);
+  if (internal === undefined) {
+    await unfence(disk);
+  } else if (keepPartial) {
+    copies.drop(internal);
+    await unfence(disk);
+  } else {
+    await revertFill(copies, disk);
+  }
+}
+
+/** What of the result a job's JSON says. */
+export function restoredJson(restored: Restored): Record<string, string> {
+  const { disk, copy, safetyCopy } = restored;
+  const result: Record<string, string> = {};
+  if (disk !== undefined) Object.assign(result, { disk: disk.name, diskId: disk.id });
+  if (copy !== undefined) Object.assign(result, { copy: copy.name, copyId: copy.id });
+  if (safetyCopy !== undefined) result['safetyCopy'] = safetyCopy.name;
+  return result;
+}

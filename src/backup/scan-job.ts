@@ -1,0 +1,130 @@
+/**
+ * The job that rebuilds the catalog of a target from its medium: the medium is the truth.
+ *
+ * Backups that the catalog does not know are added, those that are gone from the medium leave the
+ * catalog, those that came back are complete again. What a running job is making is left alone.
+ */
+import { uuidv7 } from '../base/clock.ts';
+import { StorageError } from '../base/errors.ts';
+import type { Job, Json } from '../job/job.ts';
+import type { JobContext } from '../job/job-run.ts';
+import type { JobKind } from '../job/scheduler.ts';
+import type { RowChange } from '../pool/metadata-store.ts';
+import type { Target } from '../target/target.ts';
+import { parameter } from './backup-job.ts';
+import type { Backups, JobMade } from './backups.ts';
+import { readManifest } from './manifest.ts';
+import type { BackupRecord, TargetRecord } from './records.ts';
+import { waitForTarget } from './target-wait.ts';
+
+interface ScanResult {
+  readonly added: string[];
+  readonly known: string[];
+  readonly removed: string[];
+  readonly incomplete: string[];
+  readonly unreadable: { readonly name: string; readonly reason: string }[];
+}
+
+export async function submitScan(backups: Backups, ref: string, effects?: JobMade): Promise<Job> {
+  const target = backups.options.targets.get(ref);
+  return backups.options.runner().submit(
+    {
+      kind: 'scan',
+      subject: { target: target.name, targetId: target.id },
+      parameters: { target: target.id },
+      target: target.name,
+    },
+    (job) => effects?.(job) ?? [],
+  );
+}
+
+export function scanKind(backups: Backups): JobKind<RowChange> {
+  return {
+    async run(context): Promise<Json> {
+      const { targets } = backups.options;
+      const target = targets.get(parameter(context.job, 'target'));
+      let result: ScanResult = newResult();
+      await waitForTarget(context, target, targets.medium(target), async () => {
+        result = await scan(backups, context, target);
+      });
+      return { ...result };
+    },
+  };
+}
+
+function newResult(): ScanResult {
+  return { added: [], known: [], removed: [], incomplete: [], unreadable: [] };
+}
+
+async function scan(
+  backups: Backups,
+  context: JobContext<RowChange>,
+  target: TargetRecord,
+): Promise<ScanResult> {
+  const result = newResult();
+  const medium = backups.options.targets.medium(target);
+  const seen = new Set<string>();
+  for await (const entry of medium.list()) {
+    context.signal.throwIfAborted();
+    seen.add(entry.name);
+    if (entry.complete) await takeIn(backups, { target, medium, name: entry.name, result });
+    else result.incomplete.push(entry.name);
+  }
+  for (const record of backups.list()) {
+    if (record.targetId !== target.id || seen.has(record.mediumName)) continue;
+    if (record.state === 'creating' || backups.usersOf(record).length > 0) continue;
+    await backups.forget(record);
+    result.removed.push(record.name);
+  }
+  return result;
+}
+
+async function takeIn(
+  backups: Backups,
+  o: { target: TargetRecord; medium: Target; name: string; result: ScanResult },
+): Promise<void> {
+  const { target, medium, name, result } = o;
+  try {
+    const facts = readManifest(await medium.readManifest(name));
+    const there = backups
+      .list()
+      .find((record) => record.targetId === target.id && record.mediumName === name);
+    if (there?.imageId === facts.imageId) {
+      if (there.state === 'incomplete') {
+        there.state = 'complete';
+        there.mediumBytes = facts.mediumBytes;
+        await backups.save(there);
+      }
+      result.known.push(there.name);
+      return;
+    }
+    if (there !== undefined) await backups.forget(there);
+    const record: BackupRecord = {
+      ...facts,
+      id: uuidv7(backups.options.clock),
+      name: freeName(backups, name),
+      targetId: target.id,
+      mediumName: name,
+      state: 'complete',
+      job: null,
+      verifiedAtMs: null,
+      version: 1,
+    };
+    await backups.save(record);
+    backups.add(record);
+    result.added.push(record.name);
+  } catch (error) {
+    if (!(error instanceof StorageError)) throw error;
+    if (error.code === 'TARGET_UNAVAILABLE') throw error;
+    result.unreadable.push({ name, reason: error.message });
+  }
+}
+
+/** The name on the medium, or with a number behind it if another backup has that name. */
+function freeName(backups: Backups, name: string): string {
+  if (backups.find(name) === undefined) return name;
+  for (let number = 2; ; number += 1) {
+    const candidate = `${name.slice(0, 58)}-${number}`;
+    if (backups.find(candidate) === undefined) return candidate;
+  }
+}

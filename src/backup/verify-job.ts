@@ -1,0 +1,90 @@
+/**
+ * The job that proves every checksum of a backup. Damage ends it as failed, with the exact ranges:
+ * never a success that hides a loss.
+ */
+import { StorageError } from '../base/errors.ts';
+import type { VerifyResult } from '../image/verify.ts';
+import { type Job, type Json, toJson } from '../job/job.ts';
+import type { JobContext } from '../job/job-run.ts';
+import type { JobKind } from '../job/scheduler.ts';
+import type { RowChange } from '../pool/metadata-store.ts';
+import { parameter } from './backup-job.ts';
+import type { Backups, JobMade } from './backups.ts';
+import { waitForTarget } from './target-wait.ts';
+import { runTask } from './worker-client.ts';
+
+/** @throws NOT_FOUND, BACKUP_INCOMPLETE */
+export async function submitVerify(backups: Backups, ref: string, effects?: JobMade): Promise<Job> {
+  const record = backups.readable(ref);
+  const target = backups.options.targets.get(record.targetId);
+  return backups.options.runner().submit(
+    {
+      kind: 'verify',
+      subject: {
+        backup: record.name,
+        backupId: record.id,
+        target: target.name,
+        targetId: target.id,
+      },
+      parameters: { backup: record.id },
+      disk: record.diskName,
+      target: target.name,
+      labels: record.labels,
+      totalBytes: record.mediumBytes,
+    },
+    (job) => {
+      backups.use(record, job.id);
+      return effects?.(job) ?? [];
+    },
+  );
+}
+
+export function verifyKind(backups: Backups): JobKind<RowChange> {
+  return { run: (context) => runVerifyJob(backups, context) };
+}
+
+async function runVerifyJob(backups: Backups, context: JobContext<RowChange>): Promise<Json> {
+  const { targets, clock } = backups.options;
+  const record = backups.readable(parameter(context.job, 'backup'));
+  backups.use(record, context.job.id);
+  const target = targets.get(record.targetId);
+  let told = 0;
+  let found: VerifyResult | undefined;
+  await waitForTarget(context, target, targets.medium(target), async () => {
+    const result = await runTask(
+      {
+        kind: 'verify',
+        target: { kind: target.kind, path: target.path },
+        name: record.mediumName,
+      },
+      {
+        progress: async (doneBytes, totalBytes) => {
+          context.progress({ doneBytes, totalBytes });
+          const delta = Math.max(0, doneBytes - told);
+          told = doneBytes;
+          await context.throttle(delta);
+          return undefined;
+        },
+      },
+      context.signal,
+    );
+    found = isVerifyResult(result) ? result : undefined;
+  });
+  if (found === undefined) throw new StorageError('INTERNAL', 'the verify gave no result');
+  record.state = found.ok ? 'complete' : 'damaged';
+  record.verifiedAtMs = clock.nowMs();
+  record.version += 1;
+  await backups.save(record);
+  const { ok, blocks, bytes, damaged, problems, problemCount } = found;
+  if (ok) return { backup: record.name, ok, blocks, bytes, damaged: [] };
+  throw new StorageError('IMAGE_DAMAGED', `backup ${record.name} is damaged`, {
+    backup: record.name,
+    damaged: toJson(damaged),
+    problems: toJson(problems.slice(0, 20)),
+    problemCount,
+  });
+}
+
+function isVerifyResult(value: unknown): value is VerifyResult {
+  return typeof value === 'object' && value !== null && 'problemCount' in value;
+}
