@@ -56,7 +56,7 @@ MAX_TIME_MS = 8_640_000_000_000_000
 MAX_RANGES = 65536  # lost ranges kept; what follows widens the last one
 MAX_MESSAGES = 1000
 KEPT_PAGES = 16384  # of the table, to know where lost blocks belonged: 64 MiB
-MAX_CANDIDATES = 4  # copies of one segment looked at in overlapping pieces
+MAX_CANDIDATES = 16  # versions of one segment looked at where pieces overlap
 MAX_PIECES = 4096  # that one segment may be put together from
 SCAN_CHUNK = 4 << 20
 BLKZEROOUT = 0x127F  # linux/fs.h
@@ -294,7 +294,7 @@ class Stream:
             parts.append(part)
             left -= len(part)
         self.position += length - left
-        return [b''.join(parts).ljust(length, b'\0')]
+        return iter([b''.join(parts).ljust(length, b'\0')])
 
 
 class Extents:
@@ -327,15 +327,15 @@ class Extents:
         """All candidates for these bytes; missing ones are zeros."""
         end = offset + length
         near = self.near(offset, end)
-        whole = [extent for extent in near if extent[0] <= offset and extent[1] >= end]
-        candidates = [piece(extent, offset, end) for extent in whole[:MAX_CANDIDATES]]
-        if len(whole) < len(near) or not whole:
+        if len(near) != 1:
             mixed = bytearray(length)
             for extent in near:
                 start, stop = max(offset, extent[0]), min(end, extent[1])
                 mixed[start - offset : stop - offset] = piece(extent, start, stop)
-            candidates.append(bytes(mixed))
-        return candidates
+            yield bytes(mixed)
+        for extent in near[:MAX_CANDIDATES]:
+            start, stop = max(offset, extent[0]), min(end, extent[1])
+            yield (bytes(start - offset) + piece(extent, start, stop)).ljust(length, b'\0')
 
 
 def piece(extent, start, end):
@@ -376,7 +376,7 @@ MAGICS = re.compile(b'SPDL(?:HEAD|SEGM|TAIL)')
 
 
 def anchors(file, size):
-    """All anchors in a file. What lies inside a good segment (a nested image) is none."""
+    """All anchors in a file. What lies inside good blocks (a nested image) is none."""
     found, at, base, data = [], 0, 0, b''
     while at < size:
         if not base <= at < base + len(data) - len(HEADER_MAGIC):
@@ -414,8 +414,12 @@ def anchor_at(file, at):
     if found is None:
         return None
     frame, segment = found
-    length, offset = frame.segment_bytes(segment), frame.segment_offset(segment)
-    return Anchor(at, length, frame.image_id, frame, offset)
+    length = frame.head_bytes_for(frame.count(segment))
+    for _, checksum in decode_segment_head(frame, segment, data):
+        if zlib.crc32(os.pread(file, frame.block_size, at + length)) != checksum:
+            break
+        length += frame.block_size
+    return Anchor(at, length, frame.image_id, frame, frame.segment_offset(segment))
 
 
 def extents_of(file, size, found, frame):
@@ -574,11 +578,16 @@ class Walk:
 
     def segment(self, segment):
         frame = self.frame
-        candidates = self.source.read(frame.segment_offset(segment), frame.segment_bytes(segment))
+        read = self.source.read(frame.segment_offset(segment), frame.segment_bytes(segment))
         first, count = segment * frame.per_segment, frame.count(segment)
         places = [self.place(block) for block in range(first, first + count)]
-        heads = ((data, decode_segment_head(frame, segment, data)) for data in candidates)
-        head, entries = next(((d, e) for d, e in heads if e is not None), (None, None))
+        tried, entries = [], None
+        while entries is None:
+            head = next(read, None)
+            if head is None:
+                break
+            tried.append(head)
+            entries = decode_segment_head(frame, segment, head)
         if entries is None:
             self.digest = None
             self.problem(f'the head of segment {segment} is damaged: its blocks are lost')
@@ -591,7 +600,7 @@ class Walk:
             self.problem(f'the padding of segment {segment} is damaged; no data is lost')
         if self.digest is not None:
             self.digest = hashlib.sha256(self.digest + head[:bare]).digest()
-        self.blocks(segment, first, entries, candidates)
+        self.blocks(segment, first, entries, itertools.chain(tried, read))
 
     def check_entries(self, segment, first, entries, places):
         check_places(self.frame, first, [place for place, _ in entries], self.before)
@@ -601,22 +610,24 @@ class Walk:
                 raise Stop(INVALID, f'segment {segment} and the correspondence table disagree')
 
     def blocks(self, segment, first, entries, candidates):
-        frame, size = self.frame, self.frame.block_size
-        views = [memoryview(data)[frame.head_bytes_for(len(entries)) :] for data in candidates]
-        bad = 0
-        for index, (place, checksum) in enumerate(entries):
-            parts = (view[index * size : (index + 1) * size] for view in views)
-            block = next((part for part in parts if zlib.crc32(part) == checksum), None)
-            self.losses.next(place, block is None)
-            if block is None:
-                bad += 1
-                if self.strict:
-                    break
-            elif self.output is not None:
-                self.output.put(first + index, place, block)
-            self.good += block is not None
+        size, head_bytes = self.frame.block_size, self.frame.head_bytes_for(len(entries))
+        found, bad = {}, list(range(len(entries)))
+        for data in candidates:
+            blocks = memoryview(data)[head_bytes:]
+            for index in bad:
+                block = blocks[index * size : (index + 1) * size]
+                if zlib.crc32(block) == entries[index][1]:
+                    found[index] = block
+            bad = [index for index in bad if index not in found]
+            if not bad:
+                break
         if bad:
-            self.problem(f'{bad} blocks of segment {segment} are damaged')
+            self.problem(f'{len(bad)} blocks of segment {segment} are damaged')
+        self.good += len(found)
+        for index, (place, _) in enumerate(entries):
+            self.losses.next(place, index not in found)
+            if self.output is not None and index in found:
+                self.output.put(first + index, place, found[index])
 
     def trailer(self):
         candidates = self.source.read(self.frame.trailer_offset, UNIT)
@@ -721,7 +732,7 @@ def open_image(path, strict):
     if path == '-' or not is_seekable(path):
         file = sys.stdin.buffer if path == '-' else open(path, 'rb', buffering=0)
         source = Stream(file)
-        return decode_header(source.read(0, UNIT)[0][: source.position]), source
+        return decode_header(next(source.read(0, UNIT))[: source.position]), source
     file, size = open_seekable(path)
     source = Extents([(0, size, file, 0)])
     frame = decode_header(os.pread(file, UNIT, 0))

@@ -1,23 +1,23 @@
 /**
  * Copies and images in memory, for tests of the image format.
  */
+import { isStorageError } from '../../src/base/errors.ts';
+import type { ErrorCode } from '../../src/base/errors.ts';
+import type { ImageProblem, LostRange, OnDamage } from '../../src/image/damage.ts';
 import type { ImageBytes } from '../../src/image/image-bytes.ts';
 import type { ImageFacts } from '../../src/image/format.ts';
+import { ImageReader } from '../../src/image/reader.ts';
+import type { ImageSegment } from '../../src/image/segment-check.ts';
+import { ImageStreamReader } from '../../src/image/stream-reader.ts';
 import { ImageWriter } from '../../src/image/writer.ts';
 import type { ImageSource, WriterOptions } from '../../src/image/writer.ts';
 
 export const copyId = '0193e4c4-7d5c-7c3a-9f6e-2b1a4c5d6e7f';
 export const diskId = '0193e4c0-1111-7222-8333-444455556666';
 
-/** A byte pattern that differs from block to block and needs no random source. */
-export function patternBlock(block: number, blockSizeBytes: number): Buffer {
-  const bytes = Buffer.alloc(blockSizeBytes);
-  let state = (block * 2654435761 + 12345) >>> 0;
-  for (let at = 0; at < blockSizeBytes; at += 4) {
-    state = (Math.imul(state, 1664525) + 1013904223) >>> 0;
-    bytes.writeUInt32LE(state, at);
-  }
-  return bytes;
+/** A block whose 16-byte lines say where on the disk it belongs: cheap to make, easy to see. */
+export function labelledBlock(place: number, blockSizeBytes: number): Buffer {
+  return Buffer.alloc(blockSizeBytes, `place ${String(place).padStart(9)}\n`);
 }
 
 export interface MemoryCopyOptions {
@@ -39,7 +39,7 @@ export class MemoryCopy implements ImageSource {
   constructor(options: MemoryCopyOptions) {
     const { places, blockSizeBytes = 16384 } = options;
     this.places = places;
-    this.#block = options.block ?? patternBlock;
+    this.#block = options.block ?? labelledBlock;
     this.facts = {
       copyId,
       diskId,
@@ -115,5 +115,67 @@ export class MemoryBytes implements ImageBytes {
       throw Object.assign(new Error('EIO: i/o error, read'), { code: 'EIO' });
     }
     into.set(this.#bytes.subarray(offset, end));
+  }
+}
+
+/** What a consumer gets out of an image: its good blocks by place, and everything reported. */
+export interface ReadImage {
+  readonly blocks: Map<number, Buffer>;
+  readonly damaged: LostRange[];
+  readonly problems: ImageProblem[];
+}
+
+/** Reads an image through the random access reader. */
+export async function readImage(bytes: ImageBytes, onDamage: OnDamage): Promise<ReadImage> {
+  const read: ReadImage = { blocks: new Map(), damaged: [], problems: [] };
+  const reader = await ImageReader.open(bytes);
+  const onProblem = (problem: ImageProblem): void => {
+    read.problems.push(problem);
+  };
+  for await (const segment of reader.segments({ onDamage, onProblem })) take(read, segment);
+  return read;
+}
+
+/** Reads an image through the stream reader, in pieces of these lengths, again and again. */
+export function readStream(
+  image: Buffer,
+  onDamage: OnDamage,
+  lengths: readonly number[] = [65536],
+): ReadImage {
+  const read: ReadImage = { blocks: new Map(), damaged: [], problems: [] };
+  const onProblem = (problem: ImageProblem): void => {
+    read.problems.push(problem);
+  };
+  const reader = new ImageStreamReader({ onDamage, onProblem });
+  let at = 0;
+  for (let turn = 0; at < image.length; turn += 1) {
+    const length = lengths[turn % lengths.length] ?? 1;
+    for (const event of reader.push(image.subarray(at, at + length))) {
+      if (event.kind === 'segment') take(read, event.segment);
+    }
+    at += length;
+  }
+  for (const event of reader.finish()) if (event.kind === 'segment') take(read, event.segment);
+  return read;
+}
+
+function take(read: ReadImage, segment: ImageSegment): void {
+  const blockSizeBytes = segment.data.length / segment.sourceBlocks.length;
+  segment.sourceBlocks.forEach((place, index) => {
+    const at = index * blockSizeBytes;
+    if (segment.bad.has(index)) return;
+    read.blocks.set(place, Buffer.from(segment.data.subarray(at, at + blockSizeBytes)));
+  });
+  read.damaged.push(...segment.damaged);
+}
+
+/** The code of the StorageError that `run` ends with, or undefined if it ends well. */
+export async function codeOf(run: () => unknown): Promise<ErrorCode | undefined> {
+  try {
+    await run();
+    return undefined;
+  } catch (error) {
+    if (!isStorageError(error)) throw error;
+    return error.code;
   }
 }
