@@ -26,7 +26,8 @@ const mayImport: Record<string, readonly string[]> = {
   api: ['base', 'pool', 'disk', 'copy', 'image', 'target', 'job', 'backup', 'check'],
   cli: ['base'],
   'config.ts': ['base'],
-  'data-dir.ts': ['base', 'pool/lock.ts'],
+  // What the composition root does beside composing: its directory, and what goes by the clock.
+  daemon: ['base', 'pool', 'copy'],
   'main.ts': ['base', 'config.ts', 'daemon.ts'],
 };
 /** And of which rooms only the types: meta implements the stores that they declare. */
@@ -34,6 +35,7 @@ const mayImportTypes: Record<string, readonly string[]> = {
   meta: ['pool', 'disk', 'copy', 'image', 'target', 'job', 'backup'],
   api: ['config.ts'],
   services: ['api', 'meta'],
+  daemon: ['meta'],
 };
 /** The one file that knows every part. */
 const composition = 'daemon.ts';
@@ -42,7 +44,7 @@ const composition = 'daemon.ts';
 const onlyIn: Record<string, RegExp> = {
   fastify: /^api\//,
   'better-sqlite3': /^meta\//,
-  'node:fs': /^(pool\/(block-file|block-reader|lock|preallocate)|meta\/files|config|data-dir)\.ts$|^target\//,
+  'node:fs': /^(pool\/(block-file|block-reader|lock|preallocate)|meta\/files|config|daemon\/data-dir)\.ts$|^target\//,
 };
 
 interface Import {

@@ -41,16 +41,11 @@ export class Paths {
     return real;
   }
 
-  /**
-   * The absolute path of a target's folder.
-   * @param present its folder, if it is a target already
-   * @throws PATH_NOT_ALLOWED
-   */
-  async forTarget(path: string, present?: string): Promise<string> {
+  /** The absolute path of a target's folder, which may be one's already. @throws PATH_NOT_ALLOWED */
+  async forTarget(path: string): Promise<string> {
     const { roots, own, poolFiles, targetFolders } = this.#rules;
     const real = await resolvePath(roots, path, own);
-    if (real === present) return real;
-    const others = [...poolFiles(), ...targetFolders().filter((folder) => folder !== present)];
+    const others = [...poolFiles(), ...targetFolders().filter((folder) => folder !== real)];
     if (others.some((other) => overlap(real, other))) {
       throw notAllowed(path, 'it is, or holds, or lies in a pool file or another target');
     }

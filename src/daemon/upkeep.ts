@@ -8,10 +8,10 @@
  *
  * Invariant: a poisoned pool is left alone, and no task of ours runs after `stop` has resolved.
  */
-import type { Clock } from './base/clock.ts';
-import type { Copies } from './copy/copies.ts';
-import type { Meta } from './meta/meta.ts';
-import type { Pools } from './pool/pools.ts';
+import type { Clock } from '../base/clock.ts';
+import type { Copies } from '../copy/copies.ts';
+import type { Meta } from '../meta/meta.ts';
+import type { Pools } from '../pool/pools.ts';
 
 export interface UpkeepOptions {
   readonly meta: Meta;

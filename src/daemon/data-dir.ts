@@ -9,8 +9,8 @@
 import type { FileHandle } from 'node:fs/promises';
 import { mkdir, open } from 'node:fs/promises';
 import { join } from 'node:path';
-import { StorageError, errnoOf } from './base/errors.ts';
-import { tryLock } from './pool/lock.ts';
+import { StorageError, errnoOf } from '../base/errors.ts';
+import { tryLock } from '../pool/lock.ts';
 
 export class DataDir {
   readonly path: string;

@@ -1,0 +1,53 @@
+/**
+ * Backups as the interface sees them: the catalog's records with the names of today.
+ */
+import type { Effects, ForceOption } from '../api/service-types.ts';
+import type * as api from '../api/work-services.ts';
+import type { Backups } from '../backup/backups.ts';
+import type { BackupRecord } from '../backup/records.ts';
+import { submitVerify } from '../backup/verify-job.ts';
+import type { Copies } from '../copy/copies.ts';
+import type { Job } from '../job/job.ts';
+
+export class BackupService implements api.Backups {
+  readonly #backups: Backups;
+
+  constructor(backups: Backups) {
+    this.#backups = backups;
+  }
+
+  async create(request: api.CreateBackup, effects?: Effects<Job>): Promise<Job> {
+    return this.#backups.create(request, effects);
+  }
+
+  get(ref: string): api.Backup {
+    return this.#view(this.#backups.get(ref));
+  }
+
+  list(): readonly api.Backup[] {
+    return this.#backups.list().map((record) => this.#view(record));
+  }
+
+  async delete(ref: string, options: ForceOption): Promise<void> {
+    await this.#backups.delete(ref, options);
+  }
+
+  async verify(ref: string, effects?: Effects<Job>): Promise<Job> {
+    return submitVerify(this.#backups, ref, effects);
+  }
+
+  #view(record: BackupRecord): api.Backup {
+    const { targets, copies } = this.#backups.options;
+    return {
+      ...record,
+      target: targets.get(record.targetId).name,
+      copy: nameOfCopy(copies, record.copyId),
+      disk: copies.options.disks.find(record.diskId)?.name ?? null,
+    };
+  }
+}
+
+function nameOfCopy(copies: Copies, id: string): string | null {
+  const copy = copies.byId(id);
+  return copy === undefined || copy.record.state === 'internal' ? null : copy.name;
+}

@@ -1,0 +1,58 @@
+/**
+ * Targets as the interface sees them: the address book, and what hangs on an address.
+ */
+import type { Effects, ForceOption, Rename } from '../api/service-types.ts';
+import type * as api from '../api/work-services.ts';
+import type { Backups } from '../backup/backups.ts';
+import { submitScan } from '../backup/scan-job.ts';
+import { StorageError } from '../base/errors.ts';
+import type { Job } from '../job/job.ts';
+
+export class TargetService implements api.Targets {
+  readonly #backups: Backups;
+
+  constructor(backups: Backups) {
+    this.#backups = backups;
+  }
+
+  get #targets(): Backups['options']['targets'] {
+    return this.#backups.options.targets;
+  }
+
+  async create(request: api.CreateTarget, effects?: Effects<api.Target>): Promise<api.TargetMade> {
+    return this.#targets.create(request, ({ target }) => effects?.(target) ?? []);
+  }
+
+  get(ref: string): api.Target {
+    return this.#targets.get(ref);
+  }
+
+  list(): readonly api.Target[] {
+    return this.#targets.list();
+  }
+
+  async update(ref: string, change: Rename): Promise<api.Target> {
+    return this.#targets.update(ref, change);
+  }
+
+  /** @throws TARGET_IN_USE while the catalog has backups on it, unless by force */
+  async delete(ref: string, { force = false }: ForceOption): Promise<void> {
+    const target = this.#targets.get(ref);
+    const there = this.#backups.list().filter(({ targetId }) => targetId === target.id);
+    if (there.length > 0 && !force) {
+      throw new StorageError('TARGET_IN_USE', `target ${target.name} holds backups`, {
+        target: target.name,
+        backups: there.length,
+      });
+    }
+    for (const backup of there) {
+      await this.#backups.endUsers(backup, true);
+      await this.#backups.forget(backup);
+    }
+    await this.#targets.forget(target, []);
+  }
+
+  async scan(ref: string, effects?: Effects<Job>): Promise<Job> {
+    return submitScan(this.#backups, ref, effects);
+  }
+}
