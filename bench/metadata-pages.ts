@@ -1,7 +1,8 @@
 /**
- * Which SQLite page size suits 4 KiB blobs: one JSON line per page size, group size and workload.
+ * Which SQLite page size suits 4 KiB blobs: one JSON line per workload, group size and page size.
  *
- * Raw SQL on purpose: it compares layouts that src/meta does not have.
+ * Raw SQL on purpose: it compares layouts that src/meta does not have. The databases take turns
+ * within each round, since absolute figures on a shared machine swing.
  * Run: node bench/metadata-pages.ts [directory].
  * Results and the decision: docs/adr/0004-metadata-pages.md.
  */
@@ -14,19 +15,32 @@ import { join } from 'node:path';
 const NODE_BYTES = 4096;
 const LOADED_NODES = 40_000;
 const POOL_BASE = 3 * 2 ** 40;
+const ROUNDS = 21;
+const PAGE_SIZES = [4096, 8192, 16384, 32768];
 const UPSERT =
   'INSERT INTO nodes (id, data) VALUES (?, ?) ON CONFLICT (id) DO UPDATE SET data = excluded.data';
 
+interface Contender {
+  readonly pageSize: number;
+  readonly path: string;
+  readonly db: Database.Database;
+  readonly upsert: Database.Statement;
+  next: number;
+}
+
 interface Round {
-  readonly wallMs: number;
+  readonly commitMs: number;
+  readonly checkpointMs: number;
   readonly walBytes: number;
 }
 
-function percentile(sorted: readonly number[], part: number): number {
-  return sorted[Math.min(sorted.length - 1, Math.floor(sorted.length * part))] ?? 0;
+function median(values: readonly number[]): number {
+  const sorted = [...values].sort((a, b) => a - b);
+  return Math.round((sorted[Math.floor(sorted.length / 2)] ?? 0) * 100) / 100;
 }
 
-function open(path: string, pageSize: number): Database.Database {
+function open(directory: string, pageSize: number): Contender {
+  const path = join(directory, `pages-${pageSize}.db`);
   const db = new Database(path);
   db.pragma(`page_size = ${pageSize}`);
   db.pragma('journal_mode = WAL');
@@ -34,12 +48,17 @@ function open(path: string, pageSize: number): Database.Database {
   db.pragma('wal_autocheckpoint = 0');
   db.pragma('cache_size = -8192');
   db.exec('CREATE TABLE nodes (id INTEGER PRIMARY KEY, data BLOB NOT NULL) STRICT');
-  return db;
+  return { pageSize, path, db, upsert: db.prepare(UPSERT), next: 0 };
 }
 
-/** Commits `groupSize` nodes at `pick()`; the checkpoint between rounds is timed apart. */
-function commitGroup(db: Database.Database, path: string, ids: readonly number[]): Round {
-  const upsert = db.prepare(UPSERT);
+/** Frames written since the WAL began anew. */
+function walFrames(db: Database.Database): number {
+  const [state]: unknown[] = [db.pragma('wal_checkpoint(NOOP)')].flat();
+  return typeof state === 'object' && state !== null && 'log' in state ? Number(state.log) : 0;
+}
+
+/** Commits these nodes in one transaction, then checkpoints. */
+function commitGroup({ db, upsert, pageSize }: Contender, ids: readonly number[]): Round {
   const bytes = randomBytes(NODE_BYTES * ids.length);
   const begin = performance.now();
   db.exec('BEGIN IMMEDIATE');
@@ -47,72 +66,76 @@ function commitGroup(db: Database.Database, path: string, ids: readonly number[]
     upsert.run(POOL_BASE + id, bytes.subarray(index * NODE_BYTES, (index + 1) * NODE_BYTES));
   });
   db.exec('COMMIT');
-  return { wallMs: performance.now() - begin, walBytes: statSync(`${path}-wal`).size };
+  const committed = performance.now();
+  const walBytes = walFrames(db) * pageSize;
+  db.pragma('wal_checkpoint(RESTART)');
+  const checkpointMs = performance.now() - committed;
+  return { commitMs: committed - begin, checkpointMs, walBytes };
 }
 
-function measure(db: Database.Database, path: string, groupSize: number, grow: boolean) {
-  const rounds: Round[] = [];
-  const checkpointMs: number[] = [];
-  let next = Number(db.prepare('SELECT max(id) FROM nodes').pluck().get()) - POOL_BASE + 1;
-  for (let round = 0; round < 30; round++) {
-    const ids = Array.from({ length: groupSize }, () =>
-      grow ? next++ : Math.floor(Math.random() * LOADED_NODES),
-    );
-    rounds.push(commitGroup(db, path, ids));
+function append(contender: Contender, count: number): Round {
+  const first = contender.next;
+  contender.next += count;
+  return commitGroup(
+    contender,
+    Array.from({ length: count }, (_, index) => first + index),
+  );
+}
+
+/** Random nodes, in order of their numbers as the store commits them. */
+function update(contender: Contender, count: number): Round {
+  const ids = Array.from({ length: count }, () => Math.floor(Math.random() * LOADED_NODES));
+  return commitGroup(
+    contender,
+    ids.sort((a, b) => a - b),
+  );
+}
+
+function compare(contenders: readonly Contender[], workload: 'update' | 'append', count: number) {
+  const rounds = new Map(contenders.map(({ pageSize }): [number, Round[]] => [pageSize, []]));
+  for (let round = 0; round < ROUNDS; round++) {
+    for (const contender of contenders) {
+      const run = workload === 'update' ? update : append;
+      rounds.get(contender.pageSize)?.push(run(contender, count));
+    }
+  }
+  for (const [pageSize, done] of rounds) {
+    report({
+      workload,
+      nodes: count,
+      pageSize,
+      commitMs: median(done.map(({ commitMs }) => commitMs)),
+      checkpointMs: median(done.map(({ checkpointMs }) => checkpointMs)),
+      walBytesPerNode: Math.round(median(done.map(({ walBytes }) => walBytes)) / count),
+    });
+  }
+}
+
+function compareReads(contenders: readonly Contender[]): void {
+  for (const { db, pageSize, path } of contenders) {
+    const select = db.prepare('SELECT data FROM nodes WHERE id = ?').pluck();
     const begin = performance.now();
-    db.pragma('wal_checkpoint(RESTART)');
-    checkpointMs.push(performance.now() - begin);
+    for (let read = 0; read < 10_000; read++) {
+      select.get(POOL_BASE + Math.floor(Math.random() * LOADED_NODES));
+    }
+    const readUs = Math.round((performance.now() - begin) / 0.1) / 100;
+    report({ pageSize, readUs, fileBytesPerNode: Math.round(statSync(path).size / LOADED_NODES) });
   }
-  const wall = rounds.map((round) => round.wallMs).sort((a, b) => a - b);
-  return {
-    commitP50Ms: percentile(wall, 0.5),
-    commitP95Ms: percentile(wall, 0.95),
-    checkpointP50Ms: percentile(
-      checkpointMs.sort((a, b) => a - b),
-      0.5,
-    ),
-    walBytesPerNode: Math.round((rounds.at(-1)?.walBytes ?? 0) / groupSize),
-  };
-}
-
-function readMicroseconds(db: Database.Database): number {
-  const select = db.prepare('SELECT data FROM nodes WHERE id = ?').pluck();
-  const begin = performance.now();
-  for (let read = 0; read < 5000; read++) {
-    select.get(POOL_BASE + Math.floor(Math.random() * LOADED_NODES));
-  }
-  return (performance.now() - begin) / 5;
 }
 
 function report(figure: object): void {
-  const rounded = Object.entries(figure).map(([key, value]: [string, unknown]) => [
-    key,
-    typeof value === 'number' ? Math.round(value * 100) / 100 : value,
-  ]);
-  console.log(JSON.stringify(Object.fromEntries(rounded)));
+  console.log(JSON.stringify(figure));
 }
 
-const parent = process.argv[2] ?? tmpdir();
-for (const pageSize of [4096, 8192, 16384, 32768]) {
-  const directory = mkdtempSync(join(parent, 'metadata-pages-'));
-  const path = join(directory, 'meta.db');
-  const db = open(path, pageSize);
-  for (let id = 0; id < LOADED_NODES; id += 2000) {
-    commitGroup(
-      db,
-      path,
-      Array.from({ length: 2000 }, (_, index) => id + index),
-    );
-    db.pragma('wal_checkpoint(RESTART)');
-  }
-  const fileBytesPerNode = Math.round(statSync(path).size / LOADED_NODES);
-  report({ pageSize, fileBytesPerNode, readUs: readMicroseconds(db) });
-  for (const groupSize of [1, 16, 256, 2048]) {
-    for (const grow of [false, true]) {
-      const workload = grow ? 'append' : 'update';
-      report({ pageSize, groupSize, workload, ...measure(db, path, groupSize, grow) });
-    }
-  }
-  db.close();
-  rmSync(directory, { recursive: true });
+const directory = mkdtempSync(join(process.argv[2] ?? tmpdir(), 'metadata-pages-'));
+const contenders = PAGE_SIZES.map((pageSize) => open(directory, pageSize));
+for (const contender of contenders) {
+  while (contender.next < LOADED_NODES) append(contender, 2000);
 }
+compareReads(contenders);
+for (const count of [1, 16, 256, 1024, 2048]) {
+  compare(contenders, 'update', count);
+  compare(contenders, 'append', count);
+}
+for (const { db } of contenders) db.close();
+rmSync(directory, { recursive: true });

@@ -36,6 +36,17 @@ function cellsOf(columns: readonly Column[], row: Row): Cell[] {
   return columns.map((column) => row[column.name] ?? null);
 }
 
+/** Blobs up to this size do not count as growth: a store without room still keeps its records. */
+const SMALL_BLOB_BYTES = 4096;
+
+/** Bytes of large blobs that a change brings. */
+export function growthBytes({ row }: RowChange): number {
+  const sizes = Object.values(row ?? {}).map((cell) =>
+    cell instanceof Uint8Array ? cell.length : 0,
+  );
+  return sizes.filter((size) => size > SMALL_BLOB_BYTES).reduce((sum, size) => sum + size, 0);
+}
+
 export class Rows {
   readonly #db: Database;
   readonly #statements = new Map<string, Statement>();

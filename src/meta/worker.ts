@@ -13,7 +13,7 @@ import { Pages } from './pages.ts';
 import { packError } from '../base/packed-error.ts';
 import type { Answer, Message, Reply, Request } from './protocol.ts';
 import { deleteOlder, list } from './queries.ts';
-import { Rows } from './rows.ts';
+import { Rows, growthBytes } from './rows.ts';
 
 const port = defined(parentPort, 'parent port');
 
@@ -104,8 +104,10 @@ class Server {
       for (const packed of pages) this.#pages.apply(packed);
       for (const change of rows) this.#rows.apply(change);
     };
-    const growth = (): number =>
-      pages.reduce((sum, packed) => sum + this.#pages.growthBytes(packed), 0);
+    const growth = (): number => {
+      const ofRows = rows.reduce((sum, change) => sum + growthBytes(change), 0);
+      return pages.reduce((sum, packed) => sum + this.#pages.growthBytes(packed), ofRows);
+    };
     this.#database.transaction(apply, growth);
     this.#checkpointLater();
     return { op: 'done' };

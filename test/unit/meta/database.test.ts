@@ -166,6 +166,11 @@ describe('a store without room', () => {
     const row = { height: 1, count: 1, mapped_blocks: 1 };
     const key = { pool: 'p', node: 1 };
     await meta.commit({ pages: [], rows: [{ table: 'dead_roots', key, row }] });
+    const large = { copy: 'c', segment: 0 };
+    const crcs = { crcs: new Uint8Array(65_536) };
+    await expect(
+      meta.commit({ pages: [], rows: [{ table: 'checksums', key: large, row: crcs }] }),
+    ).rejects.toMatchObject({ code: 'METADATA_FULL' });
     await meta.commit(pages(8, 8, undefined));
     expect(await meta.readPages(0, 'node', [0, 8])).toEqual([
       new Uint8Array(4096).fill(2),

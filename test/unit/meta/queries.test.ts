@@ -130,10 +130,11 @@ describe('listing', () => {
   it('of backups works by target', async () => {
     const texts = ['name', 'image_id', 'copy_id', 'copy_name', 'disk_id', 'disk_name', 'level'];
     const more = ['state', 'labels', 'medium_name'];
-    const numbers = ['medium_bytes', 'used_bytes', 'source_capacity_bytes', 'block_size_bytes'];
+    const sizes = ['medium_bytes', 'used_bytes', 'source_capacity_bytes', 'block_size_bytes'];
+    const numbers = [...sizes, 'version', 'generation', 'frozen_at'];
     const row = {
       ...Object.fromEntries([...texts, ...more].map((name) => [name, 'x'])),
-      ...Object.fromEntries([...numbers, 'version', 'generation', 'frozen_at'].map((name) => [name, 1])),
+      ...Object.fromEntries(numbers.map((name) => [name, 1])),
     };
     const backups = ['t1', 't2', 't1'].map((target, index) => ({
       table: 'backups',
