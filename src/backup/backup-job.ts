@@ -11,7 +11,7 @@ import { isJsonObject, type Job, type Json } from '../job/job.ts';
 import type { JobContext } from '../job/job-run.ts';
 import type { JobKind } from '../job/scheduler.ts';
 import type { RowChange } from '../pool/metadata-store.ts';
-import type { Backups } from './backups.ts';
+import { type Backups, subjectText } from './backups.ts';
 import { manifestOf, readManifest } from './manifest.ts';
 import type { BackupRecord } from './records.ts';
 import { waitForTarget } from './target-wait.ts';
@@ -129,7 +129,7 @@ async function isThere(
 async function abandonBackup(backups: Backups, job: Job): Promise<void> {
   const { targets, copies } = backups.options;
   const record = backups.find(parameter(job, 'backup'));
-  const copy = copies.byId(String(job.subject['copyId']));
+  const copy = copies.byId(subjectText(job, 'copyId'));
   if (copy !== undefined) await endCopy(backups, job, copy);
   backups.endCopyUse(job.id);
   if (record === undefined || record.state === 'complete') return;

@@ -45,6 +45,12 @@ export interface BackupsOptions {
   readonly runner: () => JobRunner<RowChange>;
 }
 
+/** A text of the job's subject, or an empty one. */
+export function subjectText(job: Job, name: string): string {
+  const value = job.subject[name];
+  return typeof value === 'string' ? value : '';
+}
+
 export class Backups {
   readonly options: BackupsOptions;
   readonly #backups = new Map<string, BackupRecord>();
@@ -69,7 +75,7 @@ export class Backups {
     const { copies } = this.options;
     for (const job of this.options.runner().liveJobs()) {
       if (job.kind !== 'backup') continue;
-      const copy = copies.byId(String(job.subject['copyId']));
+      const copy = copies.byId(subjectText(job, 'copyId'));
       if (copy !== undefined) this.useCopy(copy, job.id);
     }
     for (const copy of copies.internal()) {

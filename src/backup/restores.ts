@@ -1,0 +1,115 @@
+/**
+ * Restores as they are asked for: from a live copy, from a backup, from an upload.
+ */
+import { StorageError } from '../base/errors.ts';
+import { remap } from '../copy/remap.ts';
+import type { Disk } from '../disk/disk.ts';
+import type { Job } from '../job/job.ts';
+import type { RowChange } from '../pool/metadata-store.ts';
+import { type Backups, type JobMade, subjectText } from './backups.ts';
+import { disksOfJob, undoRestore } from './restore-target.ts';
+import {
+  assertRoom,
+  planJson,
+  planRestore,
+  type RestorePlan,
+  type RestoreRequest,
+} from './restore-plan.ts';
+
+export type CopyRestored = { readonly disk: Disk } | { readonly job: Job };
+
+export class Restores {
+  readonly #backups: Backups;
+
+  constructor(backups: Backups) {
+    this.#backups = backups;
+  }
+
+  /**
+   * From a live copy: `remap` in its own pool answers the disk, no data moves; all else is a job.
+   * @throws VALIDATION_FAILED (method copy), and as planRestore
+   */
+  async fromCopy(
+    ref: string,
+    request: RestoreRequest,
+    effects?: (made: CopyRestored) => readonly RowChange[],
+  ): Promise<CopyRestored> {
+    const { copies } = this.#backups.options;
+    const copy = copies.get(ref);
+    if (request.method === 'copy') {
+      const message = 'a copy is restored by remap or write-back: it is a copy already';
+      throw new StorageError('VALIDATION_FAILED', message, { field: 'method' });
+    }
+    const source = { kind: 'copy' as const, id: copy.id };
+    const plan = planRestore(copies, source, request, copy.pool.id);
+    if (plan.method === 'remap' && plan.pool === copy.pool.id) {
+      const disk = await remap(copies, copy, { disk: plan.object }, (made) => {
+        return effects?.({ disk: made }) ?? [];
+      });
+      return { disk };
+    }
+    if (plan.pool !== copy.pool.id) {
+      const pool = copies.options.pools.get(plan.pool);
+      assertRoom(copies, pool, copy.usedBlocks * copy.blockSizeBytes);
+    }
+    const subject = { copy: copy.name, copyId: copy.id };
+    const job = await this.#submit(plan, request, subject, (made) => {
+      this.#backups.useCopy(copy, made.id);
+      return effects?.({ job: made }) ?? [];
+    });
+    return { job };
+  }
+
+  /** @throws NOT_FOUND, BACKUP_INCOMPLETE, POOL_FULL, and as planRestore */
+  async fromBackup(ref: string, request: RestoreRequest, effects?: JobMade): Promise<Job> {
+    const { copies, targets } = this.#backups.options;
+    const record = this.#backups.readable(ref);
+    const plan = planRestore(copies, { kind: 'backup', id: record.id }, request);
+    if (!plan.onlyDiffering) {
+      assertRoom(copies, copies.options.pools.get(plan.pool), record.usedBytes);
+    }
+    const target = targets.get(record.targetId);
+    const subject = { backup: record.name, backupId: record.id, target: target.name };
+    return this.#submit(plan, request, subject, (job) => {
+      this.#backups.use(record, job.id);
+      return effects?.(job) ?? [];
+    });
+  }
+
+  /** After the jobs were taken up: what a job no longer fills or fences is undone. */
+  async settle(): Promise<void> {
+    const { copies, runner } = this.#backups.options;
+    const live = runner().liveJobs();
+    for (const job of live) {
+      const copy = job.kind === 'restore' ? copies.byId(subjectText(job, 'copyId')) : undefined;
+      if (copy !== undefined) this.#backups.useCopy(copy, job.id);
+    }
+    const ids = new Set(live.map(({ id }) => id));
+    for (const disk of copies.options.disks.list()) {
+      const { job } = disk.record;
+      if (job === null || ids.has(job) || disksOfJob(copies, job) === undefined) continue;
+      await undoRestore(copies, job, false);
+    }
+  }
+
+  async #submit(
+    plan: RestorePlan,
+    request: RestoreRequest,
+    subject: Readonly<Record<string, string>>,
+    effects: JobMade,
+  ): Promise<Job> {
+    const made = plan.method === 'copy' ? {} : { disk: request.disk ?? '' };
+    return this.#backups.options.runner().submit(
+      {
+        kind: 'restore',
+        subject: { ...subject, ...made, method: plan.method },
+        parameters: planJson(plan),
+        ...made,
+        ...(request.maxBytesPerSecond === undefined
+          ? {}
+          : { maxBytesPerSecond: request.maxBytesPerSecond }),
+      },
+      effects,
+    );
+  }
+}

@@ -1,0 +1,368 @@
+/**
+ * Restores whose image comes as the body of a request, applied as it arrives.
+ *
+ * The work is a job like any other restore; its bytes come over a channel from the request. A cut
+ * request leaves the job waiting, with all whole segments durable; it goes on where the client is
+ * told to (`receivedBytes`), also after a restart of the daemon.
+ *
+ * Invariants:
+ *  1. A push resolves when its bytes are taken: back-pressure reaches the client.
+ *  2. At most one request feeds a job; a new one cuts an old one off.
+ *  3. Nothing is visible before the last byte is durable.
+ */
+import { setTimeout as delay } from 'node:timers/promises';
+import { StorageError } from '../base/errors.ts';
+import { deferred, type Deferred } from '../base/mutex.ts';
+import { rfc3339 } from '../base/clock.ts';
+import { ImageStreamReader, type ImageStreamState } from '../image/stream-reader.ts';
+import { isEnd, isJsonObject, type Job, type Json, type JsonObject, toJson } from '../job/job.ts';
+import type { JobContext } from '../job/job-run.ts';
+import type { RowChange } from '../pool/metadata-store.ts';
+import type { Backups } from './backups.ts';
+import { markRow } from './restore-mark.ts';
+import {
+  assertRoom,
+  planJson,
+  planRestore,
+  type RestorePlan,
+  type RestoreRequest,
+} from './restore-plan.ts';
+import { RestoreSession } from './restore-session.ts';
+import { finishRestore, type Restored, restoredJson } from './restore-target.ts';
+
+/** A cut upload that nobody continues for so long has failed. */
+const CONTINUE_WITHIN_MS = 24 * 60 * 60 * 1000;
+
+export type UploadRows = (job: Job, restored: Restored) => readonly RowChange[];
+
+type Message =
+  | { readonly kind: 'bytes'; readonly bytes: Uint8Array; readonly taken: Deferred<undefined> }
+  | { readonly kind: 'end'; readonly rows: UploadRows; readonly done: Deferred<Restored> }
+  | { readonly kind: 'cut'; readonly taken: Deferred<undefined> };
+
+/** Between the request that sends and the job that takes. */
+class Channel {
+  #connected = deferred<undefined>();
+  #next = deferred<Message>();
+  #ended: Error | undefined;
+  isConnected = false;
+  receivedBytes = 0;
+
+  connect(): void {
+    this.isConnected = true;
+    this.#connected.resolve(undefined);
+  }
+
+  get connected(): Promise<undefined> {
+    return this.#connected.promise;
+  }
+
+  /** Only one message at a time is under way. @throws what ended the job */
+  send(message: Message): void {
+    if (this.#ended !== undefined) throw this.#ended;
+    this.#next.resolve(message);
+  }
+
+  async receive(signal: AbortSignal): Promise<Message> {
+    const stopped = deferred<never>();
+    const onAbort = (): void => {
+      stopped.reject(signal.reason);
+    };
+    signal.addEventListener('abort', onAbort, { once: true });
+    try {
+      signal.throwIfAborted();
+      const message = await Promise.race([this.#next.promise, stopped.promise]);
+      this.#next = deferred<Message>();
+      return message;
+    } finally {
+      signal.removeEventListener('abort', onAbort);
+    }
+  }
+
+  disconnect(): void {
+    this.isConnected = false;
+    this.#connected = deferred<undefined>();
+  }
+
+  /** The job has ended badly: whoever sends is told. */
+  fail(error: unknown): void {
+    this.#ended = error instanceof Error ? error : new StorageError('CANCELLED', String(error));
+    void this.#next.promise.then((message) => {
+      settleBadly(message, error);
+    });
+  }
+}
+
+function settleBadly(message: Message, error: unknown): void {
+  if (message.kind === 'end') message.done.reject(error);
+  else message.taken.reject(error);
+}
+
+/** What the API holds of an upload. */
+export interface UploadSession {
+  readonly job: Job;
+  readonly receivedBytes: number;
+  push(chunk: Uint8Array): Promise<void>;
+  finish(rows?: UploadRows): Promise<{ job: Job; restored: Restored }>;
+  abort(reason: StorageError): Promise<void>;
+}
+
+export class Uploads {
+  readonly #backups: Backups;
+  readonly #channels = new Map<string, Channel>();
+
+  constructor(backups: Backups) {
+    this.#backups = backups;
+  }
+
+  /** @throws as planRestore; POOL_FULL if an image of this length cannot fit */
+  async begin(request: RestoreRequest, imageBytes: number | undefined): Promise<UploadSession> {
+    const { copies, runner } = this.#backups.options;
+    const plan = planRestore(copies, { kind: 'upload' }, request);
+    if (imageBytes !== undefined && request.method !== 'write-back') {
+      // tables and heads are at most two parts in a hundred of an image
+      assertRoom(
+        copies,
+        copies.options.pools.get(plan.pool),
+        Math.floor(imageBytes * 0.97) - 65536,
+      );
+    }
+    const channel = new Channel();
+    channel.connect();
+    const field = request.method === 'copy' ? 'copy' : 'disk';
+    const subject = { [field]: request.copy ?? request.disk ?? '', method: request.method };
+    const job = await runner().submit(
+      {
+        kind: 'restore',
+        subject,
+        parameters: planJson(plan),
+        ...(request.disk === undefined ? {} : { disk: request.disk }),
+        ...(request.maxBytesPerSecond === undefined
+          ? {}
+          : { maxBytesPerSecond: request.maxBytesPerSecond }),
+      },
+      (made) => {
+        this.#channels.set(made.id, channel);
+        return [];
+      },
+    );
+    return this.#session(job, channel);
+  }
+
+  /** @throws NOT_FOUND, JOB_STATE, RANGE_INVALID with `receivedBytes` */
+  async continue(id: string, fromByte: number): Promise<UploadSession> {
+    const job = await this.#backups.options.runner().get(id);
+    const channel = this.#channels.get(id);
+    if (channel === undefined || isEnd(job.state)) {
+      throw new StorageError('JOB_STATE', `job ${id} takes no upload: it is ${job.state}`, {
+        job: id,
+        state: job.state,
+      });
+    }
+    if (channel.isConnected) await cut(channel);
+    if (fromByte !== channel.receivedBytes) {
+      throw new StorageError('RANGE_INVALID', `the upload goes on at ${channel.receivedBytes}`, {
+        job: id,
+        receivedBytes: channel.receivedBytes,
+      });
+    }
+    channel.connect();
+    return this.#session(job, channel);
+  }
+
+  /** The work of the job. */
+  async run(context: JobContext<RowChange>, plan: RestorePlan): Promise<Json> {
+    const { id } = context.job;
+    const channel = this.#channels.get(id) ?? new Channel();
+    this.#channels.set(id, channel);
+    try {
+      const result = await new UploadRun(this.#backups, context, plan, channel).run();
+      this.#channels.delete(id);
+      return result;
+    } catch (error) {
+      channel.fail(error);
+      this.#channels.delete(id);
+      throw error;
+    }
+  }
+
+  /** A job that ended without running tells whoever still sends. */
+  ended(job: Job): void {
+    this.#channels
+      .get(job.id)
+      ?.fail(new StorageError('CANCELLED', `job ${job.id} was ${job.state}`, { job: job.id }));
+    this.#channels.delete(job.id);
+  }
+
+  #session(job: Job, channel: Channel): UploadSession {
+    const runner = this.#backups.options.runner();
+    return {
+      job,
+      get receivedBytes() {
+        return channel.receivedBytes;
+      },
+      async push(bytes) {
+        const taken = deferred<undefined>();
+        channel.send({ kind: 'bytes', bytes, taken });
+        await taken.promise;
+      },
+      async finish(rows = () => []) {
+        const done = deferred<Restored>();
+        channel.send({ kind: 'end', rows, done });
+        const restored = await done.promise;
+        return { job: await runner.wait(job.id, 5000), restored };
+      },
+      async abort(reason) {
+        const kept = reason.code === 'BODY_TRUNCATED' || reason.code === 'SHUTTING_DOWN';
+        await (kept ? cut(channel) : runner.cancel(job.id)).catch(() => undefined);
+      },
+    };
+  }
+}
+
+async function cut(channel: Channel): Promise<void> {
+  const taken = deferred<undefined>();
+  channel.send({ kind: 'cut', taken });
+  await taken.promise;
+}
+
+/** One attempt of an upload's job. */
+class UploadRun {
+  readonly #backups: Backups;
+  readonly #context: JobContext<RowChange>;
+  readonly #plan: RestorePlan;
+  readonly #channel: Channel;
+  readonly #session: RestoreSession;
+  #reader: ImageStreamReader;
+
+  constructor(
+    backups: Backups,
+    context: JobContext<RowChange>,
+    plan: RestorePlan,
+    channel: Channel,
+  ) {
+    this.#backups = backups;
+    this.#context = context;
+    this.#plan = plan;
+    this.#channel = channel;
+    this.#session = new RestoreSession(backups, context, plan, false);
+    this.#reader = this.#readerFrom(readState(context.job));
+    channel.receivedBytes = this.#reader.confirmedBytes;
+  }
+
+  async run(): Promise<Json> {
+    const state = readState(this.#context.job);
+    if (state !== undefined) await this.#session.begin(state.facts);
+    for (;;) {
+      if (!this.#channel.isConnected) await this.#waitForClient();
+      const message = await this.#channel.receive(this.#context.signal);
+      try {
+        if (message.kind === 'bytes') {
+          await this.#take(message.bytes);
+          message.taken.resolve(undefined);
+        } else if (message.kind === 'cut') {
+          await this.#cut();
+          message.taken.resolve(undefined);
+        } else {
+          return await this.#end(message);
+        }
+      } catch (error) {
+        settleBadly(message, error);
+        throw error;
+      }
+    }
+  }
+
+  async #waitForClient(): Promise<void> {
+    const { signal } = this.#context;
+    const { clock } = this.#backups.options;
+    const waitingFor = {
+      kind: 'upload',
+      receivedBytes: this.#channel.receivedBytes,
+      since: rfc3339(clock.nowMs()),
+    };
+    const tooLate = new AbortController();
+    const timeout = delay(CONTINUE_WITHIN_MS, undefined, {
+      ref: false,
+      signal: AbortSignal.any([signal, tooLate.signal]),
+    }).then(() => {
+      throw new StorageError('BODY_TRUNCATED', 'nobody continued the upload', {
+        receivedBytes: this.#channel.receivedBytes,
+      });
+    });
+    timeout.catch(() => undefined);
+    try {
+      const connected = this.#channel.connected;
+      await this.#context.waitFor(waitingFor, Promise.race([connected, timeout]));
+    } finally {
+      tooLate.abort();
+    }
+  }
+
+  async #take(bytes: Uint8Array): Promise<void> {
+    for (const event of this.#reader.push(bytes)) {
+      if (event.kind === 'header') await this.#session.begin(event.facts);
+      if (event.kind !== 'segment') continue;
+      const { segment, sourceBlocks, bad, damaged, data } = event.segment;
+      await this.#session.write(segment, { sourceBlocks, bad: [...bad], data }, damaged);
+    }
+    this.#channel.receivedBytes += bytes.length;
+    if (this.#session.mustSave) await this.#save();
+  }
+
+  /** Forgets the part of a structure that was cut; whole segments are durable and stay. */
+  async #cut(): Promise<void> {
+    await this.#save();
+    this.#reader = this.#readerFrom(readState(this.#context.job));
+    this.#channel.receivedBytes = this.#reader.confirmedBytes;
+    this.#channel.disconnect();
+  }
+
+  async #end(message: Extract<Message, { kind: 'end' }>): Promise<Json> {
+    for (const event of this.#reader.finish()) {
+      if (event.kind !== 'segment') continue;
+      const { segment, sourceBlocks, bad, damaged, data } = event.segment;
+      await this.#session.write(segment, { sourceBlocks, bad: [...bad], data }, damaged);
+    }
+    const { disk, facts } = await this.#session.end();
+    const { copies } = this.#backups.options;
+    const damaged = this.#session.damagedJson();
+    const { job } = this.#context;
+    const resultOf = (made: Restored): JsonObject => {
+      return { ...restoredJson(made), method: this.#plan.method, damaged };
+    };
+    const restored = await finishRestore(copies, this.#plan, disk, facts, (made) => [
+      markRow(job.id, resultOf(made)),
+      ...message.rows(job, made),
+    ]);
+    message.done.resolve(restored);
+    return resultOf(restored);
+  }
+
+  async #save(): Promise<void> {
+    const { state } = this.#reader;
+    await this.#session.save(state === undefined ? {} : { upload: toJson(state) });
+  }
+
+  #readerFrom(state: ImageStreamState | undefined): ImageStreamReader {
+    const options = {
+      onDamage: this.#plan.onDamage,
+      onProblem: ({ lost }: { lost: readonly { sourceOffset: number; length: number }[] }) => {
+        this.#session.lose(lost);
+      },
+    };
+    if (state === undefined) return new ImageStreamReader(options);
+    return ImageStreamReader.resume(state, options);
+  }
+}
+
+/** Our own checkpoint of an upload. */
+function readState(job: Job): ImageStreamState | undefined {
+  const { checkpoint } = job;
+  const state = isJsonObject(checkpoint) ? checkpoint['upload'] : undefined;
+  return isState(state) ? state : undefined;
+}
+
+function isState(value: unknown): value is ImageStreamState {
+  return typeof value === 'object' && value !== null && 'facts' in value && 'segment' in value;
+}

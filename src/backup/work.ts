@@ -1,0 +1,77 @@
+/**
+ * All work with backups in one place: targets, the catalog, restores, uploads, and their job kinds.
+ *
+ * Order at start: `open`, then the runner takes up its jobs, then `settle` gives these what they
+ * use and undoes what no job owns.
+ */
+import type { Clock } from '../base/clock.ts';
+import type { Copies } from '../copy/copies.ts';
+import type { Job } from '../job/job.ts';
+import type { JobRunner } from '../job/runner.ts';
+import type { JobKind } from '../job/scheduler.ts';
+import type { MetadataStore, RowChange } from '../pool/metadata-store.ts';
+import { backupKind } from './backup-job.ts';
+import { Backups } from './backups.ts';
+import { restoreKind } from './restore-job.ts';
+import { clearMark } from './restore-mark.ts';
+import { Restores } from './restores.ts';
+import { scanKind } from './scan-job.ts';
+import { Targets } from './targets.ts';
+import { Uploads } from './uploads.ts';
+import { verifyKind } from './verify-job.ts';
+
+export interface WorkOptions {
+  readonly store: MetadataStore;
+  readonly clock: Clock;
+  readonly copies: Copies;
+  /** Resolves a client's path below the roots. @throws PATH_NOT_ALLOWED */
+  readonly resolvePath: (path: string) => Promise<string>;
+  /** Made after this, with `kinds`. */
+  readonly runner: () => JobRunner<RowChange>;
+  readonly onError: (error: unknown) => void;
+}
+
+export class Work {
+  readonly targets: Targets;
+  readonly backups: Backups;
+  readonly restores: Restores;
+  readonly uploads: Uploads;
+  readonly kinds: Readonly<Record<'backup' | 'verify' | 'scan' | 'restore', JobKind<RowChange>>>;
+  readonly #o: WorkOptions;
+
+  constructor(options: WorkOptions) {
+    this.#o = options;
+    const { store, clock, copies, runner, resolvePath } = options;
+    this.targets = new Targets({ store, clock, resolvePath });
+    this.backups = new Backups({ store, clock, copies, runner, targets: this.targets });
+    this.restores = new Restores(this.backups);
+    this.uploads = new Uploads(this.backups);
+    this.kinds = {
+      backup: backupKind(this.backups),
+      verify: verifyKind(this.backups),
+      scan: scanKind(this.backups),
+      restore: restoreKind(this.backups, this.uploads),
+    };
+  }
+
+  async open(): Promise<void> {
+    await this.targets.open();
+    await this.backups.open();
+  }
+
+  /** After the runner has taken up its jobs. */
+  async settle(): Promise<void> {
+    await this.restores.settle();
+    await this.backups.settle();
+  }
+
+  /** For the runner's `onEnd`. */
+  onJobEnd(job: Job): void {
+    this.uploads.ended(job);
+    this.backups.endCopyUse(job.id);
+    if (job.kind !== 'restore') return;
+    clearMark(this.#o.store, job.id).catch((error: unknown) => {
+      this.#o.onError(error);
+    });
+  }
+}
