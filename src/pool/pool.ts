@@ -22,7 +22,7 @@ import { type Epoch, ReaderEpochs } from './reader-epochs.ts';
 import { ReferenceCounts } from './reference-counts.ts';
 
 /** Writers wait for a commit when this many pages are changed: bounds a batch. */
-const DIRTY_PAGES_MAX = 1024;
+const DIRTY_PAGES_MAX = 512;
 /** Writers wait for a sync, outside the gate, above this. */
 const UNSYNCED_BYTES_MAX = 192 * MIB;
 const MARK_STEP_BYTES = GIB;
