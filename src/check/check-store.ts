@@ -5,31 +5,63 @@
  * so that a thread can hear a cancel; `checkStore` runs them all at once.
  */
 import { StorageError } from '../base/errors.ts';
+import { pageKinds } from '../pool/metadata-store.ts';
+import { WINDOW_BLOCKS, checkPool } from './check-pool.ts';
 import { checkRows } from './check-rows.ts';
 import { type Finding, Findings } from './finding.ts';
+import { newPoolState } from './pool-state.ts';
 import type { CheckSource } from './source.ts';
-import { readStoreRows } from './store-rows.ts';
+import { type StoreRows, readStoreRows } from './store-rows.ts';
 
+export const MAX_FINDINGS = 1000;
+
+/** Units of work done and to do, about in proportion to time. */
 export interface CheckProgress {
-  /** Pages read of about `total`. */
   readonly done: number;
   readonly total: number;
 }
 
 export interface CheckOptions {
-  /** Default 1000; more are counted in none. */
+  /** Default 1000; more are not listed. */
   readonly maxFindings?: number;
+  /** Blocks that are counted at once, 8 bytes each: a multiple of 32768. Default 16 Mi. */
+  readonly windowBlocks?: number;
 }
 
 export function* checkSteps(
   source: CheckSource,
   o: CheckOptions = {},
 ): Generator<CheckProgress, Finding[]> {
-  const findings = new Findings(o.maxFindings ?? 1000);
+  const findings = new Findings(o.maxFindings ?? MAX_FINDINGS);
   const rows = readStoreRows(source, findings);
-  checkRows(source, rows, findings);
-  yield { done: 0, total: 0 };
+  const places = checkRows(source, rows, findings);
+  const known = new Set(places.map(({ pool }) => pool.id));
+  const lacksRoots = rows.lacksRoots || rows.roots.some(({ pool }) => !known.has(pool));
+  const states = places.map((place) => {
+    const roots = rows.roots.filter(({ pool }) => pool === place.pool.id);
+    return newPoolState(source, findings, place, roots, lacksRoots);
+  });
+  const sum = (of: 'done' | 'total'): number =>
+    states.reduce((units, { work }) => units + work[of], 0);
+  const total = sum('total');
+  for (const state of states) {
+    const steps = checkPool(state, o.windowBlocks ?? WINDOW_BLOCKS);
+    while (steps.next().done !== true) yield { done: sum('done'), total };
+  }
+  checkPools(source, rows, findings);
   return findings.list;
+}
+
+/** Pages of pools that no row knows. */
+function checkPools(source: CheckSource, rows: StoreRows, findings: Findings): void {
+  const known = new Set(rows.pools.map(({ number }) => number));
+  for (const kind of pageKinds) {
+    for (const pool of source.poolsOf(kind)) {
+      if (known.has(pool)) continue;
+      const message = `there are ${kind} pages of pool number ${pool}, which is not there`;
+      findings.add('PAGE_OUTSIDE_POOL', message, { kind, poolNumber: pool });
+    }
+  }
 }
 
 /** @throws CANCELLED when the signal says so */
@@ -42,9 +74,9 @@ export function checkStore(
 ): Finding[] {
   const steps = checkSteps(source, o);
   for (;;) {
+    if (o.signal?.aborted === true) throw new StorageError('CANCELLED', 'the check was cancelled');
     const step = steps.next();
     if (step.done === true) return step.value;
-    if (o.signal?.aborted === true) throw new StorageError('CANCELLED', 'the check was cancelled');
     o.onProgress?.(step.value);
   }
 }

@@ -52,9 +52,13 @@ export class Findings {
     this.#max = max;
   }
 
-  /** How many were found beyond the maximum. */
-  get dropped(): number {
-    return this.#dropped;
+  /** All that were found, listed or not. */
+  get count(): number {
+    return this.list.length + this.#dropped;
+  }
+
+  get isFull(): boolean {
+    return this.list.length >= this.#max;
   }
 
   add(code: InvariantCode, message: string, details: Finding['details'] = {}): void {

@@ -63,7 +63,7 @@ export interface StoreRows {
   readonly lacksRoots: boolean;
 }
 
-/** Reads one row; `valid` becomes false with the first cell that is outside its range. */
+/** Reads the cells of one row and remembers the first that is outside its range. */
 class Cells {
   readonly #row: Row;
   #wrong: string | undefined;
@@ -235,13 +235,11 @@ export function readStoreRows(source: CheckSource, findings: Findings): StoreRow
   const pools = readPools(source, findings);
   const files = readFiles(source, findings);
   const extents = readExtents(source, findings);
+  const before = findings.count;
   const disks = readDisks(source, findings);
   const copies = readCopies(source, findings);
   const dead = readDead(source, findings);
-  const read = disks.length + copies.length + dead.length;
-  const stored = ['disks', 'copies', 'dead_roots'].map(
-    (table) => source.rows(table, [table === 'dead_roots' ? 'pool' : 'id']).length,
-  );
+  const lacking = findings.count > before;
   const live = copies.filter(({ state }) => state !== 'deleted');
   return {
     pools,
@@ -249,7 +247,7 @@ export function readStoreRows(source: CheckSource, findings: Findings): StoreRow
     extents,
     roots: [...disks, ...live, ...dead],
     copyIds: new Set(copies.map(({ id }) => id)),
-    lacksRoots: read < stored.reduce((a, b) => a + b, 0),
+    lacksRoots: lacking,
   };
 }
 
