@@ -225,42 +225,89 @@ describe('salvage', () => {
   });
 });
 
-test('spoilt images get the same verdict and losses as from verify', async () => {
-  const driver = `
+/** Runs the program many times in one process: arguments by line, `status N` after each. */
+const driver = `
 import importlib.util, sys
 spec = importlib.util.spec_from_file_location('restore', sys.argv[1])
 module = importlib.util.module_from_spec(spec)
 spec.loader.exec_module(module)
-for name in sys.argv[2:]:
-    status = module.main(['verify', name])
-    print('status', status)
+for line in sys.stdin.read().splitlines():
+    print('status', module.main(line.split()))
 `;
-  const small = await imageOf(new MemoryCopy({ places: [1, 2, 5, 9, 10] }));
-  const images: Buffer[] = Array.from({ length: 120 }, (_, index) => {
-    const image = Buffer.from(small);
-    const at = (index * 7919 * 13) % image.length;
-    if (index % 4 === 0) image.writeUInt8(image.readUInt8(at) ^ (1 << (index % 8)), at);
-    if (index % 4 === 1) image.fill(index, at, Math.min(at + 6000, image.length));
-    if (index % 4 === 2) return image.subarray(0, at);
-    const structure = 4096 * (index % 3);
-    if (index % 4 === 3) image.writeUInt8(image.readUInt8(structure) ^ 1, structure);
-    return image;
-  });
-  images.push(small);
-  const names = images.map((image, index) => put(`image${index}`, image));
-  const { status, out } = python(['-c', driver, program, ...names]);
-  expect(status).toBe(0);
-  const verdicts = out.split(/status (\d)\n/);
-  for (const [index, image] of images.entries()) {
-    const result = await verifyImage(new MemoryBytes(image));
-    const [text, code] = verdicts.slice(2 * index, 2 * index + 2);
-    expect(code === '0', `image ${index}`).toBe(result.ok);
-    if (code === '3' || image.length < 4096) continue;
-    const lost = [...(text ?? '').matchAll(/^lost (\d+) (\d+) (\w+)$/gm)].map((found) => ({
+
+interface Verdict {
+  readonly status: number;
+  readonly lost: { sourceOffset: number; length: number; exact: boolean }[];
+}
+
+function runAll(lines: readonly string[]): Verdict[] {
+  const { status, out, err } = python(['-c', driver, program], Buffer.from(lines.join('\n')));
+  expect(status, err).toBe(0);
+  const parts = out.split(/status (\d)\n/);
+  return lines.map((_, index) => {
+    const [text = '', code] = parts.slice(2 * index, 2 * index + 2);
+    const lost = [...text.matchAll(/^lost (\d+) (\d+) (\w+)$/gm)].map((found) => ({
       sourceOffset: Number(found[1]),
       length: Number(found[2]),
       exact: found[3] === 'exact',
     }));
-    expect(lost, `image ${index}`).toEqual(result.damaged);
+    return { status: Number(code), lost };
+  });
+}
+
+describe('spoilt images', () => {
+  const copy = new MemoryCopy({ places: [1, 2, 5, 9, 10] });
+
+  async function spoiltImages(): Promise<Buffer[]> {
+    const good = await imageOf(copy);
+    const images: Buffer[] = Array.from({ length: 120 }, (_, index) => {
+      const image = Buffer.from(good);
+      const at = (index * 7919 * 13) % image.length;
+      const structure = 4096 * (index % 3);
+      if (index % 5 === 0) image.writeUInt8(image.readUInt8(at) ^ (1 << (index % 8)), at);
+      if (index % 5 === 1) image.fill(index, at, Math.min(at + 6000, image.length));
+      if (index % 5 === 2) return image.subarray(0, at);
+      if (index % 5 === 3) image.writeUInt8(image.readUInt8(structure) ^ 1, structure);
+      if (index % 5 === 4) return Buffer.concat([image.subarray(0, at), image.subarray(at / 2)]);
+      return image;
+    });
+    return [...images, good];
   }
+
+  test('get the same verdict and losses as from verify', async () => {
+    const images = await spoiltImages();
+    const verdicts = runAll(images.map((image, index) => `verify ${put(`image${index}`, image)}`));
+    for (const [index, image] of images.entries()) {
+      const { status, lost } = verdicts[index] ?? { status: NaN, lost: [] };
+      const result = await verifyImage(new MemoryBytes(image));
+      expect(status === 0, `image ${index}`).toBe(result.ok);
+      if (status !== 3 && image.length >= 4096) expect(lost).toEqual(result.damaged);
+    }
+  });
+
+  test('are salvaged without a wrong byte outside of the lost ranges', async () => {
+    const images = await spoiltImages();
+    const verdicts = runAll(
+      images.map((image, index) => {
+        const name = put(`image${index}`, image);
+        return `restore --salvage ${name} disk${index}.raw`;
+      }),
+    );
+    const disk = Buffer.alloc(copy.facts.capacityBytes);
+    for (const [x, place] of copy.places.entries()) copy.data(x).copy(disk, place * blockSize);
+    for (const [index, { status, lost }] of verdicts.entries()) {
+      expect([0, 3, 5], `image ${index}`).toContain(status);
+      expect(existsSync(join(folder, `disk${index}.raw`))).toBe(status !== 3);
+      if (status === 3) continue;
+      const salvaged = restored(`disk${index}.raw`);
+      for (let at = 0; at < disk.length; at += blockSize) {
+        const block = salvaged.subarray(at, at + blockSize);
+        const isRight = block.equals(disk.subarray(at, at + blockSize));
+        const isLost = lost.some(
+          (range) => range.sourceOffset <= at && at < range.sourceOffset + range.length,
+        );
+        expect(isRight || isLost, `image ${index} at ${at}`).toBe(true);
+      }
+    }
+  });
 });

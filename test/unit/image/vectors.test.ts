@@ -2,6 +2,8 @@
  * Golden images: today's writer gives the same bytes as the one that first wrote version 1, and
  * today's readers restore what it wrote.
  */
+import { readFileSync } from 'node:fs';
+import { join } from 'node:path';
 import { describe, expect, test } from 'vitest';
 import { verifyImage } from '../../../src/image/verify.ts';
 import { goldenCopy, goldenImage, goldenNames } from '../../support/golden-images.ts';
@@ -28,4 +30,17 @@ describe.each(goldenNames)('%s', (name) => {
       });
     }
   });
+});
+
+test('the worked example of the format page shows the bytes of the small image', () => {
+  const docs = join(import.meta.dirname, '..', '..', '..', 'docs', 'format', 'image.md');
+  const page = readFileSync(docs, 'utf8');
+  const image = goldenImage('image-v1-small');
+  const lines = [...page.matchAll(/^([0-9a-f]{8}): ((?:[0-9a-f]{4} ){8})/gm)];
+  expect(lines.length).toBeGreaterThan(30);
+  for (const [, offset = '', hex = ''] of lines) {
+    const at = Number.parseInt(offset, 16);
+    expect(image.subarray(at, at + 16).toString('hex'), offset).toBe(hex.replaceAll(' ', ''));
+  }
+  expect(page).toContain(image.toString('utf8', 0, 2048).trimEnd());
 });
