@@ -32,7 +32,7 @@ CREATE TABLE idempotency (
   request_digest TEXT NOT NULL,
   status INTEGER NOT NULL,
   headers TEXT NOT NULL,
-  body BLOB NOT NULL,
+  body BLOB,
   created_at INTEGER NOT NULL,
   PRIMARY KEY (scope, key)
 ) STRICT;

@@ -176,7 +176,7 @@ export const tables: readonly Table[] = [
       request_digest: 'TEXT',
       status: 'INTEGER',
       headers: 'TEXT',
-      body: 'BLOB',
+      body: 'BLOB?',
       created_at: 'INTEGER',
     },
   ),
