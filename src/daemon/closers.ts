@@ -7,7 +7,7 @@ export interface Closer {
   readonly name: string;
   /** After this the next one is begun; the work is left to the end of the process. */
   readonly limitMs: number;
-  close(): Promise<void>;
+  readonly close: () => Promise<void>;
 }
 
 /** What went wrong while something was being closed. */

@@ -41,7 +41,7 @@ export class Paths {
     return real;
   }
 
-  /** The absolute path of a target's folder, which may be one's already. @throws PATH_NOT_ALLOWED */
+  /** The absolute path of a target's folder, which may be one already. @throws PATH_NOT_ALLOWED */
   async forTarget(path: string): Promise<string> {
     const { roots, own, poolFiles, targetFolders } = this.#rules;
     const real = await resolvePath(roots, path, own);
