@@ -95,8 +95,8 @@ export class LiveJob<Effect> {
    * @returns whether it was saved
    */
   saveSurely(effects: readonly Effect[] = [], signal?: AbortSignal): Promise<boolean> {
-    const stop = AbortSignal.any([this.#tools.stopped, ...(signal ? [signal] : [])]);
-    return this.#insist(() => this.#put(this.#job, effects), stop);
+    const signals = signal === undefined ? [] : [signal];
+    return this.#insist(() => this.#put(this.#job, effects), signals);
   }
 
   /** Ends the job. @returns false if the runner was stopped before the end was durable */
@@ -106,7 +106,7 @@ export class LiveJob<Effect> {
       const ended = moved(this.#job, status);
       await this.#put(ended, []);
       this.#job = ended;
-    }, this.#tools.stopped);
+    }, []);
     this.#notify();
     return isSaved;
   }
@@ -134,15 +134,19 @@ export class LiveJob<Effect> {
     this.#saved = job;
   }
 
-  async #insist(work: () => Promise<void>, stop: AbortSignal): Promise<boolean> {
+  /** Tries until it succeeds (true), or fails after one of the signals or the stop (false). */
+  async #insist(work: () => Promise<void>, signals: readonly AbortSignal[]): Promise<boolean> {
+    const stops = [this.#tools.stopped, ...signals];
+    const isStopped = (): boolean => stops.some(({ aborted }) => aborted);
     for (let failures = 1; ; failures += 1) {
       try {
         await this.#exclusively(work);
         return true;
       } catch (error) {
         this.#tools.onError(error, this.#job);
-        if (!stop.aborted) await this.#tools.sleep(retryDelayMs(failures), stop);
-        if (stop.aborted) return false;
+        if (isStopped()) return false;
+        await this.#tools.sleep(retryDelayMs(failures), AbortSignal.any(stops));
+        if (isStopped()) return false;
       }
     }
   }

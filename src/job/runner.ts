@@ -121,19 +121,19 @@ export class JobRunner<Effect = unknown> {
   /**
    * Takes up what the last life left: unended jobs are queued again and go on from their
    * checkpoints, those being cancelled are cleaned up and ended, paused ones stay paused.
-   * @returns how many were taken up. @throws what the store throws
+   * @returns how many were taken up. @throws what the store throws: then nothing has begun, and
+   *   it can be called again
    */
   async recover(): Promise<number> {
-    assert(this.#phase === 'new', 'recover is called once');
-    const found = (await this.#unended()).reverse();
-    for (const job of found) {
-      const live = new LiveJob(takenUp(job), this.#tools, false);
-      if (live.job.state === 'queued' && job.state !== 'queued') {
-        live.log(`taken up after a restart (it was ${job.state})`);
-        await live.saveSurely();
-      }
-      this.#scheduler.add(live);
+    assert(this.#phase === 'new', 'jobs were recovered before');
+    const taken: LiveJob<Effect>[] = [];
+    for (const job of (await this.#unended()).reverse()) {
+      const live = new LiveJob(takenUp(job), this.#tools, true);
+      if (live.job !== job) live.log(`taken up after a restart (it was ${job.state})`);
+      await live.save();
+      taken.push(live);
     }
+    for (const live of taken) this.#scheduler.add(live);
     this.#phase = 'ready';
     if (this.#tickMs > 0) {
       this.#timer = setInterval(() => {
@@ -141,7 +141,7 @@ export class JobRunner<Effect = unknown> {
       }, this.#tickMs);
       this.#timer.unref();
     }
-    return found.length;
+    return taken.length;
   }
 
   /** Queues a job; durable, with the effects, when it resolves. @throws SHUTTING_DOWN */

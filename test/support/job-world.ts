@@ -4,6 +4,7 @@
 import type { StorageError } from '../../src/base/errors.ts';
 import type { Job, Json } from '../../src/job/job.ts';
 import type { JobContext } from '../../src/job/job-run.ts';
+import type { JobQuery, JobStore } from '../../src/job/job-store.ts';
 import { JobRunner } from '../../src/job/runner.ts';
 import type { JobRunnerOptions, Submission } from '../../src/job/runner.ts';
 import { ManualTime, settle } from './manual-time.ts';
@@ -12,8 +13,39 @@ import { MemoryJobStore } from './memory-job-store.ts';
 /** One run of the kind `puppet`, ended by the test. It stops when it is asked to. */
 export interface Puppet {
   readonly context: JobContext<string>;
+  isOver: boolean;
   succeed(result: Json): void;
   fail(error: unknown): void;
+}
+
+/** The store as one process sees it: when that is dead, its calls do nothing and never answer. */
+class LifeOfStore implements JobStore<string> {
+  isOver = false;
+  readonly #store: MemoryJobStore;
+
+  constructor(store: MemoryJobStore) {
+    this.#store = store;
+  }
+
+  put(job: Job, effects: readonly string[]): Promise<void> {
+    return this.#alive(() => this.#store.put(job, effects));
+  }
+
+  get(id: string): Promise<Job | undefined> {
+    return this.#alive(() => this.#store.get(id));
+  }
+
+  list(query: JobQuery): Promise<Job[]> {
+    return this.#alive(() => this.#store.list(query));
+  }
+
+  removeEnded(beforeMs: number, limit: number): Promise<number> {
+    return this.#alive(() => this.#store.removeEnded(beforeMs, limit));
+  }
+
+  #alive<T>(call: () => Promise<T>): Promise<T> {
+    return this.isOver ? new Promise(() => undefined) : call();
+  }
 }
 
 export class JobWorld {
@@ -28,10 +60,12 @@ export class JobWorld {
   readonly ended: Job[] = [];
   readonly errors: unknown[] = [];
   runner: JobRunner<string>;
+  #life: LifeOfStore;
   readonly #options: Partial<JobRunnerOptions<string>>;
 
   constructor(options: Partial<JobRunnerOptions<string>> = {}) {
     this.#options = options;
+    this.#life = new LifeOfStore(this.store);
     this.runner = this.#start();
   }
 
@@ -45,6 +79,8 @@ export class JobWorld {
   /** The process dies and the next one begins: runs are gone, the store is there. */
   async restart(): Promise<void> {
     this.puppets = [];
+    this.#life.isOver = true;
+    this.#life = new LifeOfStore(this.store);
     this.runner = this.#start();
     await this.runner.recover();
     await settle();
@@ -85,7 +121,7 @@ export class JobWorld {
 
   #start(): JobRunner<string> {
     return new JobRunner<string>({
-      store: this.store,
+      store: this.#life,
       kinds: {
         puppet: {
           run: (context) => this.#run(context),
@@ -107,9 +143,21 @@ export class JobWorld {
 
   #run(context: JobContext<string>): Promise<Json> {
     const { promise, resolve, reject } = Promise.withResolvers<Json>();
-    this.puppets.push({ context, succeed: resolve, fail: reject });
+    const puppet: Puppet = {
+      context,
+      isOver: false,
+      succeed: (result) => {
+        puppet.isOver = true;
+        resolve(result);
+      },
+      fail: (error) => {
+        puppet.isOver = true;
+        reject(error);
+      },
+    };
+    this.puppets.push(puppet);
     context.signal.addEventListener('abort', () => {
-      if (!this.isStubborn) reject(context.signal.reason);
+      if (!this.isStubborn) puppet.fail(context.signal.reason);
     });
     return promise;
   }

@@ -93,7 +93,7 @@ describe('a job that fails', () => {
     expect(world.abandoned).toEqual([job.id]);
   });
 
-  it.each([
+  it.each<[string, unknown]>([
     ['an assertion', new AssertionError('blocks are missing')],
     ['a type error', new TypeError('x is not a function')],
     ['no error at all', 'a string'],
