@@ -234,6 +234,8 @@ class UploadRun {
   readonly #channel: Channel;
   readonly #session: RestoreSession;
   #reader: ImageStreamReader;
+  /** Where the reader could go on; kept when the image is complete but its request was cut. */
+  #state: ImageStreamState | undefined;
 
   constructor(
     backups: Backups,
@@ -246,13 +248,13 @@ class UploadRun {
     this.#plan = plan;
     this.#channel = channel;
     this.#session = new RestoreSession(backups, context, plan, false);
-    this.#reader = this.#readerFrom(readState(context.job));
+    this.#state = readState(context.job);
+    this.#reader = this.#readerFrom(this.#state);
     channel.receivedBytes = this.#reader.confirmedBytes;
   }
 
   async run(): Promise<Json> {
-    const state = readState(this.#context.job);
-    if (state !== undefined) await this.#session.begin(state.facts);
+    if (this.#state !== undefined) await this.#session.begin(this.#state.facts);
     for (;;) {
       if (!this.#channel.isConnected) await this.#waitForClient();
       const message = await this.#channel.receive(this.#context.signal);
@@ -306,6 +308,7 @@ class UploadRun {
       const { segment, sourceBlocks, bad, damaged, data } = event.segment;
       await this.#session.write(segment, { sourceBlocks, bad: [...bad], data }, damaged);
     }
+    this.#state = this.#reader.state ?? this.#state;
     this.#channel.receivedBytes += bytes.length;
     if (this.#session.mustSave) await this.#save();
   }
@@ -313,7 +316,7 @@ class UploadRun {
   /** Forgets the part of a structure that was cut; whole segments are durable and stay. */
   async #cut(): Promise<void> {
     await this.#save();
-    this.#reader = this.#readerFrom(readState(this.#context.job));
+    this.#reader = this.#readerFrom(this.#state);
     this.#channel.receivedBytes = this.#reader.confirmedBytes;
     this.#channel.disconnect();
   }
@@ -340,8 +343,7 @@ class UploadRun {
   }
 
   async #save(): Promise<void> {
-    const { state } = this.#reader;
-    await this.#session.save(state === undefined ? {} : { upload: toJson(state) });
+    await this.#session.save(this.#state === undefined ? {} : { upload: toJson(this.#state) });
   }
 
   #readerFrom(state: ImageStreamState | undefined): ImageStreamReader {

@@ -1,0 +1,304 @@
+import { createHash, randomBytes } from 'node:crypto';
+import { open, readFile, rm } from 'node:fs/promises';
+import { join } from 'node:path';
+import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { submitScan } from '../../../src/backup/scan-job.ts';
+import { submitVerify } from '../../../src/backup/verify-job.ts';
+import { StorageError, isStorageError } from '../../../src/base/errors.ts';
+import type { UploadSession } from '../../../src/backup/uploads.ts';
+import { GIB, KIB, MIB, TIB } from '../../../src/base/units.ts';
+import type { Copy } from '../../../src/copy/copy.ts';
+import { freeze } from '../../../src/copy/freeze.ts';
+import type { Disk } from '../../../src/disk/disk.ts';
+import { ImageWriter } from '../../../src/image/writer.ts';
+import { makeFolder, openWork, removeFolder, type WorkBench } from '../../support/work.ts';
+
+const EXTENT = 64 * MIB;
+let dir: string;
+let bench: WorkBench;
+
+async function digest(source: Disk | Copy, bytes = EXTENT): Promise<string> {
+  const hash = createHash('sha256');
+  const part = Buffer.alloc(4 * MIB);
+  for (let at = 0; at < bytes; at += part.length) {
+    if ('fencedBy' in source) await source.read(at, part);
+    else await source.read('full', at, part);
+    hash.update(part);
+  }
+  return hash.digest('hex');
+}
+
+/** Data, holes, mapped zeros, an odd tail. */
+async function makeDisk(name: string): Promise<Disk> {
+  const { disk } = await bench.disks.create({ name, capacityBytes: TIB });
+  await disk.write(0, randomBytes(3 * MIB));
+  await disk.write(10 * MIB + 12345, randomBytes(100 * KIB));
+  await disk.write(20 * MIB, randomBytes(64 * KIB));
+  await disk.write(20 * MIB, Buffer.concat([Buffer.alloc(64 * KIB - 1), Buffer.from([0])]));
+  for (let at = 30; at < 50; at += 2) await disk.write(at * MIB, randomBytes(MIB / 2 + 7));
+  await disk.flush();
+  return disk;
+}
+
+async function makeBackup(name: string, copy: string): Promise<void> {
+  if (bench.work.targets.find('shelf') === undefined) {
+    await bench.work.targets.create({ name: 'shelf', kind: 'directory', path: 'shelf' });
+  }
+  const job = await bench.work.backups.create({ name, copy, target: 'shelf' });
+  expect(await bench.ended(job)).toMatchObject({ state: 'succeeded' });
+}
+
+beforeEach(async () => {
+  dir = await makeFolder();
+  bench = await openWork(dir);
+});
+
+afterEach(async () => {
+  expect(bench.errors).toEqual([]);
+  await bench.close();
+  await removeFolder(dir);
+});
+
+describe('a backup', () => {
+  it('holds the bytes of the image of its copy, the same in a second backup', async () => {
+    await makeDisk('d1');
+    const copy = await freeze(bench.copies, 'd1', { name: 'monday' });
+    await makeBackup('b1', 'monday');
+    await makeBackup('b2', 'monday');
+    const parts: Uint8Array[] = [];
+    for await (const part of new ImageWriter(copy).read()) parts.push(Uint8Array.from(part));
+    const image = Buffer.concat(parts);
+    const b1 = await readFile(join(dir, 'shelf', 'b1', 'image.spindle'));
+    expect(b1.equals(image)).toBe(true);
+    expect(b1.equals(await readFile(join(dir, 'shelf', 'b2', 'image.spindle')))).toBe(true);
+    const used = copy.usedBlocks * copy.blockSizeBytes;
+    expect(image.length).toBeLessThanOrEqual(1.001 * used + 64 * KIB);
+  });
+
+  it('of a disk freezes it now and leaves no copy behind', async () => {
+    const disk = await makeDisk('d1');
+    const before = await digest(disk);
+    await bench.work.targets.create({ name: 'shelf', kind: 'directory', path: 'shelf' });
+    const job = await bench.work.backups.create({ name: 'b1', disk: 'd1', target: 'shelf' });
+    await disk.write(0, randomBytes(MIB));
+    expect(await bench.ended(job)).toMatchObject({ state: 'succeeded' });
+    expect(bench.copies.list()).toEqual([]);
+    expect(bench.copies.internal()).toEqual([]);
+    const restore = await bench.work.restores.fromBackup('b1', { method: 'remap', disk: 'd2' });
+    expect(await bench.ended(restore)).toMatchObject({ state: 'succeeded' });
+    expect(await digest(bench.disks.get('d2'))).toBe(before);
+  });
+
+  it('that is damaged fails its verify with the exact range and restores around it', async () => {
+    const disk = await makeDisk('d1');
+    await freeze(bench.copies, 'd1', { name: 'monday' });
+    await makeBackup('b1', 'monday');
+    const file = await open(join(dir, 'shelf', 'b1', 'image.spindle'), 'r+');
+    await file.write(Buffer.from('damaged'), 0, 7, 12288 + 65536 * 3 + 99);
+    await file.close();
+    const verify = await bench.ended(await submitVerify(bench.work.backups, 'b1'));
+    const damaged = [{ sourceOffset: 3 * 65536, length: 65536, exact: true }];
+    expect(verify).toMatchObject({ state: 'failed', problem: { code: 'IMAGE_DAMAGED', damaged } });
+    const failed = await bench.ended(
+      await bench.work.restores.fromBackup('b1', { method: 'remap', disk: 'd2' }),
+    );
+    expect(failed).toMatchObject({ state: 'failed', problem: { code: 'IMAGE_DAMAGED' } });
+    expect(bench.disks.find('d2')).toBeUndefined();
+    const request = { method: 'remap', disk: 'd3', onDamage: 'skip' } as const;
+    const skipped = await bench.ended(await bench.work.restores.fromBackup('b1', request));
+    expect(skipped).toMatchObject({ state: 'succeeded', result: { damaged } });
+    const lost = Buffer.alloc(65536, 1);
+    await bench.disks.get('d3').read(3 * 65536, lost);
+    expect(lost.equals(Buffer.alloc(65536))).toBe(true);
+    expect(disk.usedBytes - bench.disks.get('d3').usedBytes).toBe(65536);
+  });
+
+  it('is found again by a scan when the catalog has lost it', async () => {
+    await makeDisk('d1');
+    await freeze(bench.copies, 'd1', { name: 'monday' });
+    await makeBackup('b1', 'monday');
+    const record = bench.work.backups.get('b1');
+    await bench.work.backups.forget(record);
+    const found = await bench.ended(await submitScan(bench.work.backups, 'shelf'));
+    expect(found).toMatchObject({ state: 'succeeded', result: { added: ['b1'] } });
+    expect(bench.work.backups.get('b1').imageId).toBe(record.imageId);
+    await rm(join(dir, 'shelf', 'b1'), { recursive: true });
+    const lost = await bench.ended(await submitScan(bench.work.backups, 'shelf'));
+    expect(lost).toMatchObject({ state: 'succeeded', result: { removed: ['b1'] } });
+  });
+});
+
+describe('a restore', () => {
+  it.each(['backup', 'copy'] as const)(
+    'by write-back from a %s gives the copy back',
+    async (from) => {
+      const disk = await makeDisk('d1');
+      const copy = await freeze(bench.copies, 'd1', { name: 'monday' });
+      const wanted = await digest(copy);
+      if (from === 'backup') await makeBackup('b1', 'monday');
+      await disk.write(5 * MIB, randomBytes(4 * MIB));
+      await disk.discard(0, 2 * MIB);
+      await disk.flush();
+      const changed = await digest(disk);
+      const request = { method: 'write-back', disk: 'd1', safetyCopy: 'before' } as const;
+      const made =
+        from === 'backup'
+          ? { job: await bench.work.restores.fromBackup('b1', request) }
+          : await bench.work.restores.fromCopy('monday', request);
+      if (!('job' in made)) throw new Error('a write-back is a job');
+      const job = await bench.ended(made.job);
+      expect(job).toMatchObject({ state: 'succeeded', result: { safetyCopy: 'before' } });
+      expect(await digest(disk)).toBe(wanted);
+      expect(disk.usedBytes).toBe(copy.usedBlocks * copy.blockSizeBytes);
+      expect(disk.state).toBe('ready');
+      expect(await digest(bench.copies.get('before'))).toBe(changed);
+      expect(bench.copies.internal()).toEqual([]);
+    },
+  );
+
+  it('by write-back of only differing blocks moves no equal block', async () => {
+    const disk = await makeDisk('d1');
+    const copy = await freeze(bench.copies, 'd1', { name: 'monday' });
+    const wanted = await digest(copy);
+    await makeBackup('b1', 'monday');
+    await disk.write(5 * MIB, randomBytes(2 * MIB));
+    await disk.discard(MIB, MIB);
+    await disk.flush();
+    const before = disk.pool.allocatedBytes;
+    const request = { method: 'write-back', disk: 'd1', onlyDiffering: true } as const;
+    const job = await bench.ended(await bench.work.restores.fromBackup('b1', request));
+    expect(job).toMatchObject({ state: 'succeeded' });
+    expect(await digest(disk)).toBe(wanted);
+    expect(disk.usedBytes).toBe(copy.usedBlocks * copy.blockSizeBytes);
+    expect(disk.pool.allocatedBytes - before).toBeLessThanOrEqual(MIB);
+  });
+
+  it('as a copy gives a compact copy with the tables of the original', async () => {
+    const disk = await makeDisk('d1');
+    const copy = await freeze(bench.copies, 'd1', { name: 'monday' });
+    const wanted = await digest(copy);
+    await makeBackup('b1', 'monday');
+    await bench.disks.delete('d1');
+    const request = { method: 'copy', copy: 'back' } as const;
+    const job = await bench.ended(await bench.work.restores.fromBackup('b1', request));
+    expect(job).toMatchObject({ state: 'succeeded', result: { copy: 'back' } });
+    const back = bench.copies.get('back');
+    expect(await digest(back)).toBe(wanted);
+    expect(back.capacityBytes).toBe(copy.usedBlocks * copy.blockSizeBytes);
+    expect(back.record.diskId).toBe(disk.id);
+    expect((await back.correspondence(0, 1000)).runs).toEqual(
+      (await copy.correspondence(0, 1000)).runs,
+    );
+    expect(bench.disks.list()).toEqual([]);
+  });
+
+  it.each([16 * KIB, MIB])('into a pool of %i byte blocks gives the same bytes', async (size) => {
+    await bench.pools.create({
+      name: 'other',
+      files: [{ path: join(dir, 'pools', 'other.dat'), sizeBytes: GIB }],
+      preallocate: false,
+      blockSizeBytes: size,
+    });
+    await makeDisk('d1');
+    const copy = await freeze(bench.copies, 'd1', { name: 'monday' });
+    const wanted = await digest(copy);
+    await makeBackup('b1', 'monday');
+    const request = { method: 'remap', disk: 'd2', pool: 'other' } as const;
+    const job = await bench.ended(await bench.work.restores.fromBackup('b1', request));
+    expect(job).toMatchObject({ state: 'succeeded' });
+    expect(await digest(bench.disks.get('d2'))).toBe(wanted);
+    const live = await bench.work.restores.fromCopy('monday', { ...request, disk: 'd3' });
+    if (!('job' in live)) throw new Error('another pool needs a job');
+    expect(await bench.ended(live.job)).toMatchObject({ state: 'succeeded' });
+    expect(await digest(bench.disks.get('d3'))).toBe(wanted);
+  });
+
+  it('that is cancelled leaves the working disk as it was', async () => {
+    const disk = await makeDisk('d1');
+    await freeze(bench.copies, 'd1', { name: 'monday' });
+    await makeBackup('b1', 'monday');
+    await disk.write(5 * MIB, randomBytes(4 * MIB));
+    await disk.flush();
+    const changed = await digest(disk);
+    const request = { method: 'write-back', disk: 'd1', maxBytesPerSecond: MIB } as const;
+    const job = await bench.work.restores.fromBackup('b1', request);
+    while (bench.disks.get('d1').state !== 'fenced') await new Promise((r) => setTimeout(r, 5));
+    await expect(disk.write(0, Buffer.alloc(1))).rejects.toMatchObject({ code: 'DISK_FENCED' });
+    await bench.runner.cancel(job.id);
+    expect(await bench.ended(job)).toMatchObject({ state: 'cancelled' });
+    expect(disk.state).toBe('ready');
+    expect(await digest(disk)).toBe(changed);
+    expect(bench.copies.internal()).toEqual([]);
+  });
+});
+
+/** As a client does: asks, and goes on where it is told. */
+async function continueAnywhere(id: string): Promise<UploadSession> {
+  try {
+    return await bench.work.uploads.continue(id, 1);
+  } catch (error) {
+    if (!isStorageError(error, 'RANGE_INVALID')) throw error;
+    return bench.work.uploads.continue(id, Number(error.details['receivedBytes']));
+  }
+}
+
+describe('an upload', () => {
+  it.each([
+    ['in the middle', 8.5 * MIB, 12288 + 8 * MIB],
+    ['behind its last byte', Infinity, 8192],
+  ])('that is cut %s goes on where it was confirmed, also in the next life', async (_, to, at0) => {
+    await makeDisk('d1');
+    const copy = await freeze(bench.copies, 'd1', { name: 'monday' });
+    const wanted = await digest(copy);
+    const parts: Uint8Array[] = [];
+    for await (const part of new ImageWriter(copy).read()) parts.push(Uint8Array.from(part));
+    const image = Buffer.concat(parts);
+    const sentBytes = Math.min(to, image.length);
+    const request = { method: 'remap', disk: 'up' } as const;
+    const first = await bench.work.uploads.begin(request, image.length);
+    for (let at = 0; at < sentBytes; at += 777777) {
+      await first.push(image.subarray(at, Math.min(at + 777777, sentBytes)));
+    }
+    await first.abort(new StorageError('BODY_TRUNCATED', 'x'));
+    const { id } = first.job;
+    expect(await bench.runner.get(id)).toMatchObject({ state: 'waiting' });
+    expect(bench.disks.get('up').state).toBe('restoring');
+    await bench.close();
+    bench = await openWork(dir);
+    while ((await bench.runner.get(id)).state !== 'waiting') {
+      await new Promise((resolve) => setTimeout(resolve, 5));
+    }
+    await expect(bench.work.uploads.continue(id, 1)).rejects.toMatchObject({
+      code: 'RANGE_INVALID',
+      details: { job: id },
+    });
+    const second = await continueAnywhere(id);
+    expect(second.receivedBytes).toBeGreaterThanOrEqual(at0);
+    for (let at = second.receivedBytes; at < image.length; at += MIB) {
+      await second.push(image.subarray(at, at + MIB));
+    }
+    const { restored, job } = await second.finish();
+    expect(job.state).toBe('succeeded');
+    expect(restored.disk?.name).toBe('up');
+    expect(await digest(bench.disks.get('up'))).toBe(wanted);
+  });
+
+  it('of a damaged image fails and leaves nothing', async () => {
+    await makeDisk('d1');
+    const copy = await freeze(bench.copies, 'd1', { name: 'monday' });
+    const parts: Uint8Array[] = [];
+    for await (const part of new ImageWriter(copy).read()) parts.push(Uint8Array.from(part));
+    const image = Buffer.concat(parts);
+    image[5 * MIB] = (image[5 * MIB] ?? 0) ^ 1;
+    const session = await bench.work.uploads.begin({ method: 'remap', disk: 'up' }, undefined);
+    const send = async (): Promise<void> => {
+      for (let at = 0; at < image.length; at += MIB) {
+        await session.push(image.subarray(at, at + MIB));
+      }
+      await session.finish();
+    };
+    await expect(send()).rejects.toMatchObject({ code: 'IMAGE_DAMAGED' });
+    expect(await bench.ended(session.job)).toMatchObject({ state: 'failed' });
+    expect(bench.disks.find('up')).toBeUndefined();
+  });
+});
