@@ -23,6 +23,9 @@ export const errorCodes = [
   'MEDIA_TYPE_UNSUPPORTED',
   'UNAUTHORIZED',
   'TOO_MANY_REQUESTS',
+  'REQUEST_MALFORMED',
+  'REQUEST_TIMEOUT',
+  'HEADERS_TOO_LARGE',
   // the state of things
   'NOT_FOUND',
   'NAME_TAKEN',
@@ -40,6 +43,7 @@ export const errorCodes = [
   'POOL_MISMATCH',
   'CAPACITY_MISMATCH',
   'JOB_STATE',
+  'JOB_STALLED',
   'CANCELLED',
   // limits
   'CAPACITY_INVALID',

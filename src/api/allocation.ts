@@ -1,0 +1,99 @@
+/**
+ * Allocated ranges of a disk or copy as byte ranges, in the shape of CSI's GetMetadataAllocated:
+ * page by page, or as lines of JSON.
+ */
+import type { FastifyReply, FastifyRequest } from 'fastify';
+import { StorageError } from '../base/errors.ts';
+import type { ApiContext } from './context.ts';
+import type { PageQuery, Table } from './pages.ts';
+import { linesOfTable, pageOfTable } from './pages.ts';
+import { checkRange } from './ranges.ts';
+import { sendBytes } from './send.ts';
+import type { AllocatedRun } from './storage-services.ts';
+
+export interface AllocationSource {
+  readonly blockSizeBytes: number;
+  readonly capacityBytes: number;
+  /** Position in the table from which on ranges are at or behind this block. */
+  startAt(block: number): Promise<number>;
+  runs(
+    from: number,
+    maxRuns: number,
+  ): Promise<{ readonly runs: readonly AllocatedRun[]; readonly next?: number }>;
+}
+
+export interface AllocationQuery extends PageQuery {
+  readonly startingOffset?: number;
+  readonly maxResults?: number;
+}
+
+interface Range {
+  readonly byteOffset: number;
+  readonly sizeBytes: number;
+  readonly physicalBlock?: number;
+}
+
+/** @throws VALIDATION_FAILED if both spellings of a parameter are there */
+export async function allocationOf(
+  context: ApiContext,
+  request: FastifyRequest,
+  reply: FastifyReply,
+  query: AllocationQuery,
+  source: AllocationSource,
+): Promise<void> {
+  const { blockSizeBytes, capacityBytes } = source;
+  const { startingOffset = 0, maxResults, ...page } = query;
+  refuseBoth(query, 'startingOffset', 'pageToken');
+  refuseBoth(query, 'maxResults', 'pageSize');
+  checkRange(startingOffset, 0, capacityBytes);
+  const start = await source.startAt(Math.floor(startingOffset / blockSizeBytes));
+  const table: Table<Range> = {
+    kind: 'allocation',
+    async read(from, maxItems) {
+      const { runs, next } = await source.runs(from, maxItems);
+      const items = runs.map((run) => rangeOf(run, source));
+      return next === undefined ? { items } : { items, next };
+    },
+  };
+  if (wantsLines(request)) {
+    await sendLines(context, reply, linesOfTable(table, start));
+    return;
+  }
+  const limits = maxResults === undefined ? page : { ...page, pageSize: maxResults };
+  const answer = await pageOfTable(table, limits, start);
+  await reply.send({ blockSizeBytes, capacityBytes, ...answer });
+}
+
+/** The last block of a disk may reach beyond its end; the range does not. */
+function rangeOf(run: AllocatedRun, { blockSizeBytes, capacityBytes }: AllocationSource): Range {
+  const byteOffset = run.block * blockSizeBytes;
+  const sizeBytes = Math.min(run.length * blockSizeBytes, capacityBytes - byteOffset);
+  const range = { byteOffset, sizeBytes };
+  return run.physicalBlock === undefined ? range : { ...range, physicalBlock: run.physicalBlock };
+}
+
+function refuseBoth(query: AllocationQuery, one: keyof AllocationQuery, other: keyof PageQuery) {
+  if (query[one] === undefined || query[other] === undefined) return;
+  throw new StorageError('VALIDATION_FAILED', `${one} and ${other} exclude each other`, {
+    field: one,
+  });
+}
+
+/** True if the client asks for lines of JSON. */
+export function wantsLines({ headers }: FastifyRequest): boolean {
+  return /(^|[\s,])application\/(x-)?ndjson\b/i.test(headers.accept ?? '');
+}
+
+export async function sendLines(
+  { limits }: ApiContext,
+  reply: FastifyReply,
+  lines: AsyncIterable<string>,
+): Promise<void> {
+  const headers = { 'content-type': 'application/x-ndjson' };
+  const { idleTimeoutMs } = limits;
+  await sendBytes(reply, { status: 200, headers }, asBytes(lines), { idleTimeoutMs });
+}
+
+async function* asBytes(lines: AsyncIterable<string>): AsyncGenerator<Buffer, void, undefined> {
+  for await (const line of lines) yield Buffer.from(line);
+}

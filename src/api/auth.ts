@@ -1,0 +1,54 @@
+/**
+ * Who may come in: the bearer token if one is set; without one only this machine itself.
+ *
+ * Without a token the daemon listens on loopback only, but a browser on the same machine carries
+ * strangers' requests there. So then the Host must be a loopback name (else a name that was made to
+ * point here, DNS rebinding) and a request that a page of another origin makes is refused.
+ */
+import { createHash, timingSafeEqual } from 'node:crypto';
+import type { IncomingHttpHeaders } from 'node:http';
+import { isIP } from 'node:net';
+import { StorageError } from '../base/errors.ts';
+
+function digestOf(text: string): Buffer {
+  return createHash('sha256').update(text).digest();
+}
+
+export class Guard {
+  readonly #digest: Buffer | undefined;
+  /** Names the token in records without telling it. */
+  readonly scope: string;
+
+  constructor(token: string | undefined) {
+    this.#digest = token === undefined ? undefined : digestOf(token);
+    this.scope = this.#digest?.toString('hex').slice(0, 16) ?? 'local';
+  }
+
+  /** @throws UNAUTHORIZED. Cost: one SHA-256; the comparison takes the same time for every token */
+  check(headers: IncomingHttpHeaders): void {
+    if (this.#digest === undefined) {
+      checkLocal(headers);
+      return;
+    }
+    const [, token] = /^Bearer +(\S+) *$/i.exec(headers.authorization ?? '') ?? [];
+    if (token !== undefined && timingSafeEqual(digestOf(token), this.#digest)) return;
+    throw new StorageError('UNAUTHORIZED', 'Authorization: Bearer with the right token is needed');
+  }
+}
+
+function checkLocal(headers: IncomingHttpHeaders): void {
+  const { host = '', origin } = headers;
+  if (!isLocalName(host.replace(/:\d*$/, ''))) {
+    throw new StorageError('UNAUTHORIZED', `without a token the host cannot be ${host}`);
+  }
+  const isForeign = origin !== undefined && origin !== `http://${host}`;
+  if (isForeign || headers['sec-fetch-site'] === 'cross-site') {
+    throw new StorageError('UNAUTHORIZED', 'without a token, pages of other origins get nothing');
+  }
+}
+
+function isLocalName(name: string): boolean {
+  const bare = name.replace(/^\[(.*)\]$/, '$1').toLowerCase();
+  if (isIP(bare) === 4) return bare.startsWith('127.');
+  return bare === '::1' || bare === 'localhost' || bare.startsWith('::ffff:127.') || bare === '';
+}

@@ -1,0 +1,68 @@
+/**
+ * The scope of routes whose bodies are bytes: no parser touches them, any content type will do.
+ */
+import type { FastifyReply, FastifyRequest } from 'fastify';
+import { matchesTag } from './conditions.ts';
+import type { ApiContext, ApiInstance } from './context.ts';
+import type { RangeQuery, SelectedRange } from './ranges.ts';
+import { selectRange } from './ranges.ts';
+import { sendBytes } from './send.ts';
+
+export function useBinaryBodies(scope: ApiInstance): void {
+  scope.removeAllContentTypeParsers();
+  scope.addHook('onRequest', async (request) => {
+    delete request.raw.headers['content-type'];
+  });
+  scope.addContentTypeParser('*', (_request, _payload, done) => {
+    done(null);
+  });
+}
+
+export interface BytesSource {
+  readonly sizeBytes: number;
+  /** Strong; undefined for what changes. */
+  readonly tag?: string;
+  readonly headers?: Readonly<Record<string, string>>;
+  read(range: SelectedRange): AsyncIterable<Uint8Array>;
+}
+
+/** Answers GET or HEAD with a range of bytes: 200, 206, or 304 if the client has them. */
+export async function answerBytes(
+  context: ApiContext,
+  request: FastifyRequest,
+  reply: FastifyReply,
+  source: BytesSource,
+  options: { readonly query?: RangeQuery; readonly signal?: AbortSignal } = {},
+): Promise<void> {
+  const { tag, sizeBytes } = source;
+  const { range, 'if-range': ifRange, 'if-none-match': noneMatch } = request.headers;
+  if (tag !== undefined) reply.header('etag', tag);
+  if (tag !== undefined && noneMatch !== undefined && matchesTag(noneMatch, tag)) {
+    await reply.code(304).send();
+    return;
+  }
+  const isCurrent = ifRange === undefined || ifRange === tag;
+  const asked = isCurrent ? range : undefined;
+  const selected = selectRange(options.query ?? {}, asked, sizeBytes);
+  const headers = {
+    ...source.headers,
+    'content-type': 'application/octet-stream',
+    'accept-ranges': 'bytes',
+    'content-length': String(selected.length),
+    ...(selected.isPartial ? { 'content-range': contentRange(selected, sizeBytes) } : {}),
+  };
+  const answer = { status: selected.isPartial ? 206 : 200, headers };
+  const slices = request.method === 'HEAD' ? none() : source.read(selected);
+  const { idleTimeoutMs } = context.limits;
+  const signals = options.signal === undefined ? [] : [options.signal];
+  const signal = AbortSignal.any([context.cutting, ...signals]);
+  await sendBytes(reply, answer, slices, { idleTimeoutMs, signal });
+}
+
+function contentRange({ offset, length }: SelectedRange, sizeBytes: number): string {
+  return `bytes ${offset}-${offset + length - 1}/${sizeBytes}`;
+}
+
+async function* none(): AsyncGenerator<Uint8Array, void, undefined> {
+  // No slices: the answer of HEAD is its head.
+}

@@ -1,0 +1,221 @@
+/**
+ * Reading a request's body: with back-pressure, an idle limit, and a clear end in every case.
+ *
+ * A BodyReader answers chunks as they come. Its life:
+ *  1. `next` for the first time: `100 Continue` is sent if the client waits for it, reading begins.
+ *  2. Chunks queue up to 256 KiB, then the socket is paused (nothing is ever buffered whole).
+ *  3. It ends with undefined (whole body), BODY_TRUNCATED (cut off, half-closed or silent for too
+ *     long) or with the error that `fail` was given, then and there.
+ *
+ * A client that closes only its sending side too early would get Node's bare 400: `bodyCut` (called
+ * by the server's `clientError`) tells the reader instead, so that the request can answer itself.
+ */
+import type { IncomingMessage, Server, ServerResponse } from 'node:http';
+import type { Duplex } from 'node:stream';
+import { StorageError } from '../base/errors.ts';
+import type { Deferred } from '../base/mutex.ts';
+import { deferred } from '../base/mutex.ts';
+import { KIB } from '../base/units.ts';
+
+const QUEUE_BYTES = 256 * KIB;
+
+/** Requests whose client waits for `100 Continue`, and where to send it. */
+const awaitingContinue = new WeakMap<IncomingMessage, ServerResponse>();
+/** The reader at work on a connection. */
+const readers = new WeakMap<Duplex, BodyReader>();
+
+/** Lets requests with `Expect` through as they are; the body is invited when it is wanted. */
+export function handleExpectations(server: Server): void {
+  server.on('checkContinue', (request: IncomingMessage, response: ServerResponse) => {
+    awaitingContinue.set(request, response);
+    server.emit('request', request, response);
+  });
+  server.on('checkExpectation', (request: IncomingMessage, response: ServerResponse) => {
+    server.emit('request', request, response);
+  });
+}
+
+/** True while the client holds its body back until it is invited. */
+export function isAwaitingContinue(request: IncomingMessage): boolean {
+  return awaitingContinue.has(request);
+}
+
+/** Told by the server: no more comes on this connection. @returns true if one was reading */
+export function bodyCut(socket: Duplex): boolean {
+  const reader = readers.get(socket);
+  reader?.cut('the connection was closed before the end of the body');
+  return reader !== undefined;
+}
+
+/** The announced length, 0 without a body, undefined if only its end will tell (chunked). */
+export function bodyLength({ headers }: IncomingMessage): number | undefined {
+  if (headers['transfer-encoding'] !== undefined) return undefined;
+  const length = Number(headers['content-length'] ?? 0);
+  if (Number.isSafeInteger(length)) return length;
+  throw new StorageError('BODY_TOO_LARGE', 'the announced length is above 2^53 - 1 bytes');
+}
+
+export class BodyReader {
+  readonly #request: IncomingMessage;
+  readonly #idleTimeoutMs: number;
+  readonly #chunks: Buffer[] = [];
+  #queuedBytes = 0;
+  #receivedBytes = 0;
+  #hasStarted = false;
+  #isOver = false;
+  #error: StorageError | undefined;
+  #waiter: Deferred<Buffer | undefined> | undefined;
+  #timer: NodeJS.Timeout | undefined;
+
+  constructor(request: IncomingMessage, idleTimeoutMs: number) {
+    this.#request = request;
+    this.#idleTimeoutMs = idleTimeoutMs;
+  }
+
+  get receivedBytes(): number {
+    return this.#receivedBytes;
+  }
+
+  /** The next chunk, now the caller's; undefined after the last. One call at a time. */
+  async next(): Promise<Buffer | undefined> {
+    this.#start();
+    const chunk = this.#chunks.shift();
+    if (chunk !== undefined) {
+      this.#queuedBytes -= chunk.length;
+      if (this.#queuedBytes < QUEUE_BYTES && this.#request.isPaused()) this.#request.resume();
+      return chunk;
+    }
+    if (this.#error !== undefined) throw this.#error;
+    if (this.#isOver) return undefined;
+    this.#timer?.refresh();
+    this.#waiter = deferred<Buffer | undefined>();
+    return this.#waiter.promise;
+  }
+
+  /** Ends reading with this error at once; what is queued is dropped. */
+  fail(error: StorageError): void {
+    if (this.#isOver && this.#chunks.length === 0) return;
+    this.#chunks.length = 0;
+    this.#error = error;
+    this.#finish();
+  }
+
+  /** The rest will not come; what is queued is still given out. */
+  cut(detail: string): void {
+    if (this.#isOver) return;
+    this.#error = new StorageError('BODY_TRUNCATED', detail);
+    this.#finish();
+  }
+
+  /** Lets go of the request, whatever is left of it. Idempotent. */
+  release(): void {
+    this.#finish();
+    readers.delete(this.#request.socket);
+  }
+
+  #start(): void {
+    if (this.#hasStarted) return;
+    this.#hasStarted = true;
+    if (this.#request.readableEnded) {
+      this.#isOver = true;
+      return;
+    }
+    awaitingContinue.get(this.#request)?.writeContinue();
+    awaitingContinue.delete(this.#request);
+    readers.set(this.#request.socket, this);
+    this.#timer = setTimeout(() => {
+      this.cut(`no byte of the body came for ${this.#idleTimeoutMs / 1000} s`);
+    }, this.#idleTimeoutMs);
+    this.#request.on('data', this.#onData);
+    this.#request.on('end', this.#onEnd);
+    this.#request.on('error', this.#onClose);
+    this.#request.on('close', this.#onClose);
+  }
+
+  readonly #onData = (chunk: Buffer): void => {
+    this.#timer?.refresh();
+    this.#receivedBytes += chunk.length;
+    const waiter = this.#waiter;
+    if (waiter !== undefined) {
+      this.#waiter = undefined;
+      waiter.resolve(chunk);
+      return;
+    }
+    this.#chunks.push(chunk);
+    this.#queuedBytes += chunk.length;
+    if (this.#queuedBytes >= QUEUE_BYTES) this.#request.pause();
+  };
+
+  readonly #onEnd = (): void => {
+    this.#finish();
+  };
+
+  readonly #onClose = (): void => {
+    this.cut('the connection was closed before the end of the body');
+  };
+
+  #finish(): void {
+    if (this.#isOver) return;
+    this.#isOver = true;
+    clearTimeout(this.#timer);
+    this.#request.off('data', this.#onData);
+    this.#request.off('end', this.#onEnd);
+    this.#request.pause();
+    const waiter = this.#waiter;
+    this.#waiter = undefined;
+    if (this.#error !== undefined) waiter?.reject(this.#error);
+    else waiter?.resolve(undefined);
+  }
+}
+
+export function tooLarge(maxBytes: number): StorageError {
+  return new StorageError('BODY_TOO_LARGE', `the body is longer than ${maxBytes} bytes`, {
+    maxBytes,
+  });
+}
+
+/** The whole body, at most `maxBytes`. @throws BODY_TOO_LARGE, BODY_TRUNCATED */
+export async function readWhole(reader: BodyReader, maxBytes: number): Promise<Buffer> {
+  const chunks: Buffer[] = [];
+  for (;;) {
+    const chunk = await reader.next();
+    if (chunk === undefined) return Buffer.concat(chunks);
+    if (reader.receivedBytes > maxBytes) throw tooLarge(maxBytes);
+    chunks.push(chunk);
+  }
+}
+
+/**
+ * Reads and drops what is left of a body, so that a client that sends before it listens gets to
+ * see its answer.
+ * @returns true if the end came; false if it is too long, too slow or cut off
+ */
+export async function drainBody(
+  request: IncomingMessage,
+  bounds: { readonly bytes: number; readonly idleMs: number },
+): Promise<boolean> {
+  if (request.readableEnded) return true;
+  if (request.destroyed) return false;
+  const done = deferred<boolean>();
+  let left = bounds.bytes;
+  const timer = setTimeout(() => {
+    done.resolve(false);
+  }, bounds.idleMs);
+  const onData = (chunk: Buffer): void => {
+    timer.refresh();
+    left -= chunk.length;
+    if (left < 0) done.resolve(false);
+  };
+  const onEnd = (): void => {
+    done.resolve(true);
+  };
+  const onClose = (): void => {
+    done.resolve(false);
+  };
+  request.on('data', onData).on('end', onEnd).on('error', onClose).on('close', onClose);
+  request.resume();
+  const ended = await done.promise;
+  clearTimeout(timer);
+  request.off('data', onData).off('end', onEnd).off('close', onClose).pause();
+  return ended;
+}

@@ -1,0 +1,158 @@
+/**
+ * The steps that most handlers share: keyed POSTs, conditional changes, jobs, dry runs.
+ */
+import type { FastifyReply, FastifyRequest } from 'fastify';
+import type { Job } from '../job/job.ts';
+import { isEnd } from '../job/job.ts';
+import { checkIfMatch, entityTag, preferredWait } from './conditions.ts';
+import type { ApiContext } from './context.ts';
+import type { Act, KeyedRequest, Outcome, Recorded } from './idempotency.ts';
+import { checkKey, digestOfRequest } from './idempotency.ts';
+import { rawBodyOf } from './json-body.ts';
+import type { Affected, Effects, User, WouldFree } from './service-types.ts';
+import { jobView } from './views.ts';
+
+/** Runs a POST once for its Idempotency-Key, and answers. */
+export async function answerPost<T>(
+  context: ApiContext,
+  request: FastifyRequest,
+  reply: FastifyReply,
+  act: Act<T>,
+): Promise<FastifyReply> {
+  const keyed = keyedRequest(context, request);
+  return sendRecorded(reply, await context.idempotency.answer(keyed, act));
+}
+
+export function keyedRequest(
+  context: ApiContext,
+  request: FastifyRequest,
+): KeyedRequest | undefined {
+  const key = request.headers['idempotency-key'];
+  if (key === undefined) return undefined;
+  const { method, url } = request;
+  const [path = '', query = ''] = url.split(/\?(.*)/s);
+  const body = rawBodyOf(request.raw) ?? '';
+  return {
+    key: checkKey(String(key)),
+    scope: `${context.tokenScope} ${method} ${path}`,
+    digest: digestOfRequest([method, path, query, body]),
+  };
+}
+
+export function sendRecorded(reply: FastifyReply, recorded: Recorded): FastifyReply {
+  reply.code(recorded.status).headers(recorded.headers);
+  if (recorded.isReplay) reply.header('idempotency-replayed', 'true');
+  if (recorded.body === null) return reply.send();
+  return reply.type('application/json; charset=utf-8').send(Buffer.from(recorded.body));
+}
+
+/** 201 with where it is and its version. */
+export function created(
+  object: { id: string; version: number },
+  at: string,
+  body: unknown,
+): Outcome {
+  return { status: 201, headers: { location: at, etag: entityTag(object) }, body };
+}
+
+/** 202 with the job; 202 as well if it ended while the client was ready to wait. */
+export function jobAct(
+  context: ApiContext,
+  request: FastifyRequest,
+  run: (effects: Effects<Job> | undefined) => Promise<Job>,
+): Act<Job> {
+  const seconds = preferredWait(request.headers);
+  const act = { run, describe: jobOutcome };
+  if (seconds === undefined) return act;
+  return {
+    ...act,
+    later: async (job) => {
+      const { headers, ...rest } = jobOutcome(await waitForJob(context, request, job.id, seconds));
+      return { ...rest, headers: { ...headers, 'preference-applied': `wait=${seconds}` } };
+    },
+  };
+}
+
+export function jobOutcome(job: Job): Outcome {
+  return { status: 202, headers: { location: `/v1/jobs/${job.id}` }, body: jobView(job) };
+}
+
+/** The job when it has ended, the time is over, the client is gone or the service stops. */
+export async function waitForJob(
+  context: ApiContext,
+  request: FastifyRequest,
+  id: string,
+  seconds: number,
+): Promise<Job> {
+  const { services, limits, stopping } = context;
+  const job = await services.jobs.get(id);
+  if (isEnd(job.state)) return job;
+  const gone = new AbortController();
+  const onClose = (): void => {
+    gone.abort();
+  };
+  request.raw.socket.once('close', onClose);
+  try {
+    const signal = AbortSignal.any([gone.signal, stopping]);
+    return await services.jobs.wait(id, Math.min(seconds * 1000, limits.longPollMs), signal);
+  } finally {
+    request.raw.socket.off('close', onClose);
+  }
+}
+
+interface Versioned {
+  readonly id: string;
+  readonly version: number;
+}
+
+/** Checks If-Match and changes the object, no other change of it in between. */
+export async function changeObject<T extends Versioned>(
+  context: ApiContext,
+  request: FastifyRequest,
+  get: () => T,
+  change: (found: T) => Promise<T>,
+): Promise<T> {
+  return context.changes.run(get().id, async () => {
+    const found = get();
+    checkIfMatch(request.headers, found);
+    return change(found);
+  });
+}
+
+interface Deletion<T> {
+  readonly dryRun: boolean | undefined;
+  get(): T;
+  wouldFree(): Promise<WouldFree>;
+  delete(): Promise<void>;
+}
+
+/** 204, or 200 with what it would do. */
+export async function deleteObject(
+  context: ApiContext,
+  request: FastifyRequest,
+  reply: FastifyReply,
+  deletion: Deletion<Versioned>,
+): Promise<FastifyReply> {
+  const isGone = await context.changes.run(deletion.get().id, async () => {
+    checkIfMatch(request.headers, deletion.get());
+    if (deletion.dryRun === true) return false;
+    await deletion.delete();
+    return true;
+  });
+  if (isGone) return reply.code(204).send();
+  return reply.send(await deletion.wouldFree());
+}
+
+/** For lists of what is affected. */
+export function affected(kind: string): (object: { id: string; name: string }) => Affected {
+  return ({ id, name }) => ({ kind, id, name });
+}
+
+/** A thing with its users, all of which a deletion would end. */
+export function withUsers(
+  kind: string,
+  object: { readonly id: string; readonly name: string; users(): readonly User[] },
+): Affected[] {
+  const users = object.users().map((user) => ({ kind: user.kind, id: user.id }));
+  return [affected(kind)(object), ...users];
+}

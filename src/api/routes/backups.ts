@@ -1,0 +1,149 @@
+/** /v1/backups */
+import { StorageError } from '../../base/errors.ts';
+import type { Job } from '../../job/job.ts';
+import { checkName, entityTag } from '../conditions.ts';
+import type { ApiContext, ApiInstance } from '../context.ts';
+import { json, keyHeader, matchHeader, noContent, operation, path } from '../operation.ts';
+import { waitHeader } from '../operation.ts';
+import { pageOf } from '../pages.ts';
+import { affected, answerPost, deleteObject, jobAct } from '../reply.ts';
+import { checkLabels, hasLabel, matchesRef } from '../requested.ts';
+import {
+  BackupListSchema,
+  BackupQuery,
+  BackupSchema,
+  CreateBackupSchema,
+} from '../schemas/backup.ts';
+import { dryRunQuery, forceQuery, query, refTo } from '../schemas/fields.ts';
+import { JobSchema } from '../schemas/job.ts';
+import { WouldFreeSchema } from '../schemas/problem.ts';
+import { backupView } from '../views.ts';
+
+const tag = 'backups';
+const params = path('backup', 'Name or id of the backup.');
+
+export function backupRoutes(app: ApiInstance, context: ApiContext): void {
+  addPosts(app, context);
+  addReading(app, context);
+  addDeletion(app, context);
+}
+
+function addPosts(app: ApiInstance, context: ApiContext): void {
+  const { services } = context;
+  app.post('/backups', {
+    schema: operation(
+      {
+        operationId: 'createBackup',
+        tag,
+        summary: 'Back up a copy, or a disk as it is now',
+        ok: { 202: json(JobSchema, 'The job that does it; its result names the backup.') },
+      },
+      { body: refTo(CreateBackupSchema) },
+      { ...keyHeader, ...waitHeader },
+    ),
+    handler: async (request, reply) => {
+      const { name, labels, copy, disk } = request.body;
+      checkName(name, 'name');
+      checkLabels(labels);
+      if ((copy === undefined) === (disk === undefined)) {
+        throw new StorageError('VALIDATION_FAILED', 'exactly one of copy and disk is required', {
+          field: 'copy',
+        });
+      }
+      const act = jobAct(context, request, (effects) =>
+        services.backups.create(request.body, effects),
+      );
+      return answerPost<Job>(context, request, reply, act);
+    },
+  });
+  app.post('/backups/:backup/verify', {
+    schema: operation(
+      {
+        operationId: 'verifyBackup',
+        tag,
+        summary: 'Prove every checksum of a backup',
+        ok: { 202: json(JobSchema, 'The job that does it; damage is in its result.') },
+      },
+      { params },
+      { ...keyHeader, ...waitHeader },
+    ),
+    handler: (request, reply) => {
+      const act = jobAct(context, request, (effects) =>
+        services.backups.verify(request.params.backup, effects),
+      );
+      return answerPost<Job>(context, request, reply, act);
+    },
+  });
+}
+
+function addReading(app: ApiInstance, context: ApiContext): void {
+  const { services } = context;
+  app.get('/backups', {
+    schema: operation(
+      {
+        operationId: 'listBackups',
+        tag,
+        summary: 'List backups',
+        ok: { 200: json(BackupListSchema, 'Backups, oldest first.') },
+      },
+      { querystring: BackupQuery },
+    ),
+    handler: async (request) => {
+      const { label, state, disk, target } = request.query;
+      const found = services.backups
+        .list()
+        .filter((backup) => hasLabel(backup.labels, label))
+        .filter((backup) => state === undefined || backup.state === state)
+        .filter((backup) => matchesRef(disk, [backup.disk, backup.diskId, backup.diskName]))
+        .filter((backup) => matchesRef(target, [backup.target, backup.targetId]));
+      return pageOf('backups', found, request.query, { view: backupView });
+    },
+  });
+  app.get('/backups/:backup', {
+    schema: operation(
+      {
+        operationId: 'getBackup',
+        tag,
+        summary: 'Show a backup',
+        ok: { 200: json(BackupSchema, 'The backup.') },
+      },
+      { params },
+    ),
+    handler: async (request, reply) => {
+      const backup = services.backups.get(request.params.backup);
+      reply.header('etag', entityTag(backup));
+      return backupView(backup);
+    },
+  });
+}
+
+function addDeletion(app: ApiInstance, context: ApiContext): void {
+  const { services } = context;
+  app.delete('/backups/:backup', {
+    schema: operation(
+      {
+        operationId: 'deleteBackup',
+        tag,
+        summary: 'Delete a backup from its target',
+        ok: {
+          200: json(WouldFreeSchema, 'What a dry run found.'),
+          204: noContent('It is gone.'),
+        },
+      },
+      { params, querystring: query({ ...dryRunQuery, ...forceQuery }) },
+      matchHeader,
+    ),
+    handler: (request, reply) =>
+      deleteObject(context, request, reply, {
+        dryRun: request.query.dryRun,
+        get: () => services.backups.get(request.params.backup),
+        wouldFree: async () => {
+          const backup = services.backups.get(request.params.backup);
+          const { mediumBytes } = backup;
+          return { wouldFreeBytes: mediumBytes, affects: [affected('backup')(backup)] };
+        },
+        delete: () =>
+          services.backups.delete(request.params.backup, { force: request.query.force ?? false }),
+      }),
+  });
+}

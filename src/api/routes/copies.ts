@@ -1,0 +1,156 @@
+/** /v1/disks/{disk}/copies and /v1/copies */
+import { checkName, entityTag } from '../conditions.ts';
+import type { ApiContext, ApiInstance } from '../context.ts';
+import { json, keyHeader, matchHeader, noContent, operation, path } from '../operation.ts';
+import { pageOf } from '../pages.ts';
+import { answerPost, changeObject, created, deleteObject, withUsers } from '../reply.ts';
+import { checkLabels, hasLabel } from '../requested.ts';
+import {
+  CopyListSchema,
+  CopyQuery,
+  CopySchema,
+  CreateCopySchema,
+  UpdateCopySchema,
+} from '../schemas/copy.ts';
+import { dryRunQuery, forceQuery, query, refTo } from '../schemas/fields.ts';
+import { WouldFreeSchema } from '../schemas/problem.ts';
+import type { Copy } from '../storage-services.ts';
+import { copyView } from '../views.ts';
+import type { CopyView } from '../views.ts';
+
+const tag = 'copies';
+const params = path('copy', 'Name or id of the copy.');
+
+export function copyRoutes(app: ApiInstance, context: ApiContext): void {
+  addFreeze(app, context);
+  addReading(app, context);
+  addChanges(app, context);
+}
+
+/** Views with the facts of the image. */
+function viewer({ services }: ApiContext): (copy: Copy, exclusiveBytes?: number) => CopyView {
+  return (copy, exclusiveBytes) => copyView(copy, services.images.of(copy), exclusiveBytes);
+}
+
+function addFreeze(app: ApiInstance, context: ApiContext): void {
+  const view = viewer(context);
+  app.post('/disks/:disk/copies', {
+    schema: operation(
+      {
+        operationId: 'createCopy',
+        tag,
+        summary: 'Freeze a disk: a copy in an instant',
+        ok: { 201: json(CopySchema, 'The copy is durable.') },
+      },
+      { params: path('disk', 'Name or id of the disk.'), body: refTo(CreateCopySchema) },
+      keyHeader,
+    ),
+    handler: async (request, reply) => {
+      checkName(request.body.name, 'name');
+      checkLabels(request.body.labels);
+      const { disk } = request.params;
+      return answerPost<Copy>(context, request, reply, {
+        run: (effects) => context.services.copies.freeze(disk, request.body, effects),
+        describe: (copy) => created(copy, `/v1/copies/${copy.name}`, view(copy)),
+      });
+    },
+  });
+}
+
+function addReading(app: ApiInstance, context: ApiContext): void {
+  const { services } = context;
+  const view = viewer(context);
+  app.get('/copies', {
+    schema: operation(
+      {
+        operationId: 'listCopies',
+        tag,
+        summary: 'List copies',
+        ok: { 200: json(CopyListSchema, 'Copies, oldest first.') },
+      },
+      { querystring: CopyQuery },
+    ),
+    handler: async (request) => {
+      const { label, disk, exclusive } = request.query;
+      const all = disk === undefined ? services.copies.list() : services.copies.list({ disk });
+      const found = all.filter((copy) => hasLabel(copy.labels, label));
+      const page = pageOf('copies', found, request.query, { view: (copy) => copy });
+      const items: CopyView[] = [];
+      for (const copy of page.items) {
+        items.push(exclusive === true ? view(copy, await copy.exclusiveBytes()) : view(copy));
+      }
+      return { ...page, items };
+    },
+  });
+  app.get('/copies/:copy', {
+    schema: operation(
+      {
+        operationId: 'getCopy',
+        tag,
+        summary: 'Show a copy',
+        ok: { 200: json(CopySchema, 'The copy.') },
+      },
+      { params },
+    ),
+    handler: async (request, reply) => {
+      const copy = services.copies.get(request.params.copy);
+      const exclusiveBytes = await copy.exclusiveBytes();
+      reply.header('etag', entityTag(copy));
+      return view(copy, exclusiveBytes);
+    },
+  });
+}
+
+function addChanges(app: ApiInstance, context: ApiContext): void {
+  const { services } = context;
+  const view = viewer(context);
+  app.patch('/copies/:copy', {
+    schema: operation(
+      {
+        operationId: 'updateCopy',
+        tag,
+        summary: 'Rename or label a copy',
+        ok: { 200: json(CopySchema, 'The copy as it is now.') },
+      },
+      { params, body: refTo(UpdateCopySchema) },
+      matchHeader,
+    ),
+    handler: async (request, reply) => {
+      checkName(request.body.name, 'name');
+      checkLabels(request.body.labels);
+      const get = () => services.copies.get(request.params.copy);
+      const copy = await changeObject(context, request, get, ({ id }) =>
+        services.copies.update(id, request.body),
+      );
+      reply.header('etag', entityTag(copy));
+      return view(copy);
+    },
+  });
+  app.delete('/copies/:copy', {
+    schema: operation(
+      {
+        operationId: 'deleteCopy',
+        tag,
+        summary: 'Delete a copy',
+        ok: {
+          200: json(WouldFreeSchema, 'What a dry run found.'),
+          204: noContent('It is gone.'),
+        },
+      },
+      { params, querystring: query({ ...dryRunQuery, ...forceQuery }) },
+      matchHeader,
+    ),
+    handler: (request, reply) =>
+      deleteObject(context, request, reply, {
+        dryRun: request.query.dryRun,
+        get: () => services.copies.get(request.params.copy),
+        wouldFree: async () => {
+          const copy = services.copies.get(request.params.copy);
+          const wouldFreeBytes = await copy.exclusiveBytes();
+          return { wouldFreeBytes, affects: withUsers('copy', copy) };
+        },
+        delete: () =>
+          services.copies.delete(request.params.copy, { force: request.query.force ?? false }),
+      }),
+  });
+}

@@ -1,0 +1,174 @@
+/** /v1/copies/{copy}/restores, /v1/backups/{backup}/restores and /v1/restores */
+import { StorageError } from '../../base/errors.ts';
+import type { Job } from '../../job/job.ts';
+import { checkName } from '../conditions.ts';
+import type { ApiContext, ApiInstance } from '../context.ts';
+import { json, keyHeader, operation, path, waitHeader } from '../operation.ts';
+import { affected, answerPost, created, jobAct, jobOutcome } from '../reply.ts';
+import { required } from '../requested.ts';
+import { DiskSchema } from '../schemas/disk.ts';
+import { refTo } from '../schemas/fields.ts';
+import { JobSchema } from '../schemas/job.ts';
+import { WouldFreeSchema } from '../schemas/problem.ts';
+import {
+  BackupRestoreSchema,
+  CopyRestoreSchema,
+  RestoreQuery,
+  UploadQuery,
+} from '../schemas/restore.ts';
+import type { WouldFree } from '../service-types.ts';
+import { uploadImage } from '../upload.ts';
+import { diskView } from '../views.ts';
+import type { CopyRestored, RestoreRequest } from '../work-services.ts';
+
+const tag = 'restores';
+
+/** In the scope of JSON. */
+export function restoreRoutes(app: ApiInstance, context: ApiContext): void {
+  addFromCopy(app, context);
+  addFromBackup(app, context);
+}
+
+function addFromCopy(app: ApiInstance, context: ApiContext): void {
+  app.post('/copies/:copy/restores', {
+    schema: operation(
+      {
+        operationId: 'restoreCopy',
+        tag,
+        summary: 'Restore from a live copy',
+        description:
+          'remap: a new disk at once, no data moves. write-back: a job; the disk is fenced ' +
+          'while it runs. A dry run answers WouldFree.',
+        ok: {
+          200: json(WouldFreeSchema, 'What a dry run found.'),
+          201: json(DiskSchema, 'The new disk (remap).'),
+          202: json(JobSchema, 'The job that does it (write-back).'),
+        },
+      },
+      {
+        params: path('copy', 'Name or id of the copy.'),
+        body: refTo(CopyRestoreSchema),
+        querystring: RestoreQuery,
+      },
+      { ...keyHeader, ...waitHeader },
+    ),
+    handler: async (request, reply) => {
+      const wanted = request.body;
+      checkRestore(wanted);
+      const { restores } = context.services;
+      if (request.query.dryRun === true) return reply.send(await wouldLose(context, wanted));
+      const byJob = jobAct(context, request, () => Promise.reject(new Error('not run')));
+      return answerPost<CopyRestored>(context, request, reply, {
+        run: (effects) => restores.fromCopy(request.params.copy, wanted, effects),
+        describe: (made) => {
+          if ('job' in made) return jobOutcome(made.job);
+          return created(made.disk, `/v1/disks/${made.disk.name}`, diskView(made.disk));
+        },
+        later: async (made) => {
+          if ('job' in made) return (await byJob.later?.(made.job)) ?? jobOutcome(made.job);
+          return created(made.disk, `/v1/disks/${made.disk.name}`, diskView(made.disk));
+        },
+      });
+    },
+  });
+}
+
+function addFromBackup(app: ApiInstance, context: ApiContext): void {
+  app.post('/backups/:backup/restores', {
+    schema: operation(
+      {
+        operationId: 'restoreBackup',
+        tag,
+        summary: 'Restore from a backup',
+        description: 'A dry run answers WouldFree.',
+        ok: {
+          200: json(WouldFreeSchema, 'What a dry run found.'),
+          202: json(JobSchema, 'The job that does it.'),
+        },
+      },
+      {
+        params: path('backup', 'Name or id of the backup.'),
+        body: refTo(BackupRestoreSchema),
+        querystring: RestoreQuery,
+      },
+      { ...keyHeader, ...waitHeader },
+    ),
+    handler: async (request, reply) => {
+      const wanted = request.body;
+      checkRestore(wanted);
+      const { restores } = context.services;
+      if (request.query.dryRun === true) return reply.send(await wouldLose(context, wanted));
+      const act = jobAct(context, request, (effects) =>
+        restores.fromBackup(request.params.backup, wanted, effects),
+      );
+      return answerPost<Job>(context, request, reply, act);
+    },
+  });
+}
+
+/** In the scope of binary bodies. */
+export function uploadRoutes(app: ApiInstance, context: ApiContext): void {
+  app.post('/restores', {
+    config: { binaryBody: 'The image.' },
+    schema: operation(
+      {
+        operationId: 'uploadRestore',
+        tag,
+        summary: 'Restore from an image in the body',
+        description:
+          'Applied as it comes, answered when the last byte is durable. Cut short: 400 ' +
+          'BODY_TRUNCATED with `job` and `receivedBytes`; go on with `job=` and Content-Range.',
+        ok: {
+          200: json(JobSchema, 'The job, done (write-back).'),
+          201: json(JobSchema, 'The job, done; the new object is at Location.'),
+        },
+      },
+      { querystring: UploadQuery },
+      keyHeader,
+    ),
+    handler: (request, reply) => {
+      const { job, method, ...rest } = request.query;
+      if (job !== undefined) {
+        return uploadImage(context, request, reply, { kind: 'continue', job });
+      }
+      const wanted = { ...rest, method: required(method, 'method') };
+      checkRestore(wanted);
+      return uploadImage(context, request, reply, { kind: 'begin', wanted });
+    },
+  });
+}
+
+/** What each method needs. @throws VALIDATION_FAILED, NAME_INVALID */
+function checkRestore({ method, disk, copy, safetyCopy, ...rest }: RestoreRequest): void {
+  if (method === 'copy') {
+    checkName(required(copy, 'copy'), 'copy');
+    refuse({ disk }, 'the method copy makes no disk');
+  } else {
+    required(disk, 'disk');
+    refuse({ copy }, `the method ${method} makes no copy`);
+  }
+  if (method === 'remap') checkName(disk, 'disk');
+  if (method === 'write-back') {
+    checkName(safetyCopy, 'safetyCopy');
+    refuse({ pool: rest.pool }, 'a write-back stays in the pool of its disk');
+    return;
+  }
+  const { onlyDiffering, keepPartial, force } = rest;
+  refuse({ safetyCopy, onlyDiffering, keepPartial, force }, 'only for the method write-back');
+}
+
+function refuse(fields: Readonly<Record<string, unknown>>, why: string): void {
+  for (const [field, value] of Object.entries(fields)) {
+    if (value === undefined) continue;
+    throw new StorageError('VALIDATION_FAILED', `${field}: ${why}`, { field });
+  }
+}
+
+/** Only a write-back replaces anything. */
+async function wouldLose(context: ApiContext, wanted: RestoreRequest): Promise<WouldFree> {
+  if (wanted.method !== 'write-back') return { wouldFreeBytes: 0, affects: [] };
+  const disk = context.services.disks.get(required(wanted.disk, 'disk'));
+  const users = disk.users().map(({ kind, id }) => ({ kind, id }));
+  const wouldFreeBytes = await disk.exclusiveBytes();
+  return { wouldFreeBytes, affects: [affected('disk')(disk), ...users] };
+}

@@ -1,0 +1,111 @@
+/** Copies in requests and answers. */
+import { Type } from 'typebox';
+import { exclusiveQuery, UserSchema } from './disk.ts';
+import {
+  asked,
+  bytes,
+  count,
+  labelQuery,
+  labels,
+  listOf,
+  newName,
+  nullableText,
+  oneOfThese,
+  pageQuery,
+  pageSchema,
+  query,
+  reference,
+  refTo,
+  shown,
+  text,
+  time,
+} from './fields.ts';
+
+const layout = oneOfThese(
+  ['compact', 'full'],
+  'Default view: only the used blocks, packed; or the source’s whole address range.',
+);
+const placement = oneOfThese(['shared'], 'The copy refers to the blocks of its source.');
+
+export const CopySchema = shown('Copy', 'A read-only point-in-time copy of a disk.', {
+  id: text('UUID.'),
+  name: text('Name, unique among disks and copies.'),
+  disk: nullableText('Name of its source now; null if that was deleted.'),
+  diskId: text('Id of its source.'),
+  diskName: text('Name of its source at the freeze.'),
+  pool: text('Name of its pool.'),
+  poolId: text('Id of its pool.'),
+  layout,
+  placement,
+  generation: count('Orders the copies of a store.'),
+  usedBlocks: count('Mapped blocks of the source at the freeze.'),
+  blockSizeBytes: bytes('Size of a block'),
+  capacityBytes: bytes('Of its layout: usedBlocks × blockSizeBytes, or that of the source'),
+  sourceCapacityBytes: bytes('Capacity of the source at the freeze'),
+  imageBytes: bytes('Length of its image'),
+  imageId: text('UUID of its image, also its ETag.'),
+  exclusiveBytes: Type.Optional(
+    bytes('What deleting it now would free; in lists with `exclusive=true`'),
+  ),
+  haltMicroseconds: count('How long writing was halted for the freeze, in microseconds.'),
+  labels,
+  users: listOf(refTo(UserSchema), 'Who is reading it.'),
+  version: count('Rises with each change by a client; the ETag names it.'),
+  frozenAt: time('The moment that it shows'),
+});
+export const CopyListSchema = pageSchema(CopySchema);
+
+export const CreateCopySchema = asked('CreateCopy', 'Freeze a disk.', {
+  name: newName('Name'),
+  layout: Type.Optional(layout),
+  placement: Type.Optional(placement),
+  labels: Type.Optional(labels),
+});
+
+export const UpdateCopySchema = asked('UpdateCopy', 'Changes of a copy.', {
+  name: Type.Optional(newName('Name')),
+  labels: Type.Optional(labels),
+});
+
+export const CopyQuery = query({
+  ...pageQuery,
+  ...labelQuery,
+  ...exclusiveQuery,
+  disk: Type.Optional(reference('Only those of this disk, by name or id')),
+});
+
+export const CopyReadQuery = query({
+  view: Type.Optional(layout),
+  offset: Type.Optional(bytes('Where to begin; any byte')),
+  length: Type.Optional(bytes('How much; default: to the end', 1)),
+});
+
+export const CorrespondenceRunSchema = shown(
+  'CorrespondenceRun',
+  'A run of blocks: copyBlock + i of the copy is sourceBlock + i of the disk.',
+  {
+    copyBlock: count('First block in the copy (X).'),
+    sourceBlock: count('First block in the source (A).'),
+    length: count('Blocks in the run.'),
+  },
+);
+
+export const CorrespondenceSchema = shown(
+  'Correspondence',
+  'The correspondence table, ascending.',
+  {
+    items: listOf(refTo(CorrespondenceRunSchema), 'The runs.'),
+    nextPageToken: nullableText('`pageToken` of the next page; null after the last.'),
+  },
+);
+
+export const CorrespondenceQuery = query(pageQuery);
+
+export const copySchemas = [
+  CopySchema,
+  CopyListSchema,
+  CreateCopySchema,
+  UpdateCopySchema,
+  CorrespondenceRunSchema,
+  CorrespondenceSchema,
+];

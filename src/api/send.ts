@@ -1,0 +1,151 @@
+/**
+ * Sending bytes: an own read loop with back-pressure (createReadStream is the slowest way to send).
+ *
+ *  1. The first slice is read before the head is sent, so that its error is still a problem answer.
+ *  2. While a slice is on its way the next one is read; a slice's buffer is used again only after
+ *     the socket has taken all of it.
+ *  3. An error later cuts the connection: the client sees fewer bytes than Content-Length.
+ */
+import type { OutgoingHttpHeaders, ServerResponse } from 'node:http';
+import type { FastifyReply } from 'fastify';
+import { StorageError } from '../base/errors.ts';
+import { deferred } from '../base/mutex.ts';
+import type { PiecePool } from './byte-budget.ts';
+
+export interface BytesAnswer {
+  readonly status: number;
+  readonly headers: Readonly<Record<string, string>>;
+}
+
+/**
+ * Answers with the bytes of `slices`, each valid until the next is asked for.
+ * @param signal ends the answer early by cutting the connection
+ */
+export async function sendBytes(
+  reply: FastifyReply,
+  answer: BytesAnswer,
+  slices: AsyncIterable<Uint8Array>,
+  options: { readonly idleTimeoutMs: number; readonly signal?: AbortSignal },
+): Promise<void> {
+  const iterator = slices[Symbol.asyncIterator]();
+  const first = await iterator.next();
+  reply.hijack();
+  const { raw } = reply;
+  const writer = new ResponseWriter(raw, options.idleTimeoutMs);
+  const stop = (): void => {
+    raw.destroy();
+  };
+  options.signal?.addEventListener('abort', stop);
+  try {
+    if (options.signal?.aborted === true) stop();
+    raw.writeHead(answer.status, {
+      ...headersOf(reply),
+      ...answer.headers,
+    });
+    for (let slice = first; slice.done !== true; slice = await iterator.next()) {
+      await writer.write(slice.value);
+    }
+    raw.end();
+  } catch (error) {
+    raw.destroy();
+    if (!writer.isClosed) reply.log.error({ err: error }, 'an answer was cut off');
+  } finally {
+    options.signal?.removeEventListener('abort', stop);
+    writer.release();
+    await iterator.return?.();
+  }
+}
+
+/** What was set on the reply so far. */
+export function headersOf(reply: FastifyReply): OutgoingHttpHeaders {
+  const headers: OutgoingHttpHeaders = {};
+  for (const [name, value] of Object.entries(reply.getHeaders())) {
+    if (value !== undefined) headers[name] = value;
+  }
+  return headers;
+}
+
+class ResponseWriter {
+  readonly #response: ServerResponse;
+  readonly #timer: NodeJS.Timeout;
+  readonly #closed = deferred<never>();
+  #isClosed = false;
+
+  constructor(response: ServerResponse, idleTimeoutMs: number) {
+    this.#response = response;
+    this.#closed.promise.catch(() => undefined);
+    this.#timer = setTimeout(() => {
+      response.destroy();
+      this.#onClose();
+    }, idleTimeoutMs);
+    response.on('close', this.#onClose);
+    if (response.destroyed) this.#onClose();
+  }
+
+  /** True if the client or the idle limit ended the connection. */
+  get isClosed(): boolean {
+    return this.#isClosed;
+  }
+
+  /** Resolves when the socket has taken the whole slice. */
+  async write(slice: Uint8Array): Promise<void> {
+    this.#timer.refresh();
+    const taken = new Promise<void>((resolve, reject) => {
+      this.#response.write(slice, (error) => {
+        if (error === undefined || error === null) resolve();
+        else reject(error);
+      });
+    });
+    await Promise.race([taken, this.#closed.promise]);
+  }
+
+  release(): void {
+    clearTimeout(this.#timer);
+    this.#response.off('close', this.#onClose);
+  }
+
+  readonly #onClose = (): void => {
+    this.#isClosed = true;
+    this.#closed.reject(new StorageError('CANCELLED', 'the client went away'));
+  };
+}
+
+/**
+ * Reads a range in pieces on the grid of its offsets, one piece ahead of its use.
+ * Cost: two pieces of memory. Buffers go back only from a stream that came to its end: after a cut
+ * the socket may still hold one.
+ */
+export async function* readAhead(
+  read: (offset: number, into: Uint8Array) => Promise<void>,
+  range: { readonly offset: number; readonly length: number },
+  pool: PiecePool,
+): AsyncGenerator<Uint8Array, void, undefined> {
+  const { pieceBytes } = pool;
+  const end = range.offset + range.length;
+  const buffers = [pool.take(), pool.take()];
+  let at = range.offset;
+  const load = async (buffer: Buffer): Promise<Buffer> => {
+    const length = Math.min(pieceBytes - (at % pieceBytes), end - at);
+    const slice = buffer.subarray(0, length);
+    const offset = at;
+    at += length;
+    await read(offset, slice);
+    return slice;
+  };
+  let ahead: Promise<Buffer> | undefined;
+  try {
+    for (let turn = 0; at < end || ahead !== undefined; turn += 1) {
+      const slice = await (ahead ?? load(pieceOf(buffers, turn)));
+      ahead = at < end ? load(pieceOf(buffers, turn + 1)) : undefined;
+      ahead?.catch(() => undefined);
+      yield slice;
+    }
+    for (const buffer of buffers) pool.giveBack(buffer);
+  } finally {
+    await ahead?.catch(() => undefined);
+  }
+}
+
+function pieceOf(buffers: readonly Buffer[], turn: number): Buffer {
+  return buffers[turn % 2] ?? Buffer.alloc(0);
+}

@@ -1,0 +1,206 @@
+/**
+ * Pools, disks and copies as the routes need them. The engine's classes fit as they are.
+ */
+import type { Effects, ForceOption, Labels, Rename, User } from './service-types.ts';
+
+export interface PoolFile {
+  readonly path: string;
+  readonly sizeBytes: number;
+}
+
+export interface Pool {
+  readonly id: string;
+  readonly name: string;
+  readonly blockSizeBytes: number;
+  readonly files: readonly PoolFile[];
+  readonly capacityBytes: number;
+  readonly allocatedBytes: number;
+  readonly freeBytes: number;
+  readonly provisionedBytes: number;
+  readonly reservedBytes: number;
+  readonly pendingFreeBytes: number;
+  readonly metadataBytes: number;
+  readonly lowWaterPercent: number;
+  readonly criticalPercent: number;
+  readonly state: 'ready' | 'low' | 'critical' | 'full' | 'poisoned';
+  readonly version: number;
+  readonly createdAtMs: number;
+}
+
+export interface CreatePool {
+  readonly name: string;
+  readonly files: readonly PoolFile[];
+  readonly blockSizeBytes?: number;
+  readonly lowWaterPercent?: number;
+  readonly criticalPercent?: number;
+  readonly preallocate?: boolean;
+}
+
+export interface UpdatePool {
+  readonly name?: string;
+  readonly files?: readonly PoolFile[];
+  readonly lowWaterPercent?: number;
+  readonly criticalPercent?: number;
+}
+
+export interface PoolMade {
+  readonly pool: Pool;
+  /** False if it existed with the same parameters. */
+  readonly created: boolean;
+}
+
+export interface Pools {
+  create(request: CreatePool, effects?: Effects<Pool>): Promise<PoolMade>;
+  /** @throws NOT_FOUND */
+  get(ref: string): Pool;
+  list(): readonly Pool[];
+  update(ref: string, change: UpdatePool): Promise<Pool>;
+  /** @throws POOL_IN_USE while a disk or copy lives in it */
+  delete(ref: string): Promise<void>;
+}
+
+export interface AllocatedRun {
+  readonly block: number;
+  readonly length: number;
+  readonly physicalBlock?: number;
+}
+
+export interface Disk {
+  readonly id: string;
+  readonly name: string;
+  readonly pool: { readonly id: string; readonly name: string; readonly freeBytes: number };
+  readonly capacityBytes: number;
+  readonly blockSizeBytes: number;
+  readonly labels: Labels;
+  readonly detectZeroes: boolean;
+  readonly reserveBytes: number;
+  readonly usedBytes: number;
+  readonly state: 'ready' | 'fenced' | 'restoring';
+  readonly fencedBy?: string | undefined;
+  readonly version: number;
+  readonly createdAtMs: number;
+  users(): readonly User[];
+  /** @throws DISK_FENCED; the answer is the release, called when the user touches it no more */
+  addUser(user: User): () => void;
+  read(offset: number, into: Uint8Array): Promise<void>;
+  /** At most 4 MiB, all or nothing; volatile until `flush`. */
+  write(offset: number, bytes: Uint8Array): Promise<void>;
+  discard(offset: number, length: number): Promise<void>;
+  flush(): Promise<void>;
+  allocatedRuns(
+    fromBlock: number,
+    maxRuns: number,
+    physical: boolean,
+  ): Promise<{ readonly runs: readonly AllocatedRun[]; readonly next?: number }>;
+  /** What deleting the disk now would free. Walks its table. */
+  exclusiveBytes(): Promise<number>;
+  /** What discarding this range now would free. */
+  exclusiveBytesIn(offset: number, length: number): Promise<number>;
+}
+
+export interface CreateDisk {
+  readonly name: string;
+  readonly pool?: string;
+  readonly capacityBytes: number;
+  readonly labels?: Labels;
+  readonly detectZeroes?: boolean;
+  readonly reserveBytes?: number;
+}
+
+export interface UpdateDisk {
+  readonly name?: string;
+  readonly capacityBytes?: number;
+  /** Drops data beyond a smaller capacity instead of refusing. */
+  readonly discard?: boolean;
+  readonly labels?: Labels;
+  readonly detectZeroes?: boolean;
+  readonly reserveBytes?: number;
+}
+
+export interface DiskMade {
+  readonly disk: Disk;
+  readonly created: boolean;
+}
+
+export interface Disks {
+  create(request: CreateDisk, effects?: Effects<Disk>): Promise<DiskMade>;
+  get(ref: string): Disk;
+  list(): readonly Disk[];
+  update(ref: string, change: UpdateDisk): Promise<Disk>;
+  delete(ref: string, options: ForceOption): Promise<void>;
+}
+
+export type CopyLayout = 'compact' | 'full';
+
+export interface CorrespondenceRun {
+  readonly copyBlock: number;
+  readonly sourceBlock: number;
+  readonly length: number;
+}
+
+export interface Copy {
+  readonly id: string;
+  readonly name: string;
+  readonly diskId: string;
+  /** Name of the source disk now, null if it was deleted. */
+  readonly disk: string | null;
+  /** Name of the source disk at the freeze. */
+  readonly diskName: string;
+  readonly pool: { readonly id: string; readonly name: string };
+  readonly layout: CopyLayout;
+  readonly placement: 'shared';
+  readonly generation: number;
+  readonly blockSizeBytes: number;
+  readonly usedBlocks: number;
+  readonly capacityBytes: number;
+  readonly sourceCapacityBytes: number;
+  readonly frozenAtMs: number;
+  readonly haltMicroseconds: number;
+  readonly labels: Labels;
+  readonly version: number;
+  users(): readonly User[];
+  addUser(user: User): () => void;
+  read(view: CopyLayout, offset: number, into: Uint8Array): Promise<void>;
+  correspondence(
+    fromX: number,
+    maxRuns: number,
+  ): Promise<{ readonly runs: readonly CorrespondenceRun[]; readonly next?: number }>;
+  /** What deleting the copy now would free. Walks its table. */
+  exclusiveBytes(): Promise<number>;
+}
+
+export interface FreezeRequest {
+  readonly name: string;
+  readonly layout?: CopyLayout;
+  readonly placement?: 'shared';
+  readonly labels?: Labels;
+}
+
+/** A disk made from a copy; the capacity is the source's. */
+export interface RemapRequest {
+  readonly disk: string;
+  readonly labels?: Labels;
+  readonly detectZeroes?: boolean;
+  readonly reserveBytes?: number;
+}
+
+export interface Copies {
+  freeze(diskRef: string, request: FreezeRequest, effects?: Effects<Copy>): Promise<Copy>;
+  get(ref: string): Copy;
+  list(filter?: { readonly disk?: string }): readonly Copy[];
+  update(ref: string, change: Rename): Promise<Copy>;
+  delete(ref: string, options: ForceOption): Promise<void>;
+  remap(copyRef: string, request: RemapRequest, effects?: Effects<Disk>): Promise<Disk>;
+}
+
+/** The image of a copy: the same bytes for ever. */
+export interface CopyImage {
+  readonly imageId: string;
+  readonly imageBytes: number;
+  /** Bytes `from` … `to - 1` in order; a slice is valid until the next one is asked for. */
+  read(from: number, to: number): AsyncIterable<Uint8Array>;
+}
+
+export interface Images {
+  of(copy: Copy): CopyImage;
+}

@@ -1,0 +1,103 @@
+/**
+ * An image in the body of a request, restored as it comes.
+ *
+ *  1. Begin: everything that can be refused without the bytes is, before `100 Continue`.
+ *  2. Chunks are pushed one after the other; the session's back-pressure is the socket's.
+ *  3. End: answered when the last byte is durable. Cut short: the session keeps its job, and the
+ *     problem names it with what was received; `?job=` and Content-Range go on from there.
+ */
+import type { FastifyReply, FastifyRequest } from 'fastify';
+import { StorageError } from '../base/errors.ts';
+import { bodyLength, BodyReader } from './body.ts';
+import type { ApiContext } from './context.ts';
+import type { Outcome } from './idempotency.ts';
+import { asStorageError } from './problem.ts';
+import { parseContentRange } from './ranges.ts';
+import { answerPost } from './reply.ts';
+import type { Effects } from './service-types.ts';
+import { jobView } from './views.ts';
+import type { RestoreRequest, UploadResult, UploadSession } from './work-services.ts';
+
+export type UploadStart =
+  | { readonly kind: 'begin'; readonly wanted: RestoreRequest }
+  | { readonly kind: 'continue'; readonly job: string };
+
+export async function uploadImage(
+  context: ApiContext,
+  request: FastifyRequest,
+  reply: FastifyReply,
+  start: UploadStart,
+): Promise<FastifyReply> {
+  return answerPost<UploadResult>(context, request, reply, {
+    run: (effects) => receive(context, request, start, effects),
+    describe: outcomeOf,
+  });
+}
+
+async function receive(
+  context: ApiContext,
+  request: FastifyRequest,
+  start: UploadStart,
+  effects: Effects<UploadResult> | undefined,
+): Promise<UploadResult> {
+  const release = await context.bodyMemory.take(2 * context.pieces.pieceBytes);
+  const reader = new BodyReader(request.raw, context.limits.idleTimeoutMs);
+  let session: UploadSession | undefined;
+  const stop = (): void => {
+    reader.fail(new StorageError('SHUTTING_DOWN', 'the service is shutting down'));
+  };
+  try {
+    session = await begin(context, request, start);
+    context.cutting.addEventListener('abort', stop);
+    for (;;) {
+      const chunk = await reader.next();
+      if (chunk === undefined) break;
+      await session.push(chunk);
+    }
+    return await session.finish(effects);
+  } catch (error) {
+    const reason = asStorageError(error);
+    if (session === undefined) throw reason;
+    await session.abort(reason);
+    throw reason.with({ job: session.job.id, receivedBytes: session.receivedBytes });
+  } finally {
+    context.cutting.removeEventListener('abort', stop);
+    reader.release();
+    release();
+  }
+}
+
+async function begin(
+  { services }: ApiContext,
+  { raw, headers }: FastifyRequest,
+  start: UploadStart,
+): Promise<UploadSession> {
+  const length = bodyLength(raw);
+  const contentRange = headers['content-range'];
+  const range = contentRange === undefined ? undefined : parseContentRange(contentRange);
+  if (range !== undefined && length !== undefined && range.last - range.first + 1 !== length) {
+    throw new StorageError('RANGE_INVALID', 'Content-Range and Content-Length do not agree');
+  }
+  if (start.kind === 'continue') {
+    if (range !== undefined) return services.restores.continueUpload(start.job, range.first);
+    throw new StorageError('RANGE_REQUIRED', 'going on needs Content-Range', {
+      field: 'Content-Range',
+    });
+  }
+  if (range !== undefined && range.first > 0) {
+    throw new StorageError('RANGE_INVALID', 'an upload begins with the first byte');
+  }
+  return services.restores.beginUpload(start.wanted, range?.total ?? length);
+}
+
+/** 201 with the new object's place, or 200 if an old disk was written. */
+function outcomeOf({ job, disk, copy }: UploadResult): Outcome {
+  const body = jobView(job);
+  if (copy !== undefined) {
+    return { status: 201, headers: { location: `/v1/copies/${copy.name}` }, body };
+  }
+  if (disk !== undefined) {
+    return { status: 201, headers: { location: `/v1/disks/${disk.name}` }, body };
+  }
+  return { status: 200, headers: { location: `/v1/jobs/${job.id}` }, body };
+}

@@ -1,0 +1,161 @@
+/**
+ * The engine's objects as the interface shows them. Times become text, references become two
+ * fields: the name and the id.
+ */
+import type { Static } from 'typebox';
+import { rfc3339 } from '../base/clock.ts';
+import type { Job } from '../job/job.ts';
+import type { BackupSchema } from './schemas/backup.ts';
+import type { CopySchema } from './schemas/copy.ts';
+import type { DiskSchema, UserSchema } from './schemas/disk.ts';
+import type { JobSchema } from './schemas/job.ts';
+import type { PoolSchema } from './schemas/pool.ts';
+import type { TargetSchema } from './schemas/target.ts';
+import type { User } from './service-types.ts';
+import type { Copy, CopyImage, Disk, Pool } from './storage-services.ts';
+import type { Backup, Target } from './work-services.ts';
+
+export type JobView = Static<typeof JobSchema>;
+export type DiskView = Static<typeof DiskSchema>;
+export type CopyView = Static<typeof CopySchema>;
+
+function nullableTime(ms: number | null | undefined): string | null {
+  return ms === null || ms === undefined ? null : rfc3339(ms);
+}
+
+function userViews(users: readonly User[]): Static<typeof UserSchema>[] {
+  return users.map(({ kind, id, sinceMs }) => ({ kind, id, since: rfc3339(sinceMs) }));
+}
+
+export function poolView(pool: Pool): Static<typeof PoolSchema> {
+  return {
+    id: pool.id,
+    name: pool.name,
+    blockSizeBytes: pool.blockSizeBytes,
+    files: pool.files.map(({ path, sizeBytes }) => ({ path, sizeBytes })),
+    capacityBytes: pool.capacityBytes,
+    allocatedBytes: pool.allocatedBytes,
+    freeBytes: pool.freeBytes,
+    provisionedBytes: pool.provisionedBytes,
+    reservedBytes: pool.reservedBytes,
+    pendingFreeBytes: pool.pendingFreeBytes,
+    metadataBytes: pool.metadataBytes,
+    lowWaterPercent: pool.lowWaterPercent,
+    criticalPercent: pool.criticalPercent,
+    state: pool.state,
+    version: pool.version,
+    createdAt: rfc3339(pool.createdAtMs),
+  };
+}
+
+/** @param exclusiveBytes only where it was asked for: it costs a walk */
+export function diskView(disk: Disk, exclusiveBytes?: number): DiskView {
+  return {
+    id: disk.id,
+    name: disk.name,
+    pool: disk.pool.name,
+    poolId: disk.pool.id,
+    capacityBytes: disk.capacityBytes,
+    blockSizeBytes: disk.blockSizeBytes,
+    usedBytes: disk.usedBytes,
+    ...(exclusiveBytes === undefined ? {} : { exclusiveBytes }),
+    reserveBytes: disk.reserveBytes,
+    detectZeroes: disk.detectZeroes,
+    labels: { ...disk.labels },
+    state: disk.state,
+    job: disk.fencedBy ?? null,
+    users: userViews(disk.users()),
+    version: disk.version,
+    createdAt: rfc3339(disk.createdAtMs),
+  };
+}
+
+export function copyView(copy: Copy, image: CopyImage, exclusiveBytes?: number): CopyView {
+  return {
+    id: copy.id,
+    name: copy.name,
+    disk: copy.disk,
+    diskId: copy.diskId,
+    diskName: copy.diskName,
+    pool: copy.pool.name,
+    poolId: copy.pool.id,
+    layout: copy.layout,
+    placement: copy.placement,
+    generation: copy.generation,
+    usedBlocks: copy.usedBlocks,
+    blockSizeBytes: copy.blockSizeBytes,
+    capacityBytes: copy.capacityBytes,
+    sourceCapacityBytes: copy.sourceCapacityBytes,
+    imageBytes: image.imageBytes,
+    imageId: image.imageId,
+    ...(exclusiveBytes === undefined ? {} : { exclusiveBytes }),
+    haltMicroseconds: copy.haltMicroseconds,
+    labels: { ...copy.labels },
+    users: userViews(copy.users()),
+    version: copy.version,
+    frozenAt: rfc3339(copy.frozenAtMs),
+  };
+}
+
+export function targetView(target: Target): Static<typeof TargetSchema> {
+  const { id, name, kind, path, labels, version, createdAtMs } = target;
+  return { id, name, kind, path, labels: { ...labels }, version, createdAt: rfc3339(createdAtMs) };
+}
+
+export function backupView(backup: Backup): Static<typeof BackupSchema> {
+  return {
+    id: backup.id,
+    name: backup.name,
+    target: backup.target,
+    targetId: backup.targetId,
+    imageId: backup.imageId,
+    copy: backup.copy,
+    copyId: backup.copyId,
+    copyName: backup.copyName,
+    disk: backup.disk,
+    diskId: backup.diskId,
+    diskName: backup.diskName,
+    level: backup.level,
+    state: backup.state,
+    mediumBytes: backup.mediumBytes,
+    usedBytes: backup.usedBytes,
+    sourceCapacityBytes: backup.sourceCapacityBytes,
+    blockSizeBytes: backup.blockSizeBytes,
+    labels: { ...backup.labels },
+    job: backup.job,
+    verifiedAt: nullableTime(backup.verifiedAtMs),
+    version: backup.version,
+    createdAt: rfc3339(backup.createdAtMs),
+  };
+}
+
+export function jobView(job: Job): JobView {
+  return {
+    id: job.id,
+    kind: job.kind,
+    state: job.state,
+    subject: { ...job.subject },
+    doneBytes: job.doneBytes,
+    totalBytes: job.totalBytes ?? null,
+    bytesPerSecond: Math.round(job.bytesPerSecond),
+    etaSeconds: job.etaSeconds ?? null,
+    maxBytesPerSecond: job.maxBytesPerSecond ?? null,
+    stages: job.stages.map(({ name, busyPercent }) => ({ name, busyPercent })),
+    attempts: job.attempts,
+    createdAt: rfc3339(job.createdAtMs),
+    startedAt: nullableTime(job.startedAtMs),
+    endedAt: nullableTime(job.endedAtMs),
+    problem: job.problem === undefined ? null : { ...job.problem },
+    waitingFor: job.waitingFor === undefined ? null : { ...job.waitingFor },
+    result: resultView(job.result),
+    log: job.log.map(({ atMs, message }) => ({ at: rfc3339(atMs), message })),
+    labels: { ...job.labels },
+  };
+}
+
+/** A result is an object; a kind that has nothing to tell gives an empty one. */
+function resultView(result: Job['result']): Record<string, unknown> | null {
+  if (result === undefined) return null;
+  const isObject = typeof result === 'object' && result !== null && !Array.isArray(result);
+  return isObject ? Object.fromEntries(Object.entries(result)) : {};
+}

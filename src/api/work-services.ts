@@ -1,0 +1,172 @@
+/**
+ * Targets, backups, restores, jobs and the check as the routes need them.
+ */
+import type { StorageError } from '../base/errors.ts';
+import type { Job } from '../job/job.ts';
+import type { JobFilter, JobPage } from '../job/runner.ts';
+import type { Effects, ForceOption, Labels, Rename } from './service-types.ts';
+import type { Copy, Disk } from './storage-services.ts';
+
+export interface Target {
+  readonly id: string;
+  readonly name: string;
+  readonly kind: 'directory';
+  readonly path: string;
+  readonly labels: Labels;
+  readonly version: number;
+  readonly createdAtMs: number;
+}
+
+export interface CreateTarget {
+  readonly name: string;
+  readonly kind: 'directory';
+  readonly path: string;
+  readonly labels?: Labels;
+}
+
+export interface TargetMade {
+  readonly target: Target;
+  readonly created: boolean;
+}
+
+export interface Targets {
+  create(request: CreateTarget, effects?: Effects<Target>): Promise<TargetMade>;
+  get(ref: string): Target;
+  list(): readonly Target[];
+  update(ref: string, change: Rename): Promise<Target>;
+  /** Forgets the target and its backups' entries; the medium is left as it is. */
+  delete(ref: string, options: ForceOption): Promise<void>;
+  /** Rebuilds the catalog from the medium. */
+  scan(ref: string, effects?: Effects<Job>): Promise<Job>;
+}
+
+export interface Backup {
+  readonly id: string;
+  readonly name: string;
+  readonly target: string;
+  readonly targetId: string;
+  readonly imageId: string;
+  /** Name of the copy now, null if it is gone. */
+  readonly copy: string | null;
+  readonly copyId: string;
+  readonly copyName: string;
+  readonly disk: string | null;
+  readonly diskId: string;
+  readonly diskName: string;
+  readonly level: 'full';
+  readonly state: 'creating' | 'complete' | 'incomplete' | 'damaged';
+  readonly mediumBytes: number;
+  readonly usedBytes: number;
+  readonly sourceCapacityBytes: number;
+  readonly blockSizeBytes: number;
+  readonly labels: Labels;
+  /** Id of the job that made it, null if it was found by a scan. */
+  readonly job: string | null;
+  readonly verifiedAtMs: number | null;
+  readonly version: number;
+  readonly createdAtMs: number;
+}
+
+/** Exactly one of `copy` and `disk`. */
+export interface CreateBackup {
+  readonly name: string;
+  readonly copy?: string;
+  readonly disk?: string;
+  readonly target: string;
+  readonly level?: 'full';
+  readonly labels?: Labels;
+  readonly maxBytesPerSecond?: number;
+}
+
+export interface Backups {
+  create(request: CreateBackup, effects?: Effects<Job>): Promise<Job>;
+  get(ref: string): Backup;
+  list(): readonly Backup[];
+  delete(ref: string, options: ForceOption): Promise<void>;
+  verify(ref: string, effects?: Effects<Job>): Promise<Job>;
+}
+
+export type RestoreMethod = 'copy' | 'remap' | 'write-back';
+
+/** `disk` names the new disk (remap) or the working disk (write-back), `copy` the new copy. */
+export interface RestoreRequest {
+  readonly method: RestoreMethod;
+  readonly disk?: string;
+  readonly copy?: string;
+  readonly pool?: string;
+  /** Name of the copy that keeps what was on the disk before a write-back. */
+  readonly safetyCopy?: string;
+  readonly onlyDiffering?: boolean;
+  readonly onDamage?: 'fail' | 'skip';
+  readonly keepPartial?: boolean;
+  readonly force?: boolean;
+  readonly maxBytesPerSecond?: number;
+}
+
+/** A remap from a live copy is done at once and answers the disk; all else is a job. */
+export type CopyRestored = { readonly disk: Disk } | { readonly job: Job };
+
+/** `disk` or `copy` is what was made; neither after a write-back. */
+export interface UploadResult {
+  readonly job: Job;
+  readonly disk?: Disk;
+  readonly copy?: Copy;
+}
+
+/** An image on its way in. Calls follow each other, each awaited. */
+export interface UploadSession {
+  readonly job: Job;
+  /** Bytes of the image that were taken so far, those of earlier requests included. */
+  readonly receivedBytes: number;
+  /** Takes the chunk over; resolves when there is room for more. */
+  push(chunk: Uint8Array): Promise<void>;
+  /** All bytes came: resolves when the result is durable. @throws IMAGE_TRUNCATED … */
+  finish(effects?: Effects<UploadResult>): Promise<UploadResult>;
+  /**
+   * Ends the request. BODY_TRUNCATED and SHUTTING_DOWN keep the job for `continueUpload`, what is
+   * received made durable; other reasons end the job with them. Idempotent, never throws.
+   */
+  abort(reason: StorageError): Promise<void>;
+}
+
+export interface Restores {
+  fromCopy(
+    copyRef: string,
+    request: RestoreRequest,
+    effects?: Effects<CopyRestored>,
+  ): Promise<CopyRestored>;
+  fromBackup(backupRef: string, request: RestoreRequest, effects?: Effects<Job>): Promise<Job>;
+  /** @param imageBytes length of the body, if it is known. @throws POOL_FULL, DISK_IN_USE … */
+  beginUpload(request: RestoreRequest, imageBytes: number | undefined): Promise<UploadSession>;
+  /** @throws NOT_FOUND, JOB_STATE, RANGE_INVALID with `receivedBytes` if it is another offset */
+  continueUpload(jobId: string, fromByte: number): Promise<UploadSession>;
+}
+
+/** The job runner as it is (job/runner.ts), with rows of the database as effects. */
+export interface Jobs {
+  /** @throws NOT_FOUND */
+  get(id: string): Promise<Job>;
+  /** Newest first; page size 1 … 1000. @throws VALIDATION_FAILED for a token that is none */
+  list(filter: JobFilter): Promise<JobPage>;
+  /** All that have not ended, without I/O. */
+  liveJobs(): readonly Job[];
+  /** When it has ended or waits for something outside, the time is over or the signal fires. */
+  wait(id: string, timeoutMs: number, signal?: AbortSignal): Promise<Job>;
+  cancel(id: string, effects?: Effects<Job>): Promise<Job>;
+  pause(id: string, effects?: Effects<Job>): Promise<Job>;
+  resume(id: string, effects?: Effects<Job>): Promise<Job>;
+  update(id: string, change: { readonly maxBytesPerSecond: number | null }): Promise<Job>;
+}
+
+/** One broken invariant. */
+export interface Finding {
+  /** Which invariant, by its published name. */
+  readonly rule: string;
+  readonly detail: string;
+}
+
+export interface Check {
+  /** Bounded: answers within about a second whatever the size. */
+  quick(): Promise<{ readonly ok: boolean; readonly findings: readonly Finding[] }>;
+  start(effects?: Effects<Job>): Promise<Job>;
+}

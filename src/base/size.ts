@@ -1,0 +1,24 @@
+/**
+ * Sizes as people write them: `10GiB`, `512 KiB`, `1TB`, `4096`.
+ *
+ * Units are those of IEC 80000-13: KiB, MiB, GiB, TiB, PiB count in 1024, kB, MB, GB, TB, PB in
+ * 1000, B or nothing is bytes. Case does not matter. A decimal fraction is taken if whole bytes
+ * result.
+ */
+const powers: Readonly<Record<string, number>> = { k: 1, m: 2, g: 3, t: 4, p: 5 };
+
+const SIZE = /^(\d{1,16})(?:\.(\d{1,9}))?\s*(?:([kmgtp])(i?)b?|b)?$/i;
+
+/** Bytes, 0 … 2^53 - 1, or undefined if the text is no such size. */
+export function parseSize(text: string): number | undefined {
+  const found = SIZE.exec(text.trim());
+  if (found === null) return undefined;
+  const [, whole = '', fraction = '', prefix, binary] = found;
+  const power = prefix === undefined ? 0 : (powers[prefix.toLowerCase()] ?? 0);
+  const unit = (binary === undefined || binary === '' ? 1000n : 1024n) ** BigInt(power);
+  const scaled = BigInt(whole + fraction) * unit;
+  const divisor = 10n ** BigInt(fraction.length);
+  if (scaled % divisor !== 0n) return undefined;
+  const bytes = Number(scaled / divisor);
+  return Number.isSafeInteger(bytes) ? bytes : undefined;
+}
