@@ -4,7 +4,9 @@
  * Life of a page: absent → clean (read, or created) → dirty (`change`) → taken (its image is in a
  * batch on its way to the store; it may become dirty again) → clean → evicted within the budget.
  * Whoever works on pages first makes them resident (`ensure`), then works without any `await`:
- * nothing is evicted in between.
+ * nothing is evicted in between, since eviction has turns of the event loop to itself. Nor is what
+ * someone looked at before a call of `ensure` evicted before that call has ended: an operation
+ * that needs more pages than the budget gets them all, one after the other.
  *
  * Invariants:
  *  1. A dirty or taken page is resident: the store may not have its last contents yet.
@@ -22,7 +24,7 @@ export const PAGE_BYTES = 4096;
 /** Bytes of an inner table node: 512 child ids (u64) and 512 mapped counts (u32). */
 export const INNER_BYTES = 4096 + 2048;
 const KIND_SPAN = 2 ** 46;
-/** How many pages one insertion looks at for eviction: keeps the cost of a miss bounded. */
+/** How many pages are looked at for eviction for each that came: keeps the cost of it bounded. */
 const EVICTION_STEPS = 16;
 
 export interface PageKey {
@@ -39,6 +41,8 @@ export class Page implements PageKey {
   taken = 0;
   /** Used since the eviction hand last passed. */
   used = true;
+  /** How many calls of `ensure` there had been when it was last looked at. */
+  seenAt = 0;
 
   constructor(kind: PageKind, number: number, words: Uint32Array) {
     this.kind = kind;
@@ -55,7 +59,11 @@ export class MetadataPages {
   readonly #dirty = new Set<Page>();
   readonly #removed = new Map<number, PageKey>();
   readonly #loading = new Map<number, Promise<void>>();
+  readonly #ensuring = new Set<number>();
+  #ensured = 0;
   #bytes = 0;
+  #evictionSteps = 0;
+  #evictionIsDue = false;
 
   /** @param budgetBytes soft bound of clean pages kept in memory */
   constructor(store: MetadataStore, pool: number, budgetBytes: number) {
@@ -72,8 +80,12 @@ export class MetadataPages {
     return this.#bytes;
   }
 
+  /** True answers stay true for this turn, and until a call of `ensure` that follows has ended. */
   isResident(kind: PageKind, number: number): boolean {
-    return this.#pages.has(keyOf(kind, number));
+    const page = this.#pages.get(keyOf(kind, number));
+    if (page === undefined) return false;
+    page.seenAt = this.#ensured;
+    return true;
   }
 
   /** The page, which the caller has made resident. */
@@ -81,11 +93,24 @@ export class MetadataPages {
     const page = this.#pages.get(keyOf(kind, number));
     if (page === undefined) assert(false, `${kind} page ${number} is not resident`);
     page.used = true;
+    page.seenAt = this.#ensured;
     return page;
   }
 
   /** Reads what is missing. After it, work at once: an `await` may evict again. */
   async ensure(keys: readonly PageKey[]): Promise<void> {
+    this.#ensured += 1;
+    const call = this.#ensured;
+    this.#ensuring.add(call);
+    try {
+      await this.#read(keys);
+    } finally {
+      this.#ensuring.delete(call);
+      this.#evictSoon(EVICTION_STEPS);
+    }
+  }
+
+  async #read(keys: readonly PageKey[]): Promise<void> {
     const waits: Promise<void>[] = [];
     for (const kind of pageKinds) {
       const numbers = new Set<number>();
@@ -153,7 +178,7 @@ export class MetadataPages {
       const page = this.#pages.get(keyOf(kind, number));
       if (page !== undefined && page.taken > 0) page.taken -= 1;
     }
-    this.#evict(images.length);
+    this.#evictSoon(images.length);
   }
 
   /** The batch did not commit: what it held is changed once more. */
@@ -190,16 +215,32 @@ export class MetadataPages {
   #insert(key: number, page: Page): void {
     this.#pages.set(key, page);
     this.#bytes += page.words.byteLength;
-    this.#evict(EVICTION_STEPS);
+    page.seenAt = this.#ensured;
+    this.#evictSoon(EVICTION_STEPS);
+  }
+
+  #evictSoon(steps: number): void {
+    this.#evictionSteps += steps;
+    if (this.#evictionIsDue || this.#bytes <= this.#budgetBytes) return;
+    this.#evictionIsDue = true;
+    setImmediate(() => {
+      this.#evictionIsDue = false;
+      this.#evict();
+    });
   }
 
   /** Second chance: the oldest page goes, unless it was used since the hand last passed. */
-  #evict(steps: number): void {
+  #evict(): void {
+    const [oldestCall = Infinity] = this.#ensuring;
+    const steps = Math.min(this.#evictionSteps, 2 * this.#pages.size);
+    this.#evictionSteps = 0;
     for (let step = 0; step < steps && this.#bytes > this.#budgetBytes; step += 1) {
       const key = defined(this.#pages.keys().next().value, 'oldest page');
       const page = defined(this.#pages.get(key), 'oldest page');
       this.#pages.delete(key);
-      if (page.used || page.dirty || page.taken > 0) {
+      // looked at by the turn that made the oldest call, or later
+      const isWanted = page.seenAt >= oldestCall - 1;
+      if (page.used || page.dirty || page.taken > 0 || isWanted) {
         page.used = false;
         this.#pages.set(key, page);
       } else {
