@@ -62,9 +62,9 @@ export class BlockWindow {
 
   /** Counts the entries of a leaf. */
   take(index: number, leaf: Page): void {
-    const { nodes } = this.#state;
+    const { nodes, place } = this.#state;
     const holders = this.#holders;
-    const size = holders.length;
+    const size = Math.min(this.end, place.totalBlocks) - this.first;
     let shared = 0;
     for (let slot = 0; slot < FAN_OUT; slot += 1) {
       const { block, birth } = entryAt(leaf, slot);

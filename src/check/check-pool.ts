@@ -14,8 +14,9 @@ import { GROUP_BLOCKS } from '../pool/allocator.ts';
 import { BlockWindow } from './block-window.ts';
 import { checkBornShared } from './born-shared.ts';
 import { checkNodeCounts } from './node-counts.ts';
-import { PAGES_END, SLOTS, SUMMARY, hasLength, slices } from './pages.ts';
+import { PAGES_END, SLOTS, SUMMARY, hasLength, slices, wordsOf } from './pages.ts';
 import { type PoolState, badLength } from './pool-state.ts';
+import type { CheckedPage } from './source.ts';
 import { rescanLeaves, scanNodes } from './scan-nodes.ts';
 import { Trees } from './trees.ts';
 
@@ -74,7 +75,20 @@ function checkOutside(state: PoolState, end: number): void {
   }
   for (const slice of slices(source, pool, 'bitmap', SUMMARY, summaries)) {
     for (const page of slice) {
-      if (!hasLength('bitmap', page.data)) badLength(state, 'bitmap', page);
+      if (hasLength('bitmap', page.data)) checkGroupsBeyond(state, page, groups);
+      else badLength(state, 'bitmap', page);
     }
+  }
+}
+
+function checkGroupsBeyond(state: PoolState, { number, data }: CheckedPage, groups: number): void {
+  const { findings, place } = state;
+  const first = (number - SUMMARY) * SLOTS;
+  for (const [slot, counted] of wordsOf(data).entries()) {
+    const group = first + slot;
+    if (group < groups || counted === 0) continue;
+    const message = `group ${group} of pool ${place.pool.name} is beyond its blocks`;
+    const details = { pool: place.pool.id, group, used: 0, counted };
+    findings.add('GROUP_COUNT', `${message} and counts ${counted}`, details);
   }
 }

@@ -53,7 +53,7 @@ function ids(source: CheckSource, table: string): Set<string> {
 }
 
 function checkReferences(source: CheckSource, rows: StoreRows, findings: Findings): void {
-  const pools = new Set(rows.pools.map(({ id }) => id));
+  const pools = rows.poolIds;
   const jobs = ids(source, 'jobs');
   const targets = ids(source, 'targets');
   const look = (known: ReadonlySet<string>, to: string, from: string, row: string, id: string) => {

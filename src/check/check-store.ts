@@ -54,10 +54,9 @@ export function* checkSteps(
 
 /** Pages of pools that no row knows. */
 function checkPools(source: CheckSource, rows: StoreRows, findings: Findings): void {
-  const known = new Set(rows.pools.map(({ number }) => number));
   for (const kind of pageKinds) {
     for (const pool of source.poolsOf(kind)) {
-      if (known.has(pool)) continue;
+      if (rows.poolNumbers.has(pool)) continue;
       const message = `there are ${kind} pages of pool number ${pool}, which is not there`;
       findings.add('PAGE_OUTSIDE_POOL', message, { kind, poolNumber: pool });
     }

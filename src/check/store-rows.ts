@@ -54,6 +54,9 @@ export interface RootRow {
 
 export interface StoreRows {
   readonly pools: readonly PoolRow[];
+  /** Ids and numbers of all pools, also of those whose rows are wrong. */
+  readonly poolIds: ReadonlySet<string>;
+  readonly poolNumbers: ReadonlySet<number>;
   readonly files: readonly FileRow[];
   readonly extents: readonly ExtentRow[];
   readonly roots: readonly RootRow[];
@@ -241,8 +244,11 @@ export function readStoreRows(source: CheckSource, findings: Findings): StoreRow
   const dead = readDead(source, findings);
   const lacking = findings.count > before;
   const live = copies.filter(({ state }) => state !== 'deleted');
+  const allPools = source.rows('pools', ['id', 'number']);
   return {
     pools,
+    poolIds: new Set(allPools.map((row) => String(row['id']))),
+    poolNumbers: new Set(allPools.map((row) => Number(row['number']))),
     files,
     extents,
     roots: [...disks, ...live, ...dead],

@@ -38,8 +38,9 @@ interface Sum {
 
 export class Trees {
   readonly #state: PoolState;
-  /** Of inner nodes; undefined while under way, or if it cannot be told. */
+  /** Of inner nodes; undefined if it cannot be told. */
   readonly #measures = new Map<number, Measure | undefined>();
+  readonly #underWay = new Set<number>();
 
   constructor(state: PoolState) {
     this.#state = state;
@@ -73,17 +74,16 @@ export class Trees {
     if (this.#measures.has(index)) return this.#measures.get(index);
     const { nodes, findings, source, place } = this.#state;
     const node = nodes.number(index);
-    if (depth > MAX_HEIGHT) {
-      findings.add('NODE_HEIGHT', `node ${node} is below more nodes than a table is high`, {
-        pool: place.pool.id,
-        node,
-      });
+    if (depth > MAX_HEIGHT || this.#underWay.has(index)) {
+      const message = `node ${node} is below itself or more nodes than a table is high`;
+      findings.add('NODE_HEIGHT', message, { pool: place.pool.id, node });
       return undefined;
     }
-    this.#measures.set(index, undefined);
     const data = source.page(place.pool.number, 'node', node);
     if (data === undefined) return undefined;
+    this.#underWay.add(index);
     const measure = this.#sum(node, nodePage(node, data), depth);
+    this.#underWay.delete(index);
     this.#measures.set(index, measure);
     return measure;
   }

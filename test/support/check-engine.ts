@@ -1,13 +1,12 @@
 /**
  * Checks what an engine has committed: every cross-table invariant, over any metadata store.
  */
-import { defined } from '../../src/base/assert.ts';
 import { checkStore } from '../../src/check/check-store.ts';
 import type { Finding } from '../../src/check/finding.ts';
-import type { CheckSource, CheckedPage } from '../../src/check/source.ts';
 import { GROUP_BLOCKS } from '../../src/pool/allocator.ts';
-import type { MetadataStore, PageKind, Row } from '../../src/pool/metadata-store.ts';
+import type { MetadataStore, PageKind } from '../../src/pool/metadata-store.ts';
 import { pageKinds } from '../../src/pool/metadata-store.ts';
+import { MemorySource } from './memory-source.ts';
 import type { Engine } from './engine.ts';
 
 const tables = [
@@ -24,54 +23,6 @@ const tables = [
 ];
 const SLOTS = 1024;
 const SUMMARY = 2 ** 32;
-
-/** A source that a test may damage: rows and pages in maps. */
-export class MemorySource implements CheckSource {
-  readonly tables = new Map<string, Row[]>();
-  readonly #pages = new Map<string, Map<number, Uint8Array>>();
-
-  pagesOf(pool: number, kind: PageKind): Map<number, Uint8Array> {
-    const name = `${pool} ${kind}`;
-    const pages = this.#pages.get(name) ?? new Map<number, Uint8Array>();
-    this.#pages.set(name, pages);
-    return pages;
-  }
-
-  rows(table: string): Row[] {
-    return defined(this.tables.get(table), `table ${table}`);
-  }
-
-  copiesWithChecksums(): string[] {
-    return [...new Set(this.rows('checksums').map((row) => String(row['copy'])))];
-  }
-
-  poolsOf(kind: PageKind): number[] {
-    const names = [...this.#pages.keys()].filter((name) => this.#pages.get(name)!.size > 0);
-    const split = names.map((name) => name.split(' '));
-    const numbers = split.filter(([, of]) => of === kind).map(([pool]) => Number(pool));
-    return numbers.sort((a, b) => a - b);
-  }
-
-  page(pool: number, kind: PageKind, number: number): Uint8Array | undefined {
-    return this.pagesOf(pool, kind).get(number);
-  }
-
-  pages(
-    pool: number,
-    kind: PageKind,
-    { from, end, limit }: { from: number; end: number; limit: number },
-  ): CheckedPage[] {
-    return [...this.pagesOf(pool, kind)]
-      .map(([number, data]) => ({ number, data }))
-      .filter(({ number }) => number >= from && number < end)
-      .sort((a, b) => a.number - b.number)
-      .slice(0, limit);
-  }
-
-  lastPage(pool: number, kind: PageKind): number {
-    return Math.max(-1, ...this.pagesOf(pool, kind).keys());
-  }
-}
 
 /** Numbers of the pages that a pool may have. */
 function numbersOf(kind: PageKind, totalBlocks: number, nextNode: number): number[] {
