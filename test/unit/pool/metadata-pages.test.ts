@@ -123,7 +123,7 @@ describe('eviction', () => {
     expect(missing(pages, counts(0, 4))).toEqual([]);
   });
 
-  it('lets an operation have more pages than the budget, beside others that want theirs', async () => {
+  it('gives an operation more pages than the budget if it needs them, beside others', async () => {
     const pages = new MetadataPages(new SlowMetadata(), POOL, 64 * KIB);
     const operate = async (first: number, steps: number): Promise<number> => {
       for (let tries = 1; ; tries += 1) {
