@@ -31,6 +31,7 @@ export interface UpkeepOptions {
 const MEASURE_EVERY = 5;
 const CHECKSUMS_EVERY = 10;
 const COPY_EVERY = 600;
+const PRUNE_FIRST = 60;
 const PRUNE_EVERY = 3600;
 const PRUNE_ROWS = 500;
 
@@ -69,11 +70,11 @@ export class Upkeep {
       }
     }
     this.#beats += 1;
-    const isDue = (every: number): boolean => this.#beats % every === 0;
+    const isDue = (every: number, first = every): boolean => (this.#beats - first) % every === 0;
     if (isDue(MEASURE_EVERY)) this.#begin('measure', () => this.#measure());
     if (isDue(CHECKSUMS_EVERY)) this.#begin('checksums', () => copies.checksums.write());
     if (isDue(COPY_EVERY)) this.#begin('copy of the metadata', () => this.#copy());
-    if (isDue(PRUNE_EVERY)) this.#begin('pruning', () => this.#prune());
+    if (isDue(PRUNE_EVERY, PRUNE_FIRST)) this.#begin('pruning', () => this.#prune());
   }
 
   /** Stops the heartbeat and waits for what runs. */

@@ -80,10 +80,12 @@ class Upload implements api.UploadSession {
     await this.#session.abort(reason);
   }
 
+  /** A working disk that was written is no new object. */
   #result(job: Job, { disk, copy }: Restored): api.UploadResult {
+    const isNew = job.subject['method'] !== 'write-back';
     return {
       job,
-      ...(disk === undefined ? {} : { disk }),
+      ...(disk === undefined || !isNew ? {} : { disk }),
       ...(copy === undefined ? {} : { copy: this.#copies.view(copy) }),
     };
   }

@@ -1,0 +1,268 @@
+/**
+ * The composition root: makes the parts, opens them in order, closes them in reverse.
+ *
+ *  1. The data directory is locked; only then is anything else touched.
+ *  2. The database is opened, and every part made upon it. Nothing is read yet.
+ *  3. The interface listens; its state is `recovering`, so /v1 answers 503 RECOVERING.
+ *  4. Pools, disks, copies, targets and backups are read; a first start makes the default pool;
+ *     jobs of the last life are taken up.
+ *  5. `ready`.
+ *
+ * Invariants:
+ *  1. Whatever was opened is closed, also if a later step fails, and each close has its time.
+ *  2. Requests have ended before jobs are parked, jobs before pools are closed, pools before the
+ *     database, and the lock is given up last.
+ */
+import type { Logger } from 'pino';
+import { defaultLimits } from './api/limits.ts';
+import { problemKinds } from './api/problem.ts';
+import type { Services } from './api/services.ts';
+import { buildApp } from './api/app.ts';
+import { Work } from './backup/work.ts';
+import { systemClock } from './base/clock.ts';
+import { StorageError } from './base/errors.ts';
+import type { Config } from './config.ts';
+import { Copies } from './copy/copies.ts';
+import { Closers } from './daemon/closers.ts';
+import { DataDir } from './daemon/data-dir.ts';
+import { makeDefaultPool } from './daemon/default-pool.ts';
+import { Upkeep } from './daemon/upkeep.ts';
+import { packageVersion } from './daemon/version.ts';
+import { Disks } from './disk/disks.ts';
+import { Generations } from './disk/generations.ts';
+import { Names } from './disk/names.ts';
+import { RowJobStore } from './job/row-job-store.ts';
+import { JobRunner } from './job/runner.ts';
+import { Meta } from './meta/meta.ts';
+import { blockFileSystem } from './pool/block-file.ts';
+import type { RowChange } from './pool/metadata-store.ts';
+import { Pools } from './pool/pools.ts';
+import { BackupService } from './services/backups.ts';
+import { CheckService } from './services/check.ts';
+import { CopyService } from './services/copies.ts';
+import { ImageService } from './services/images.ts';
+import { Paths } from './services/paths.ts';
+import { PoolService } from './services/pools.ts';
+import { RestoreService } from './services/restores.ts';
+import { TargetService } from './services/targets.ts';
+
+export interface DaemonOptions {
+  readonly config: Config;
+  readonly log: Logger;
+  /** After this the process can only end; what was acknowledged is durable. */
+  readonly onFatal: (error: unknown) => void;
+}
+
+/** How long each part may take to close; together less than the end that main.ts sets. */
+const limitsMs = {
+  interface: 8_000,
+  jobs: 6_000,
+  engine: 10_000,
+  copy: 3_000,
+  metadata: 3_000,
+  directory: 500,
+} as const;
+/** Runs that have not stopped by then go on from their checkpoints in the next life. */
+const JOBS_PARK_MS = 5_000;
+
+/** Everything upon one open database. */
+interface Parts {
+  readonly meta: Meta;
+  readonly pools: Pools;
+  readonly disks: Disks;
+  readonly copies: Copies;
+  readonly work: Work;
+  readonly runner: JobRunner<RowChange>;
+  readonly check: CheckService;
+  readonly paths: Paths;
+  readonly upkeep: Upkeep;
+}
+
+export class Daemon {
+  readonly #o: DaemonOptions;
+  readonly #closers = new Closers();
+  #state: ReturnType<Services['state']> = 'recovering';
+  #starting: Promise<void> | undefined;
+  #stopping: Promise<boolean> | undefined;
+  #url = '';
+
+  constructor(options: DaemonOptions) {
+    this.#o = options;
+  }
+
+  /** Where the interface listens, such as `http://127.0.0.1:8470`; empty before it does. */
+  get url(): string {
+    return this.#url;
+  }
+
+  /**
+   * Resolves when requests are served. If it fails, all that was opened is closed again.
+   * @throws STORE_LOCKED, METADATA_…, POOL_…, HOST_FULL, SHUTTING_DOWN (stopped meanwhile)
+   */
+  async start(): Promise<void> {
+    this.#starting ??= this.#start();
+    await this.#starting;
+  }
+
+  /** Ends requests, parks jobs, flushes and closes. Idempotent. @returns whether all went well */
+  async stop(): Promise<boolean> {
+    this.#stopping ??= this.#stop();
+    return this.#stopping;
+  }
+
+  async #start(): Promise<void> {
+    const { config, log } = this.#o;
+    const begin = systemClock.monotonicNs();
+    try {
+      const dataDir = await DataDir.open(config.dataDir);
+      this.#closers.add('data directory', limitsMs.directory, () => dataDir.close());
+      const meta = await Meta.open({ path: dataDir.database, onFatal: this.#o.onFatal });
+      this.#closers.add('metadata', limitsMs.metadata, () => meta.close());
+      const parts = this.#make(meta, dataDir);
+      await this.#listen(parts);
+      await this.#open(parts, dataDir);
+      this.#checkGoingOn();
+      this.#state = 'ready';
+      const ms = Math.round(Number(systemClock.monotonicNs() - begin) / 1e6);
+      log.info({ url: this.#url, ms, cleanBefore: meta.cleanBefore }, 'ready');
+    } catch (error) {
+      this.#state = 'stopping';
+      await this.#close();
+      throw error;
+    }
+  }
+
+  async #stop(): Promise<boolean> {
+    this.#state = 'stopping';
+    // what is being opened is opened whole; a failure has its own way
+    await this.#starting?.catch(() => undefined);
+    return this.#close();
+  }
+
+  async #close(): Promise<boolean> {
+    return this.#closers.closeAll((name, error) => {
+      this.#o.log.error({ err: error, part: name }, 'a part was not closed in good order');
+    });
+  }
+
+  /** @throws SHUTTING_DOWN */
+  #checkGoingOn(): void {
+    if (this.#stopping === undefined) return;
+    throw new StorageError('SHUTTING_DOWN', 'stopped before everything was open');
+  }
+
+  /** Makes every part and says how it is closed. Nothing is read yet. */
+  #make(meta: Meta, dataDir: DataDir): Parts {
+    const engine = makeEngine(meta, this.#onError('background work'));
+    const { pools, copies } = engine;
+    const paths: Paths = new Paths({
+      roots: this.#o.config.roots,
+      devices: this.#o.config.devices,
+      own: dataDir.own,
+      poolFiles: () => pools.list().flatMap((pool) => pool.files.files.map(({ path }) => path)),
+      targetFolders: () => work.targets.list().map(({ path }) => path),
+    });
+    const work: Work = new Work({
+      store: meta,
+      clock: systemClock,
+      copies,
+      resolvePath: (path) => paths.forTarget(path),
+      runner: () => runner,
+      onError: this.#onError('backups'),
+    });
+    const check = new CheckService({ meta, pools, runner: () => runner });
+    const runner: JobRunner<RowChange> = new JobRunner<RowChange>({
+      store: new RowJobStore(meta),
+      kinds: { ...work.kinds, check: check.kind },
+      isRetryable: ({ code }) => problemKinds[code].retryable,
+      onEnd: (job) => {
+        work.onJobEnd(job);
+      },
+      onError: this.#onError('jobs'),
+    });
+    const upkeep = new Upkeep({
+      meta,
+      pools,
+      copies,
+      clock: systemClock,
+      databaseCopy: dataDir.databaseCopy,
+      recordsMs: defaultLimits.idempotencyMs,
+      onError: (task, error) => {
+        this.#onError(task)(error);
+      },
+    });
+    const parts = { ...engine, meta, work, runner, check, paths, upkeep };
+    this.#addClosers(parts);
+    return parts;
+  }
+
+  #addClosers({ pools, disks, copies, runner, upkeep }: Parts): void {
+    this.#closers.add('copy of the metadata', limitsMs.copy, () => upkeep.copyNow());
+    this.#closers.add('pools', limitsMs.engine, async () => {
+      await upkeep.stop();
+      await disks.stop();
+      await copies.stop();
+      await pools.close();
+    });
+    this.#closers.add('jobs', limitsMs.jobs, () => runner.shutdown(JOBS_PARK_MS));
+  }
+
+  /** Reads what the store holds and takes up what was left. */
+  async #open(parts: Parts, dataDir: DataDir): Promise<void> {
+    const { meta, pools, disks, copies, work, runner, upkeep } = parts;
+    await pools.open();
+    await disks.open();
+    await copies.open();
+    const sizeBytes = this.#o.config.poolBytes;
+    await makeDefaultPool(pools, meta, { path: dataDir.defaultPool, sizeBytes });
+    await work.open();
+    await runner.recover();
+    await work.settle();
+    upkeep.start();
+  }
+
+  /** From here on requests are answered: 503 until all is open. */
+  async #listen(parts: Parts): Promise<void> {
+    const { host, port, token } = this.#o.config;
+    const services = this.#services(parts);
+    const app = await buildApp({ services, token, logger: this.#o.log, version: packageVersion() });
+    this.#closers.add('interface', limitsMs.interface, () => app.close());
+    this.#url = await app.listen({ host, port });
+  }
+
+  #services(parts: Parts): Services {
+    const { meta, pools, disks, work, runner, check, paths, upkeep } = parts;
+    const copies = new CopyService(parts.copies);
+    return {
+      pools: new PoolService({ pools, disks, paths, metadataBytes: () => upkeep.metadataBytes }),
+      disks,
+      copies,
+      images: new ImageService(parts.copies, systemClock),
+      targets: new TargetService(work.backups),
+      backups: new BackupService(work.backups),
+      restores: new RestoreService(work.restores, work.uploads, copies),
+      jobs: runner,
+      check,
+      records: meta,
+      state: () => this.#state,
+    };
+  }
+
+  #onError(task: string): (error: unknown) => void {
+    return (error) => {
+      this.#o.log.error({ err: error, task }, 'work in the background failed');
+    };
+  }
+}
+
+function makeEngine(
+  meta: Meta,
+  onError: (error: unknown) => void,
+): Pick<Parts, 'pools' | 'disks' | 'copies'> {
+  const { storeId, epoch } = meta;
+  const [clock, names, generations] = [systemClock, new Names(), new Generations()];
+  const pools = new Pools({ store: meta, storeId, epoch, clock, fileSystem: blockFileSystem });
+  const disks = new Disks({ store: meta, pools, names, generations, clock, onError });
+  const copies = new Copies({ store: meta, pools, disks, names, generations, clock, onError });
+  return { pools, disks, copies };
+}
