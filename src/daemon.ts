@@ -20,8 +20,9 @@ import type { Services } from './api/services.ts';
 import { buildApp } from './api/app.ts';
 import { Work } from './backup/work.ts';
 import { systemClock } from './base/clock.ts';
-import { StorageError } from './base/errors.ts';
+import { StorageError, errnoOf } from './base/errors.ts';
 import type { Config } from './config.ts';
+import { ConfigError } from './config.ts';
 import { Copies } from './copy/copies.ts';
 import { Closers } from './daemon/closers.ts';
 import { DataDir } from './daemon/data-dir.ts';
@@ -140,8 +141,9 @@ export class Daemon {
   }
 
   async #close(): Promise<boolean> {
-    return this.#closers.closeAll((name, error) => {
-      this.#o.log.error({ err: error, part: name }, 'a part was not closed in good order');
+    return this.#closers.closeAll((part, err) => {
+      if (err === undefined) this.#o.log.debug({ part }, 'closed');
+      else this.#o.log.error({ part, err }, 'a part was not closed in good order');
     });
   }
 
@@ -227,7 +229,12 @@ export class Daemon {
     const services = this.#services(parts);
     const app = await buildApp({ services, token, logger: this.#o.log, version: packageVersion() });
     this.#closers.add('interface', limitsMs.interface, () => app.close());
-    this.#url = await app.listen({ host, port });
+    try {
+      this.#url = await app.listen({ host, port });
+    } catch (error) {
+      const reason = errnoOf(error) ?? 'unknown';
+      throw new ConfigError(`cannot listen on ${host}, port ${port}: ${reason}`);
+    }
   }
 
   #services(parts: Parts): Services {

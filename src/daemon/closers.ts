@@ -10,8 +10,8 @@ export interface Closer {
   readonly close: () => Promise<void>;
 }
 
-/** What went wrong while something was being closed. */
-export type CloseFailure = (name: string, error: unknown) => void;
+/** Called for each closer when it is done; with an error if it failed or took too long. */
+export type Closed = (name: string, error?: unknown) => void;
 
 export class Closers {
   readonly #closers: Closer[] = [];
@@ -21,14 +21,15 @@ export class Closers {
   }
 
   /** The last one added comes first. @returns whether all closed in good order and in time */
-  async closeAll(onFailure: CloseFailure): Promise<boolean> {
+  async closeAll(onClosed: Closed): Promise<boolean> {
     let isClean = true;
     for (const closer of this.#closers.splice(0).reverse()) {
       try {
         await withinTime(closer);
+        onClosed(closer.name);
       } catch (error) {
         isClean = false;
-        onFailure(closer.name, error);
+        onClosed(closer.name, error);
       }
     }
     return isClean;

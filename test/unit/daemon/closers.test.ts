@@ -6,6 +6,7 @@ function recorded(): { closers: Closers; done: string[]; failures: string[]; run
   const [done, failures]: [string[], string[]] = [[], []];
   const run = (): Promise<boolean> =>
     closers.closeAll((name, error) => {
+      if (error === undefined) return;
       failures.push(`${name}: ${error instanceof Error ? error.message : String(error)}`);
     });
   return { closers, done, failures, run };
