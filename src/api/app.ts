@@ -15,7 +15,7 @@ import type { Clock } from '../base/clock.ts';
 import { systemClock, uuidv7 } from '../base/clock.ts';
 import { answerClientError } from './answers.ts';
 import { Guard } from './auth.ts';
-import { useBinaryBodies } from './binary.ts';
+import { useBinaryBodies, useNoParser } from './binary.ts';
 import { handleExpectations } from './body.ts';
 import { ByteBudget, PiecePool } from './byte-budget.ts';
 import type { ApiContext, ApiInstance } from './context.ts';
@@ -65,7 +65,7 @@ export async function buildApp(deps: ApiDeps): Promise<ApiInstance> {
   const methods = new AllowedMethods(app);
   answerErrors(app, methods, limits);
   observeRequests(app, context);
-  useBinaryBodies(app);
+  useNoParser(app);
   for (const schema of namedSchemas) app.addSchema(schema);
   await app.register(swagger, swaggerOptions(deps.version));
   await app.register(swaggerUi, { routePrefix: '/docs', staticCSP: true });

@@ -9,10 +9,15 @@ import { selectRange } from './ranges.ts';
 import { sendBytes } from './send.ts';
 
 export function useBinaryBodies(scope: ApiInstance): void {
-  scope.removeAllContentTypeParsers();
+  useNoParser(scope);
   scope.addHook('onRequest', async (request) => {
     delete request.raw.headers['content-type'];
   });
+}
+
+/** Bodies are left unread, until a scope inside says otherwise. */
+export function useNoParser(scope: ApiInstance): void {
+  scope.removeAllContentTypeParsers();
   scope.addContentTypeParser('*', (_request, _payload, done) => {
     done(null);
   });
