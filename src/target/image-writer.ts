@@ -73,9 +73,8 @@ export class ImageWriter {
       if (pages !== undefined) await file.truncate(offset);
       return new ImageWriter(file, pages ?? file, ring, offset).#withTail();
     } catch (error) {
-      await pages?.close();
-      await file.close();
       returnRing(ring);
+      await Promise.allSettled([pages?.close(), file.close()]);
       throw error;
     }
   }

@@ -21,7 +21,7 @@ export const PAGE_BYTES = 4096;
 const kept: Buffer[] = [];
 const MAX_KEPT = 4;
 
-/** CHUNKS page-aligned buffers of CHUNK_BYTES; their contents are undefined. */
+/** CHUNKS buffers of CHUNK_BYTES, page-aligned if possible; their contents are undefined. */
 export function takeRing(): Buffer[] {
   const memory = kept.pop() ?? allocate();
   return Array.from({ length: CHUNKS }, (_, index) =>
@@ -36,7 +36,12 @@ export function returnRing(ring: readonly Buffer[]): void {
   kept.push(Buffer.from(first.buffer, 0, CHUNKS * CHUNK_BYTES));
 }
 
+/** Where no memory can be mapped (a limit of the process), it is unaligned: no O_DIRECT then. */
 function allocate(): Buffer {
   const pages = (CHUNKS * CHUNK_BYTES) / WASM_PAGE_BYTES;
-  return Buffer.from(new WebAssembly.Memory({ initial: pages, maximum: pages }).buffer);
+  try {
+    return Buffer.from(new WebAssembly.Memory({ initial: pages, maximum: pages }).buffer);
+  } catch {
+    return Buffer.allocUnsafeSlow(CHUNKS * CHUNK_BYTES);
+  }
 }

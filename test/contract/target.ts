@@ -152,6 +152,23 @@ export function describeTarget(name: string, make: () => Promise<TargetHarness>)
         await backup.close();
       });
 
+      it('is not mixed up with others that are written at the same time', async () => {
+        const names = ['b1', 'b2', 'b3', 'b4', 'b5', 'b6'];
+        const sinks = await Promise.all(names.map((backup) => begin(target, backup)));
+        for (let at = 0; at < 3_000_000; at += 700_001) {
+          await Promise.all(
+            sinks.map((sink, seed) => {
+              return sink.write([patterned(3_000_000, seed).subarray(at, at + 700_001)]);
+            }),
+          );
+        }
+        for (const sink of sinks) await sink.commit(manifest);
+        for (const [seed, backup] of names.entries()) {
+          const expected = patterned(3_000_000, seed);
+          expect((await contents(target, backup)).equals(expected)).toBe(true);
+        }
+      });
+
       it('survives a power cut and a new start', async () => {
         const bytes = patterned(2 * 1_048_576 + 99);
         await store(target, 'b1', bytes);
