@@ -26,6 +26,8 @@ interface Chunk {
   filled: number;
   /** Bytes written in whole pages, ≤ filled. */
   written: number;
+  /** Bytes that are in the file, the rest of the last page included. */
+  kept: number;
 }
 
 interface Failure {
@@ -70,7 +72,7 @@ export class ImageWriter {
       const page = defined(ring[0], 'chunk').subarray(0, PAGE_BYTES).fill(0);
       await readFully(file, page.subarray(0, offset % PAGE_BYTES), offset - (offset % PAGE_BYTES));
       pages = await openDirect(files, path, page, offset);
-      if (pages !== undefined) await file.truncate(offset);
+      await file.truncate(offset);
       return new ImageWriter(file, pages ?? file, ring, offset).#withTail();
     } catch (error) {
       returnRing(ring);
@@ -135,7 +137,7 @@ export class ImageWriter {
     const tail = this.#offset % PAGE_BYTES;
     if (tail === 0) return this;
     const bytes = defined(this.#free.shift(), 'chunk');
-    this.#current = { start: this.#offset - tail, bytes, filled: tail, written: 0 };
+    this.#current = { start: this.#offset - tail, bytes, filled: tail, written: 0, kept: tail };
     return this;
   }
 
@@ -147,7 +149,7 @@ export class ImageWriter {
     const start = this.#offset;
     assert(start % PAGE_BYTES === 0, 'chunk off a page boundary');
     const bytes = defined(this.#free.pop(), 'free chunk');
-    this.#current = { start, bytes, filled: 0, written: 0 };
+    this.#current = { start, bytes, filled: 0, written: 0, kept: 0 };
     return this.#current;
   }
 
@@ -167,12 +169,14 @@ export class ImageWriter {
 
   /** Whole pages past the page cache, the rest of the chunk through it. */
   async #writeOut(chunk: Chunk): Promise<void> {
+    if (chunk.kept === chunk.filled) return;
     const whole = roundDown(chunk.filled, PAGE_BYTES);
     const pages = chunk.bytes.subarray(chunk.written, whole);
     await writeFully(this.#pages, pages, chunk.start + chunk.written, PAGE_BYTES);
     chunk.written = whole;
     const rest = chunk.bytes.subarray(whole, chunk.filled);
     await writeFully(this.#file, rest, chunk.start + whole, 1);
+    chunk.kept = chunk.filled;
   }
 
   async #drained(): Promise<void> {
@@ -195,6 +199,9 @@ export class ImageWriter {
   }
 }
 
+/** No O_DIRECT here; or no room for a page more than there is, which may be all that is needed. */
+const noTrial = new Set(['EINVAL', 'ENOSPC', 'EDQUOT']);
+
 /**
  * The file past the page cache, or undefined where the file system cannot: some say so at open,
  * some at the first write, so the page at `offset` is written as it is (`page`, zeros behind).
@@ -212,7 +219,7 @@ async function openDirect(
     return file;
   } catch (error) {
     await file?.close();
-    if (errnoOf(error) === 'EINVAL') return undefined;
+    if (noTrial.has(errnoOf(error) ?? '')) return undefined;
     throw error;
   }
 }

@@ -198,6 +198,17 @@ describe('a directory target', () => {
     await sink.abort(false);
   });
 
+  it('that became full can still commit what it has', async () => {
+    const first = await target.createBackup('b1');
+    await first.write([patterned(40_000)]);
+    const confirmed = await first.confirm();
+    await first.abort(true);
+    files.fail('write', 'ENOSPC');
+    const second = await target.createBackup('b1', { resumeFrom: confirmed });
+    await second.commit({ format: 1 });
+    expect(readFileSync(join(base, 'b1', 'image.spindle')).equals(patterned(40_000))).toBe(true);
+  });
+
   it('takes short writes for what they are', async () => {
     files.shortWriteBytes = 10_000;
     await store('b1', patterned(3_000_000));
