@@ -35,6 +35,7 @@ import { Names } from './disk/names.ts';
 import { RowJobStore } from './job/row-job-store.ts';
 import { JobRunner } from './job/runner.ts';
 import { Meta } from './meta/meta.ts';
+import { runOnSnapshot } from './meta/snapshot-task.ts';
 import { blockFileSystem } from './pool/block-file.ts';
 import type { RowChange } from './pool/metadata-store.ts';
 import { Pools } from './pool/pools.ts';
@@ -58,7 +59,7 @@ export interface DaemonOptions {
 const limitsMs = {
   interface: 8_000,
   jobs: 6_000,
-  engine: 10_000,
+  pools: 10_000,
   copy: 3_000,
   metadata: 3_000,
   directory: 500,
@@ -67,16 +68,27 @@ const limitsMs = {
 const JOBS_PARK_MS = 5_000;
 
 /** Everything upon one open database. */
-interface Parts {
+export interface Parts {
   readonly meta: Meta;
   readonly pools: Pools;
   readonly disks: Disks;
   readonly copies: Copies;
-  readonly work: Work;
-  readonly runner: JobRunner<RowChange>;
-  readonly check: CheckService;
   readonly paths: Paths;
-  readonly upkeep: Upkeep;
+  readonly work: Work;
+  readonly check: CheckService;
+  readonly runner: JobRunner<RowChange>;
+}
+
+export interface PartsOptions {
+  readonly meta: Meta;
+  /** Of the database that `meta` has open. */
+  readonly database: string;
+  readonly roots: readonly string[];
+  readonly devices: readonly string[];
+  /** Files that no pool or target may touch. */
+  readonly own: readonly string[];
+  /** An error of work that no caller waits for. */
+  readonly onError: (task: string, error: unknown) => void;
 }
 
 export class Daemon {
@@ -119,9 +131,11 @@ export class Daemon {
       this.#closers.add('data directory', limitsMs.directory, () => dataDir.close());
       const meta = await Meta.open({ path: dataDir.database, onFatal: this.#o.onFatal });
       this.#closers.add('metadata', limitsMs.metadata, () => meta.close());
-      const parts = this.#make(meta, dataDir);
-      await this.#listen(parts);
-      await this.#open(parts, dataDir);
+      const { parts, upkeep } = this.#make(meta, dataDir);
+      await this.#listen(servicesOf(parts, this.#view(upkeep)));
+      const pool = { path: dataDir.defaultPool, sizeBytes: config.poolBytes };
+      await openParts(parts, () => makeDefaultPool(parts.pools, meta, pool));
+      upkeep.start();
       this.#checkGoingOn();
       this.#state = 'ready';
       const ms = Math.round(Number(systemClock.monotonicNs() - begin) / 1e6);
@@ -154,79 +168,35 @@ export class Daemon {
   }
 
   /** Makes every part and says how it is closed. Nothing is read yet. */
-  #make(meta: Meta, dataDir: DataDir): Parts {
-    const engine = makeEngine(meta, this.#onError('background work'));
-    const { pools, copies } = engine;
-    const paths: Paths = new Paths({
-      roots: this.#o.config.roots,
-      devices: this.#o.config.devices,
-      own: dataDir.own,
-      poolFiles: () => pools.list().flatMap((pool) => pool.files.files.map(({ path }) => path)),
-      targetFolders: () => work.targets.list().map(({ path }) => path),
-    });
-    const work: Work = new Work({
-      store: meta,
-      clock: systemClock,
-      copies,
-      resolvePath: (path) => paths.forTarget(path),
-      runner: () => runner,
-      onError: this.#onError('backups'),
-    });
-    const check = new CheckService({ meta, pools, runner: () => runner });
-    const runner: JobRunner<RowChange> = new JobRunner<RowChange>({
-      store: new RowJobStore(meta),
-      kinds: { ...work.kinds, check: check.kind },
-      isRetryable: ({ code }) => problemKinds[code].retryable,
-      onEnd: (job) => {
-        work.onJobEnd(job);
-      },
-      onError: this.#onError('jobs'),
-    });
-    const upkeep = new Upkeep({
-      meta,
-      pools,
-      copies,
-      clock: systemClock,
-      databaseCopy: dataDir.databaseCopy,
-      recordsMs: defaultLimits.idempotencyMs,
-      onError: (task, error) => {
-        this.#onError(task)(error);
-      },
-    });
-    const parts = { ...engine, meta, work, runner, check, paths, upkeep };
-    this.#addClosers(parts);
-    return parts;
-  }
-
-  #addClosers({ pools, disks, copies, runner, upkeep }: Parts): void {
+  #make(meta: Meta, dataDir: DataDir): { parts: Parts; upkeep: Upkeep } {
+    const { roots, devices } = this.#o.config;
+    const { database, databaseCopy, own } = dataDir;
+    const onError = (task: string, error: unknown): void => {
+      this.#o.log.error({ err: error, task }, 'work in the background failed');
+    };
+    const parts = makeParts({ meta, database, roots, devices, own, onError });
+    const { pools, disks, copies, runner } = parts;
+    const recordsMs = defaultLimits.idempotencyMs;
+    const clock = systemClock;
+    const upkeep = new Upkeep({ meta, pools, copies, clock, databaseCopy, recordsMs, onError });
     this.#closers.add('copy of the metadata', limitsMs.copy, () => upkeep.copyNow());
-    this.#closers.add('pools', limitsMs.engine, async () => {
+    this.#closers.add('pools', limitsMs.pools, async () => {
       await upkeep.stop();
       await disks.stop();
       await copies.stop();
       await pools.close();
     });
     this.#closers.add('jobs', limitsMs.jobs, () => runner.shutdown(JOBS_PARK_MS));
+    return { parts, upkeep };
   }
 
-  /** Reads what the store holds and takes up what was left. */
-  async #open(parts: Parts, dataDir: DataDir): Promise<void> {
-    const { meta, pools, disks, copies, work, runner, upkeep } = parts;
-    await pools.open();
-    await disks.open();
-    await copies.open();
-    const sizeBytes = this.#o.config.poolBytes;
-    await makeDefaultPool(pools, meta, { path: dataDir.defaultPool, sizeBytes });
-    await work.open();
-    await runner.recover();
-    await work.settle();
-    upkeep.start();
+  #view(upkeep: Upkeep): Parameters<typeof servicesOf>[1] {
+    return { state: () => this.#state, metadataBytes: () => upkeep.metadataBytes };
   }
 
   /** From here on requests are answered: 503 until all is open. */
-  async #listen(parts: Parts): Promise<void> {
+  async #listen(services: Services): Promise<void> {
     const { host, port, token } = this.#o.config;
-    const services = this.#services(parts);
     const app = await buildApp({ services, token, logger: this.#o.log, version: packageVersion() });
     this.#closers.add('interface', limitsMs.interface, () => app.close());
     try {
@@ -236,30 +206,50 @@ export class Daemon {
       throw new ConfigError(`cannot listen on ${host}, port ${port}: ${reason}`);
     }
   }
+}
 
-  #services(parts: Parts): Services {
-    const { meta, pools, disks, work, runner, check, paths, upkeep } = parts;
-    const copies = new CopyService(parts.copies);
-    return {
-      pools: new PoolService({ pools, disks, paths, metadataBytes: () => upkeep.metadataBytes }),
-      disks,
-      copies,
-      images: new ImageService(parts.copies, systemClock),
-      targets: new TargetService(work.backups),
-      backups: new BackupService(work.backups),
-      restores: new RestoreService(work.restores, work.uploads, copies),
-      jobs: runner,
-      check,
-      records: meta,
-      state: () => this.#state,
-    };
-  }
-
-  #onError(task: string): (error: unknown) => void {
-    return (error) => {
-      this.#o.log.error({ err: error, task }, 'work in the background failed');
-    };
-  }
+/** Makes every part. Nothing is read or written yet. */
+export function makeParts(o: PartsOptions): Parts {
+  const { meta } = o;
+  const engine = makeEngine(meta, (error) => {
+    o.onError('engine', error);
+  });
+  const { pools, copies } = engine;
+  const paths: Paths = new Paths({
+    roots: o.roots,
+    devices: o.devices,
+    own: o.own,
+    poolFiles: () => pools.list().flatMap((pool) => pool.files.files.map(({ path }) => path)),
+    targetFolders: () => work.targets.list().map(({ path }) => path),
+  });
+  const work: Work = new Work({
+    store: meta,
+    clock: systemClock,
+    copies,
+    resolvePath: (path) => paths.forTarget(path),
+    runner: () => runner,
+    onError: (error) => {
+      o.onError('backups', error);
+    },
+  });
+  const check = new CheckService({
+    meta,
+    pools,
+    onSnapshot: (task, options) => runOnSnapshot(o.database, task, options),
+    runner: () => runner,
+  });
+  const runner: JobRunner<RowChange> = new JobRunner<RowChange>({
+    store: new RowJobStore(meta),
+    kinds: { ...work.kinds, check: check.kind },
+    isRetryable: ({ code }) => problemKinds[code].retryable,
+    onEnd: (job) => {
+      work.onJobEnd(job);
+    },
+    onError: (error) => {
+      o.onError('jobs', error);
+    },
+  });
+  return { ...engine, meta, paths, work, check, runner };
 }
 
 function makeEngine(
@@ -272,4 +262,41 @@ function makeEngine(
   const disks = new Disks({ store: meta, pools, names, generations, clock, onError });
   const copies = new Copies({ store: meta, pools, disks, names, generations, clock, onError });
   return { pools, disks, copies };
+}
+
+/**
+ * Reads what the store holds, then takes up what the last life left undone.
+ * @param first called when pools can be made, before any work begins
+ */
+export async function openParts(parts: Parts, first: () => Promise<unknown>): Promise<void> {
+  const { pools, disks, copies, work, runner } = parts;
+  await pools.open();
+  await disks.open();
+  await copies.open();
+  await first();
+  await work.open();
+  await runner.recover();
+  await work.settle();
+}
+
+/** The parts as the interface sees them. */
+export function servicesOf(
+  parts: Parts,
+  o: { readonly state: Services['state']; readonly metadataBytes: () => number },
+): Services {
+  const { meta, pools, disks, paths, work, check, runner } = parts;
+  const copies = new CopyService(parts.copies);
+  return {
+    pools: new PoolService({ pools, disks, paths, metadataBytes: o.metadataBytes }),
+    disks,
+    copies,
+    images: new ImageService(parts.copies, systemClock),
+    targets: new TargetService(work.backups),
+    backups: new BackupService(work.backups),
+    restores: new RestoreService(work.restores, work.uploads, copies),
+    jobs: runner,
+    check,
+    records: meta,
+    state: o.state,
+  };
 }

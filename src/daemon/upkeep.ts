@@ -3,10 +3,10 @@
  * to a second place, drops old records.
  *
  * One heartbeat a second begins the tasks that are due; each runs at most once at a time, and a
- * failure is told and waits for the next turn. `stop` ends the heartbeat, waits for what runs, and
- * makes a last copy.
+ * failure is told and waits for the next turn. At the end of the daemon: `stop`, the pools are
+ * closed, `copyNow`.
  *
- * Invariant: a poisoned pool is left alone, and no task of ours runs after `stop` has resolved.
+ * Invariants: (1) a poisoned pool is left alone; (2) after `stop` no task uses pools or copies.
  */
 import type { Clock } from '../base/clock.ts';
 import type { Copies } from '../copy/copies.ts';
@@ -34,6 +34,8 @@ const COPY_EVERY = 600;
 const PRUNE_FIRST = 60;
 const PRUNE_EVERY = 3600;
 const PRUNE_ROWS = 500;
+
+const COPY = 'copy of the metadata';
 
 export class Upkeep {
   readonly #o: UpkeepOptions;
@@ -73,20 +75,25 @@ export class Upkeep {
     const isDue = (every: number, first = every): boolean => (this.#beats - first) % every === 0;
     if (isDue(MEASURE_EVERY)) this.#begin('measure', () => this.#measure());
     if (isDue(CHECKSUMS_EVERY)) this.#begin('checksums', () => copies.checksums.write());
-    if (isDue(COPY_EVERY)) this.#begin('copy of the metadata', () => this.#copy());
+    if (isDue(COPY_EVERY)) this.#begin(COPY, () => this.#copy());
     if (isDue(PRUNE_EVERY, PRUNE_FIRST)) this.#begin('pruning', () => this.#prune());
   }
 
-  /** Stops the heartbeat and waits for what runs. */
+  /** Stops the heartbeat and waits for what runs, except a copy of the database. */
   async stop(): Promise<void> {
     clearInterval(this.#timer);
-    await Promise.all(this.#running.values());
+    const others = [...this.#running].filter(([task]) => task !== COPY);
+    await Promise.all(others.map(([, work]) => work));
   }
 
-  /** Copies the database, if it has changed since the last copy. Never throws. */
+  /**
+   * Copies the database, if it has changed since the last copy began. Never throws; closing `meta`
+   * ends it.
+   */
   async copyNow(): Promise<void> {
-    this.#begin('copy of the metadata', () => this.#copy());
-    await Promise.all(this.#running.values());
+    await this.#running.get(COPY);
+    this.#begin(COPY, () => this.#copy());
+    await this.#running.get(COPY);
   }
 
   #begin(task: string, run: () => Promise<void>): void {
