@@ -2,10 +2,8 @@
  * The invariants among rows: names, references, generations, extents. No page is read.
  */
 import { blocksInFile } from '../pool/format.ts';
-import type { Row } from '../pool/metadata-store.ts';
 import type { Findings } from './finding.ts';
-import type { CheckSource } from './source.ts';
-import type { ExtentRow, FileRow, PoolRow, StoreRows } from './store-rows.ts';
+import type { ExtentRow, FileRow, NamedRow, PoolRow, StoreRows } from './store-rows.ts';
 
 /** What the check of one pool's tables needs to know of its rows. */
 export interface PoolPlace {
@@ -15,19 +13,20 @@ export interface PoolPlace {
   readonly totalBlocks: number;
 }
 
-export function checkRows(source: CheckSource, rows: StoreRows, findings: Findings): PoolPlace[] {
-  checkNames(source, rows, findings);
-  checkReferences(source, rows, findings);
+/** Places of the pools whose rows can be read. */
+export function checkRows(rows: StoreRows, findings: Findings): PoolPlace[] {
+  checkNames(rows, findings);
+  checkReferences(rows, findings);
   checkGenerations(rows, findings);
   return rows.pools.map((pool) => checkExtents(rows, pool, findings));
 }
 
-function checkNames(source: CheckSource, rows: StoreRows, findings: Findings): void {
-  const named = rows.roots.filter(({ name }) => name !== undefined);
-  const spaces: [string, { id: string; name: string }[]][] = [
-    ['disks and copies', named.map(({ id, name }) => ({ id, name: name ?? '' }))],
-    ['pools', rows.pools.map(({ id, name }) => ({ id, name }))],
-    ['targets', source.rows('targets', ['id', 'name']).map(identity)],
+function checkNames(rows: StoreRows, findings: Findings): void {
+  const named = rows.roots.flatMap(({ id, name }) => (name === undefined ? [] : [{ id, name }]));
+  const spaces: [string, readonly NamedRow[]][] = [
+    ['disks and copies', named],
+    ['pools', rows.pools],
+    ['targets', rows.targets],
   ];
   for (const [space, objects] of spaces) {
     const owners = new Map<string, string>();
@@ -44,44 +43,29 @@ function checkNames(source: CheckSource, rows: StoreRows, findings: Findings): v
   }
 }
 
-function identity(row: Row): { id: string; name: string } {
-  return { id: String(row['id']), name: String(row['name']) };
-}
-
-function ids(source: CheckSource, table: string): Set<string> {
-  return new Set(source.rows(table, ['id']).map((row) => String(row['id'])));
-}
-
-function checkReferences(source: CheckSource, rows: StoreRows, findings: Findings): void {
-  const pools = rows.poolIds;
-  const jobs = ids(source, 'jobs');
-  const targets = ids(source, 'targets');
-  const look = (known: ReadonlySet<string>, to: string, from: string, row: string, id: string) => {
-    if (known.has(id)) return;
-    const details = { table: from, row, to, id };
-    findings.add(
-      'REFERENCE_MISSING',
-      `${from} ${row} refers to ${to} ${id}, which is not`,
-      details,
-    );
+function checkReferences(rows: StoreRows, findings: Findings): void {
+  const known = {
+    pools: rows.poolIds,
+    copies: rows.copyIds,
+    targets: new Set(rows.targets.map(({ id }) => id)),
+    jobs: rows.jobIds,
   };
-  for (const { pool, file } of rows.files) look(pools, 'pools', 'pool_files', `${file}`, pool);
-  for (const { pool, extent } of rows.extents) {
-    look(pools, 'pools', 'pool_extents', `${extent}`, pool);
-  }
+  const look = (table: string, row: string, to: keyof typeof known, id: string | undefined) => {
+    if (id === undefined || known[to].has(id) || rows.cut.has(to)) return;
+    const message = `${table} ${row} refers to ${to} ${id}, which is not there`;
+    findings.add('REFERENCE_MISSING', message, { table, row, to, id });
+  };
+  for (const { pool, file } of rows.files) look('pool_files', `${file}`, 'pools', pool);
+  for (const { pool, extent } of rows.extents) look('pool_extents', `${extent}`, 'pools', pool);
   const tables = { disk: 'disks', copy: 'copies', dead: 'dead_roots' } as const;
   for (const { kind, id, pool, job } of rows.roots) {
-    look(pools, 'pools', tables[kind], id, pool);
-    if (job !== undefined) look(jobs, 'jobs', tables[kind], id, job);
+    look(tables[kind], id, 'pools', pool);
+    look(tables[kind], id, 'jobs', job);
   }
-  for (const copy of source.copiesWithChecksums()) {
-    look(rows.copyIds, 'copies', 'checksums', copy, copy);
-  }
-  for (const row of source.rows('backups', ['id', 'target', 'state', 'job'])) {
-    const id = String(row['id']);
-    look(targets, 'targets', 'backups', id, String(row['target']));
-    const { state, job } = row;
-    if (state === 'creating' && job !== null) look(jobs, 'jobs', 'backups', id, String(job));
+  for (const copy of rows.copiesWithChecksums) look('checksums', copy, 'copies', copy);
+  for (const { id, target, job } of rows.backups) {
+    look('backups', id, 'targets', target);
+    look('backups', id, 'jobs', job);
   }
 }
 

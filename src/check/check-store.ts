@@ -34,7 +34,7 @@ export function* checkSteps(
 ): Generator<CheckProgress, Finding[]> {
   const findings = new Findings(o.maxFindings ?? MAX_FINDINGS);
   const rows = readStoreRows(source, findings);
-  const places = checkRows(source, rows, findings);
+  const places = checkRows(rows, findings);
   const known = new Set(places.map(({ pool }) => pool.id));
   const lacksRoots = rows.lacksRoots || rows.roots.some(({ pool }) => !known.has(pool));
   const states = places.map((place) => {

@@ -42,6 +42,10 @@ export interface Finding {
   readonly details: Readonly<Record<string, string | number>>;
 }
 
+export function isFinding(value: unknown): value is Finding {
+  return typeof value === 'object' && value !== null && 'code' in value && 'message' in value;
+}
+
 /** Collects findings up to a maximum; what comes after is counted only. */
 export class Findings {
   readonly list: Finding[] = [];

@@ -12,10 +12,10 @@ export interface CheckedPage {
 }
 
 export interface CheckSource {
-  /** All rows of a small table, with at least these columns, ordered by primary key. */
-  rows(table: string, columns: readonly string[]): readonly Row[];
+  /** Rows of a small table, with at least these columns, ordered by primary key. */
+  rows(table: string, columns: readonly string[], limit?: number): readonly Row[];
   /** Each id of copies that `checksums` has rows of, once. Cost: one search each. */
-  copiesWithChecksums(): readonly string[];
+  copiesWithChecksums(limit?: number): readonly string[];
   /** The pool numbers that pages of a kind have, ascending. Cost: one search each. */
   poolsOf(kind: PageKind): readonly number[];
   page(pool: number, kind: PageKind, number: number): Uint8Array | undefined;

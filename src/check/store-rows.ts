@@ -52,6 +52,18 @@ export interface RootRow {
   readonly job: string | undefined;
 }
 
+export interface NamedRow {
+  readonly id: string;
+  readonly name: string;
+}
+
+export interface BackupRow {
+  readonly id: string;
+  readonly target: string;
+  /** Job that makes it now. */
+  readonly job: string | undefined;
+}
+
 export interface StoreRows {
   readonly pools: readonly PoolRow[];
   /** Ids and numbers of all pools, also of those whose rows are wrong. */
@@ -60,8 +72,14 @@ export interface StoreRows {
   readonly files: readonly FileRow[];
   readonly extents: readonly ExtentRow[];
   readonly roots: readonly RootRow[];
-  /** Copies, deleted ones too: their checksums go after them. */
+  /** Deleted ones too: their checksums go after them. */
   readonly copyIds: ReadonlySet<string>;
+  readonly copiesWithChecksums: readonly string[];
+  readonly targets: readonly NamedRow[];
+  readonly jobIds: ReadonlySet<string>;
+  readonly backups: readonly BackupRow[];
+  /** Tables of which rows were left out because they are too many. */
+  readonly cut: ReadonlySet<string>;
   /** A root was left out, so some nodes may have holders that are not known. */
   readonly lacksRoots: boolean;
 }
@@ -105,7 +123,7 @@ class Cells {
 }
 
 function readTable<T>(
-  source: CheckSource,
+  source: RowSource,
   findings: Findings,
   table: string,
   columns: readonly string[],
@@ -129,7 +147,7 @@ function readTable<T>(
   return good;
 }
 
-function readPools(source: CheckSource, findings: Findings): PoolRow[] {
+function readPools(source: RowSource, findings: Findings): PoolRow[] {
   const columns = ['id', 'number', 'name', 'block_size_bytes'];
   return readTable(source, findings, 'pools', columns, (cells) => {
     const pool = {
@@ -143,7 +161,7 @@ function readPools(source: CheckSource, findings: Findings): PoolRow[] {
   });
 }
 
-function readFiles(source: CheckSource, findings: Findings): FileRow[] {
+function readFiles(source: RowSource, findings: Findings): FileRow[] {
   const columns = ['pool', 'file', 'size_bytes'];
   return readTable(source, findings, 'pool_files', columns, (cells) => ({
     pool: cells.text('pool'),
@@ -152,7 +170,7 @@ function readFiles(source: CheckSource, findings: Findings): FileRow[] {
   }));
 }
 
-function readExtents(source: CheckSource, findings: Findings): ExtentRow[] {
+function readExtents(source: RowSource, findings: Findings): ExtentRow[] {
   const columns = ['pool', 'extent', 'first_block', 'blocks', 'file', 'file_block', 'high_water'];
   return readTable(source, findings, 'pool_extents', columns, (cells) => ({
     pool: cells.text('pool'),
@@ -178,7 +196,7 @@ function readRoot(cells: Cells): Pick<RootRow, 'node' | 'height' | 'mapped'> {
 
 const rootColumns = ['root_node', 'root_height', 'mapped_blocks', 'generation'];
 
-function readDisks(source: CheckSource, findings: Findings): RootRow[] {
+function readDisks(source: RowSource, findings: Findings): RootRow[] {
   const columns = ['id', 'name', 'pool', 'capacity_bytes', 'state', 'job', ...rootColumns];
   return readTable(source, findings, 'disks', columns, (cells) => ({
     kind: 'disk',
@@ -194,7 +212,7 @@ function readDisks(source: CheckSource, findings: Findings): RootRow[] {
 }
 
 /** Copies and their states. A deleted one holds nothing: its root is dead or another's. */
-function readCopies(source: CheckSource, findings: Findings): (RootRow & { state: string })[] {
+function readCopies(source: RowSource, findings: Findings): (RootRow & { state: string })[] {
   const columns = ['id', 'name', 'pool', 'state', 'source_capacity_bytes', ...rootColumns];
   return readTable(source, findings, 'copies', columns, (cells) => {
     const state = cells.text('state');
@@ -213,7 +231,7 @@ function readCopies(source: CheckSource, findings: Findings): (RootRow & { state
   });
 }
 
-function readDead(source: CheckSource, findings: Findings): RootRow[] {
+function readDead(source: RowSource, findings: Findings): RootRow[] {
   const columns = ['pool', 'node', 'height', 'count', 'mapped_blocks'];
   return readTable(source, findings, 'dead_roots', columns, (cells) => {
     const node = cells.count('node', 2 ** 40 - 1, 1);
@@ -233,8 +251,55 @@ function readDead(source: CheckSource, findings: Findings): RootRow[] {
   });
 }
 
-/** Reads the rows that the check of pools and tables needs. */
-export function readStoreRows(source: CheckSource, findings: Findings): StoreRows {
+function readTargets(source: RowSource, findings: Findings): NamedRow[] {
+  return readTable(source, findings, 'targets', ['id', 'name'], (cells) => ({
+    id: cells.text('id'),
+    name: cells.text('name'),
+  }));
+}
+
+function readBackups(source: RowSource, findings: Findings): BackupRow[] {
+  const columns = ['id', 'target', 'state', 'job'];
+  return readTable(source, findings, 'backups', columns, (cells) => {
+    const job = cells.optional('job');
+    return {
+      id: cells.text('id'),
+      target: cells.text('target'),
+      job: cells.text('state') === 'creating' ? job : undefined,
+    };
+  });
+}
+
+/** Reads at most so many rows of each table. */
+class RowSource {
+  readonly cut = new Set<string>();
+  readonly #source: CheckSource;
+  readonly #limit: number | undefined;
+
+  constructor(source: CheckSource, limit: number | undefined) {
+    this.#source = source;
+    this.#limit = limit;
+  }
+
+  rows(table: string, columns: readonly string[]): readonly Row[] {
+    const rows = this.#source.rows(table, columns, this.#limit);
+    if (rows.length === this.#limit) this.cut.add(table);
+    return rows;
+  }
+
+  /** Of all rows, also of those with wrong cells. */
+  ids(table: string): Set<string> {
+    return new Set(this.rows(table, ['id']).map((row) => String(row['id'])));
+  }
+}
+
+/**
+ * Reads the rows that the check needs.
+ *
+ * @param limit of rows of each table; all by default
+ */
+export function readStoreRows(checked: CheckSource, findings: Findings, limit?: number): StoreRows {
+  const source = new RowSource(checked, limit);
   const pools = readPools(source, findings);
   const files = readFiles(source, findings);
   const extents = readExtents(source, findings);
@@ -242,18 +307,23 @@ export function readStoreRows(source: CheckSource, findings: Findings): StoreRow
   const disks = readDisks(source, findings);
   const copies = readCopies(source, findings);
   const dead = readDead(source, findings);
-  const lacking = findings.count > before;
+  const lacksRoots = findings.count > before;
   const live = copies.filter(({ state }) => state !== 'deleted');
-  const allPools = source.rows('pools', ['id', 'number']);
+  const numbers = source.rows('pools', ['id', 'number']).map((row) => Number(row['number']));
   return {
     pools,
-    poolIds: new Set(allPools.map((row) => String(row['id']))),
-    poolNumbers: new Set(allPools.map((row) => Number(row['number']))),
+    poolIds: source.ids('pools'),
+    poolNumbers: new Set(numbers),
     files,
     extents,
     roots: [...disks, ...live, ...dead],
-    copyIds: new Set(copies.map(({ id }) => id)),
-    lacksRoots: lacking,
+    copyIds: source.ids('copies'),
+    copiesWithChecksums: checked.copiesWithChecksums(limit),
+    targets: readTargets(source, findings),
+    jobIds: source.ids('jobs'),
+    backups: readBackups(source, findings),
+    cut: source.cut,
+    lacksRoots,
   };
 }
 

@@ -26,12 +26,14 @@ export class MemorySource implements CheckSource {
     return pages;
   }
 
-  rows(table: string): Row[] {
-    return defined(this.tables.get(table), `table ${table}`);
+  /** The list itself, unless there are more than `limit`. */
+  rows(table: string, _columns: readonly string[] = [], limit = Infinity): Row[] {
+    const rows = defined(this.tables.get(table), `table ${table}`);
+    return rows.length <= limit ? rows : rows.slice(0, limit);
   }
 
-  copiesWithChecksums(): string[] {
-    return [...new Set(this.rows('checksums').map((row) => String(row['copy'])))];
+  copiesWithChecksums(limit = Infinity): string[] {
+    return [...new Set(this.rows('checksums').map((row) => String(row['copy'])))].slice(0, limit);
   }
 
   poolsOf(kind: PageKind): number[] {
