@@ -1,0 +1,189 @@
+/** Targets and backups of the fakes: whole images in memory. */
+import type { Effects, ForceOption, Rename } from '../../src/api/service-types.ts';
+import type * as api from '../../src/api/work-services.ts';
+import { StorageError } from '../../src/base/errors.ts';
+import type { Job } from '../../src/job/job.ts';
+import type { FakeCopies, FakeCopy } from './fake-copies.ts';
+import { fakeImageBytes, FakeImages } from './fake-image.ts';
+import type { FakeJobs } from './fake-jobs.ts';
+import { find } from './fake-world.ts';
+import type { FakeWorld } from './fake-world.ts';
+
+type Mutable<T> = { -readonly [K in keyof T]: T[K] };
+type FakeTarget = Mutable<api.Target>;
+export type FakeBackup = Mutable<api.Backup> & { image: Buffer };
+
+export class FakeTargets implements api.Targets {
+  readonly targets = new Map<string, FakeTarget>();
+  readonly #world: FakeWorld;
+  readonly #jobs: FakeJobs;
+  readonly #creations = new Map<string, string>();
+  isInUse: (target: api.Target) => boolean = () => false;
+
+  constructor(world: FakeWorld, jobs: FakeJobs) {
+    this.#world = world;
+    this.#jobs = jobs;
+  }
+
+  async create(request: api.CreateTarget, effects?: Effects<api.Target>): Promise<api.TargetMade> {
+    const creation = JSON.stringify(request);
+    const there = this.list().find(({ name }) => name === request.name);
+    if (there !== undefined) {
+      if (this.#creations.get(there.id) === creation) return { target: there, created: false };
+      throw new StorageError('NAME_TAKEN', 'taken', { name: there.name, id: there.id });
+    }
+    if (request.path.includes('..')) {
+      throw new StorageError('PATH_NOT_ALLOWED', 'outside of the roots', { path: request.path });
+    }
+    const { name, kind, path, labels = {} } = request;
+    const createdAtMs = this.#world.clock.nowMs();
+    const target = { id: this.#world.id(), name, kind, path, labels, version: 1, createdAtMs };
+    this.targets.set(target.id, target);
+    this.#creations.set(target.id, creation);
+    await this.#world.commit(effects, target);
+    return { target, created: true };
+  }
+
+  get(ref: string): FakeTarget {
+    return find(this.targets, ref, 'target');
+  }
+
+  list(): FakeTarget[] {
+    return [...this.targets.values()];
+  }
+
+  async update(ref: string, change: Rename): Promise<FakeTarget> {
+    const target = this.get(ref);
+    return Object.assign(target, change, { version: target.version + 1 });
+  }
+
+  async delete(ref: string, { force = false }: ForceOption): Promise<void> {
+    const target = this.get(ref);
+    if (!force && this.isInUse(target)) {
+      throw new StorageError('TARGET_IN_USE', 'it holds backups', { target: target.name });
+    }
+    this.targets.delete(target.id);
+  }
+
+  async scan(ref: string, effects?: Effects<Job>): Promise<Job> {
+    const target = this.get(ref);
+    return this.#jobs.submit(
+      {
+        kind: 'scan',
+        subject: { target: target.name, targetId: target.id },
+        work: async () => ({ found: 0 }),
+      },
+      effects,
+    );
+  }
+}
+
+export class FakeBackups implements api.Backups {
+  readonly backups = new Map<string, FakeBackup>();
+  readonly #world: FakeWorld;
+  readonly #jobs: FakeJobs;
+  readonly #targets: FakeTargets;
+  readonly #copies: FakeCopies;
+
+  constructor(world: FakeWorld, jobs: FakeJobs, targets: FakeTargets, copies: FakeCopies) {
+    this.#world = world;
+    this.#jobs = jobs;
+    this.#targets = targets;
+    this.#copies = copies;
+    targets.isInUse = ({ id }) => this.list().some(({ targetId }) => targetId === id);
+  }
+
+  async create(request: api.CreateBackup, effects?: Effects<Job>): Promise<Job> {
+    const target = this.#targets.get(request.target);
+    const there = this.list().find(({ name }) => name === request.name);
+    if (there !== undefined) {
+      throw new StorageError('NAME_TAKEN', 'taken', { name: there.name, id: there.id });
+    }
+    const copy =
+      request.copy === undefined
+        ? await this.#copies.freeze(request.disk ?? '', { name: `${request.name}-copy` })
+        : this.#copies.get(request.copy);
+    const backup = this.#newBackup(request, copy, target);
+    this.backups.set(backup.id, backup);
+    const { name, diskName, diskId } = copy;
+    const job = await this.#jobs.submit(
+      {
+        kind: 'backup',
+        subject: { backup: backup.name, copy: name, disk: diskName, diskId, target: target.name },
+        maxBytesPerSecond: request.maxBytesPerSecond,
+        labels: request.labels,
+        abandon: () => {
+          backup.state = 'incomplete';
+        },
+        work: async (context) => {
+          const image = fakeImageBytes(copy);
+          context.progress({ doneBytes: 0, totalBytes: image.length });
+          for (let done = 0; done < image.length; done += 65536) {
+            await context.throttle(Math.min(65536, image.length - done));
+            context.progress({ doneBytes: done });
+          }
+          Object.assign(backup, { image, mediumBytes: image.length, state: 'complete' });
+          return { backup: backup.name, mediumBytes: image.length };
+        },
+      },
+      effects,
+    );
+    backup.job = job.id;
+    return job;
+  }
+
+  #newBackup(request: api.CreateBackup, copy: FakeCopy, target: api.Target): FakeBackup {
+    return {
+      id: this.#world.id(),
+      name: request.name,
+      target: target.name,
+      targetId: target.id,
+      imageId: new FakeImages().of(copy).imageId,
+      copy: copy.name,
+      copyId: copy.id,
+      copyName: copy.name,
+      disk: copy.disk,
+      diskId: copy.diskId,
+      diskName: copy.diskName,
+      level: 'full',
+      state: 'creating',
+      mediumBytes: 0,
+      usedBytes: copy.usedBlocks * copy.blockSizeBytes,
+      sourceCapacityBytes: copy.sourceCapacityBytes,
+      blockSizeBytes: copy.blockSizeBytes,
+      labels: request.labels ?? {},
+      job: null,
+      verifiedAtMs: null,
+      version: 1,
+      createdAtMs: this.#world.clock.nowMs(),
+      image: Buffer.alloc(0),
+    };
+  }
+
+  get(ref: string): FakeBackup {
+    return find(this.backups, ref, 'backup');
+  }
+
+  list(): FakeBackup[] {
+    return [...this.backups.values()];
+  }
+
+  async delete(ref: string): Promise<void> {
+    this.backups.delete(this.get(ref).id);
+  }
+
+  async verify(ref: string, effects?: Effects<Job>): Promise<Job> {
+    const backup = this.get(ref);
+    return this.#jobs.submit(
+      {
+        kind: 'verify',
+        subject: { backup: backup.name, target: backup.target },
+        work: async () => {
+          backup.verifiedAtMs = this.#world.clock.nowMs();
+          return { damaged: [] };
+        },
+      },
+      effects,
+    );
+  }
+}

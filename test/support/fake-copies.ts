@@ -1,0 +1,163 @@
+/** Copies in memory: the same block objects as the disk had. */
+import type { Effects, ForceOption, Labels, Rename, User } from '../../src/api/service-types.ts';
+import type * as api from '../../src/api/storage-services.ts';
+import { StorageError } from '../../src/base/errors.ts';
+import { readBlocks, runsOf } from './fake-blocks.ts';
+import type { Blocks } from './fake-blocks.ts';
+import type { FakeDisk, FakeDisks } from './fake-disks.ts';
+import type { FakePool } from './fake-pools.ts';
+import { find, Users } from './fake-world.ts';
+import type { FakeWorld } from './fake-world.ts';
+
+export class FakeCopy implements api.Copy {
+  readonly id: string;
+  name: string;
+  readonly diskId: string;
+  readonly diskName: string;
+  readonly pool: FakePool;
+  readonly layout: api.CopyLayout;
+  readonly placement = 'shared';
+  readonly generation: number;
+  readonly sourceCapacityBytes: number;
+  readonly blocks: Blocks;
+  readonly blockSet: Set<Buffer>;
+  readonly sources: readonly number[];
+  readonly haltMicroseconds = 12;
+  readonly frozenAtMs: number;
+  labels: Labels;
+  version = 1;
+  readonly userSet = new Users();
+  readonly #world: FakeWorld;
+
+  constructor(world: FakeWorld, disk: FakeDisk, request: api.FreezeRequest) {
+    this.#world = world;
+    this.id = world.id();
+    this.name = request.name;
+    this.diskId = disk.id;
+    this.diskName = disk.name;
+    this.pool = disk.pool;
+    this.layout = request.layout ?? 'compact';
+    this.generation = ++world.generation;
+    this.sourceCapacityBytes = disk.capacityBytes;
+    this.blocks = new Map(disk.blocks);
+    this.blockSet = new Set(this.blocks.values());
+    this.sources = [...this.blocks.keys()].sort((a, b) => a - b);
+    this.frozenAtMs = world.clock.nowMs();
+    this.labels = request.labels ?? {};
+  }
+
+  get disk(): string | null {
+    return this.#world.disks.get(this.diskId)?.name ?? null;
+  }
+
+  get blockSizeBytes(): number {
+    return this.pool.blockSizeBytes;
+  }
+
+  get usedBlocks(): number {
+    return this.sources.length;
+  }
+
+  get capacityBytes(): number {
+    if (this.layout === 'full') return this.sourceCapacityBytes;
+    return this.usedBlocks * this.blockSizeBytes;
+  }
+
+  users(): User[] {
+    return [...this.userSet.all];
+  }
+
+  addUser(user: User): () => void {
+    return this.userSet.add(user);
+  }
+
+  async read(view: api.CopyLayout, offset: number, into: Uint8Array): Promise<void> {
+    if (!this.#world.copies.has(this.id)) throw new StorageError('NOT_FOUND', 'deleted');
+    const compact = (): Blocks =>
+      new Map(this.sources.map((block, index) => [index, this.blocks.get(block) ?? Buffer.of()]));
+    readBlocks(view === 'full' ? this.blocks : compact(), this.blockSizeBytes, offset, into);
+  }
+
+  async correspondence(fromX: number, maxRuns: number) {
+    let copyBlock = fromX;
+    const runs = runsOf(this.sources.slice(fromX)).map(({ block, length }) => {
+      const run = { copyBlock, sourceBlock: block, length };
+      copyBlock += length;
+      return run;
+    });
+    const next = runs[maxRuns]?.copyBlock;
+    const page = runs.slice(0, maxRuns);
+    return next === undefined ? { runs: page } : { runs: page, next };
+  }
+
+  async exclusiveBytes(): Promise<number> {
+    const others = [...this.#world.disks.values(), ...this.#world.copies.values()];
+    const held = new Set(others.flatMap((one) => (one === this ? [] : [...one.blocks.values()])));
+    const own = [...this.blockSet].filter((block) => !held.has(block));
+    return own.length * this.blockSizeBytes;
+  }
+}
+
+export class FakeCopies implements api.Copies {
+  readonly #copies = new Map<string, FakeCopy>();
+  readonly #world: FakeWorld;
+  readonly #disks: FakeDisks;
+
+  constructor(world: FakeWorld, disks: FakeDisks) {
+    this.#world = world;
+    this.#disks = disks;
+  }
+
+  async freeze(
+    diskRef: string,
+    request: api.FreezeRequest,
+    effects?: Effects<api.Copy>,
+  ): Promise<FakeCopy> {
+    const copy = new FakeCopy(this.#world, this.#disks.get(diskRef), request);
+    this.#world.takeName(copy.name, copy.id);
+    this.#world.copies.set(copy.id, copy);
+    this.#copies.set(copy.id, copy);
+    await this.#world.commit(effects, copy);
+    return copy;
+  }
+
+  get(ref: string): FakeCopy {
+    return find(this.#copies, ref, 'copy');
+  }
+
+  list({ disk }: { readonly disk?: string } = {}): FakeCopy[] {
+    const all = [...this.#copies.values()];
+    return all.filter((copy) => disk === undefined || [copy.disk, copy.diskId].includes(disk));
+  }
+
+  async update(ref: string, change: Rename): Promise<FakeCopy> {
+    const copy = this.get(ref);
+    this.#world.rename(copy.name, change.name, copy.id);
+    return Object.assign(copy, change, { version: copy.version + 1 });
+  }
+
+  async delete(ref: string, { force = false }: ForceOption): Promise<void> {
+    const copy = this.get(ref);
+    if (force) await copy.userSet.end(new StorageError('COPY_IN_USE', 'it is being deleted'));
+    if (copy.userSet.all.size > 0) {
+      throw new StorageError('COPY_IN_USE', 'in use', { users: copy.userSet.list() });
+    }
+    this.#world.copies.delete(copy.id);
+    this.#copies.delete(copy.id);
+    this.#world.names.delete(copy.name);
+  }
+
+  async remap(
+    copyRef: string,
+    request: api.RemapRequest,
+    effects?: Effects<api.Disk>,
+  ): Promise<FakeDisk> {
+    const copy = this.get(copyRef);
+    const { disk: name, ...options } = request;
+    const capacityBytes = copy.sourceCapacityBytes;
+    const disk = this.#disks.add(copy.pool, { ...options, name, capacityBytes });
+    disk.blocks = new Map(copy.blocks);
+    await this.#world.commit(effects, disk);
+    return disk;
+  }
+}
