@@ -88,12 +88,9 @@ async function transfer(
         await copy.keepChecksums(segment, checksums);
         return undefined;
       },
-      busy: (stage, ms) => {
-        context.stage(stage).add(ms);
-        return undefined;
-      },
-      progress: async (doneBytes, totalBytes) => {
+      progress: async (doneBytes, totalBytes, busy = {}) => {
         context.progress({ doneBytes, totalBytes });
+        for (const [stage, ms] of Object.entries(busy)) context.stage(stage).add(ms);
         const delta = Math.max(0, doneBytes - told);
         told = doneBytes;
         await context.throttle(delta);

@@ -88,10 +88,6 @@ async function restoreBackup(
           await current.write(segment.segment, segment, segment.damaged);
           return undefined;
         },
-        busy: (stage, ms) => {
-          context.stage(stage).add(ms);
-          return undefined;
-        },
       },
       context.signal,
     );

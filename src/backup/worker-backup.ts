@@ -10,7 +10,7 @@ import { MIB } from '../base/units.ts';
 import { type ImageSource, ImageWriter } from '../image/writer.ts';
 import type { BackupSink } from '../target/target.ts';
 import { PoolReader } from './pool-reader.ts';
-import { type Engine, openTarget } from './worker-engine.ts';
+import { BusyTimes, type Engine, openTarget } from './worker-engine.ts';
 import type { Task } from './worker-protocol.ts';
 
 const CONFIRM_BYTES = 64 * MIB;
@@ -26,11 +26,13 @@ export async function runBackup(engine: Engine, task: BackupTask): Promise<Backu
   const target = openTarget(task.target);
   const pool = await PoolReader.open(task.pool, task.facts.blockSizeBytes);
   try {
-    const writer = new ImageWriter(sourceOf(engine, task, pool), { signal: engine.signal });
+    const busy = new BusyTimes();
+    const source = sourceOf(engine, task, pool, busy);
+    const writer = new ImageWriter(source, { signal: engine.signal });
     const { imageBytes } = writer.layout;
     const sink = await openSink(target, task);
     try {
-      await copyImage(engine, writer, sink);
+      await copyImage(engine, writer, sink, busy);
       await sink.commit({ ...task.manifest, imageBytes });
     } catch (error) {
       await sink.abort(true);
@@ -55,18 +57,20 @@ async function openSink(
   }
 }
 
-async function copyImage(engine: Engine, writer: ImageWriter, sink: BackupSink): Promise<void> {
+async function copyImage(
+  engine: Engine,
+  writer: ImageWriter,
+  sink: BackupSink,
+  busy: BusyTimes,
+): Promise<void> {
   const { imageBytes } = writer.layout;
   let confirmed = sink.offset;
   let confirmedAtNs = systemClock.monotonicNs();
   for await (const chunk of writer.read(sink.offset, imageBytes)) {
     engine.signal.throwIfAborted();
-    const begin = systemClock.monotonicNs();
-    await sink.write([chunk]);
-    const now = systemClock.monotonicNs();
-    await engine.call('busy', ['write', Number(now - begin) / 1e6]);
-    await engine.call('progress', [sink.offset, imageBytes]);
-    const waited = Number(now - confirmedAtNs) / 1e6;
+    await busy.time('write', () => sink.write([chunk]));
+    await engine.call('progress', [sink.offset, imageBytes, busy.take()]);
+    const waited = Number(systemClock.monotonicNs() - confirmedAtNs) / 1e6;
     if (sink.offset - confirmed >= CONFIRM_BYTES || waited >= CONFIRM_MS) {
       confirmed = await sink.confirm();
       confirmedAtNs = systemClock.monotonicNs();
@@ -75,16 +79,19 @@ async function copyImage(engine: Engine, writer: ImageWriter, sink: BackupSink):
   }
 }
 
-function sourceOf(engine: Engine, task: BackupTask, pool: PoolReader): ImageSource {
+function sourceOf(
+  engine: Engine,
+  task: BackupTask,
+  pool: PoolReader,
+  busy: BusyTimes,
+): ImageSource {
   const places = new PlaceCache(engine);
   return {
     facts: task.facts,
     sourceBlocks: async (first, count) => (await places.of(first, count)).source,
     readBlocks: async (first, count, into) => {
       const { physical } = await places.of(first, count);
-      const begin = systemClock.monotonicNs();
-      await pool.read(physical, into);
-      await engine.call('busy', ['read', Number(systemClock.monotonicNs() - begin) / 1e6]);
+      await busy.time('read', () => pool.read(physical, into));
     },
     knownChecksums: (segment) => engine.call('known', [segment]),
     keepChecksums: async (segment, checksums) => {

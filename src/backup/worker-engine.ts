@@ -3,7 +3,8 @@
  */
 import { DirectoryTarget } from '../target/file.ts';
 import type { Target } from '../target/target.ts';
-import type { CallName, Calls, TargetPlace } from './worker-protocol.ts';
+import { systemClock } from '../base/clock.ts';
+import type { BusyMs, CallName, Calls, TargetPlace } from './worker-protocol.ts';
 
 export interface Engine {
   /** Fires when the job is to stop. */
@@ -18,4 +19,38 @@ export interface Engine {
 
 export function openTarget(place: TargetPlace): Target {
   return new DirectoryTarget(place.path);
+}
+
+/** Adds up how long each stage was at work; pieces of one stage that overlap count once. */
+export class BusyTimes {
+  readonly #stages = new Map<string, { running: number; sinceNs: bigint; ns: bigint }>();
+
+  async time<T>(stage: string, work: () => Promise<T>): Promise<T> {
+    const now = systemClock.monotonicNs();
+    const times = this.#stages.get(stage) ?? { running: 0, sinceNs: now, ns: 0n };
+    this.#stages.set(stage, times);
+    if (times.running === 0) times.sinceNs = now;
+    times.running += 1;
+    try {
+      return await work();
+    } finally {
+      times.running -= 1;
+      if (times.running === 0) times.ns += systemClock.monotonicNs() - times.sinceNs;
+    }
+  }
+
+  /** What was not told yet. */
+  take(): BusyMs {
+    const now = systemClock.monotonicNs();
+    const told: Record<string, number> = {};
+    for (const [stage, times] of this.#stages) {
+      if (times.running > 0) {
+        times.ns += now - times.sinceNs;
+        times.sinceNs = now;
+      }
+      told[stage] = Number(times.ns) / 1e6;
+      times.ns = 0n;
+    }
+    return told;
+  }
 }

@@ -54,18 +54,22 @@ export interface Calls {
   };
   known: { arguments: readonly [segment: number]; answer: Uint32Array | undefined };
   keep: { arguments: readonly [segment: number, checksums: Uint32Array]; answer: undefined };
-  /** Taken so far; answered when the job may go on (rate limit). */
-  progress: { arguments: readonly [doneBytes: number, totalBytes: number]; answer: undefined };
+  /** Taken so far, and how busy; answered when the job may go on (rate limit). */
+  progress: {
+    arguments: readonly [doneBytes: number, totalBytes: number, busy?: BusyMs];
+    answer: undefined;
+  };
   /** Durable on the target. */
   confirmed: { arguments: readonly [offset: number]; answer: undefined };
-  /** Milliseconds that a stage was at work since the last call. */
-  busy: { arguments: readonly [stage: string, ms: number]; answer: undefined };
   /** The image's facts, before its first segment. */
   facts: { arguments: readonly [facts: ImageFacts]; answer: undefined };
   segment: { arguments: readonly [segment: ReadSegment]; answer: undefined };
 }
 
 export type CallName = keyof Calls;
+
+/** Milliseconds that each stage was at work since the last time it was told. */
+export type BusyMs = Readonly<Record<string, number>>;
 
 /** One verified segment on its way to a disk; its buffer is the receiver's. */
 export interface ReadSegment {

@@ -1,7 +1,6 @@
 /**
  * Reading a backup in a worker: proving it, or handing its verified segments to the engine.
  */
-import { systemClock } from '../base/clock.ts';
 import type { LostRange } from '../image/damage.ts';
 import { ImageReader } from '../image/reader.ts';
 import { type VerifyResult, verifyImage } from '../image/verify.ts';
@@ -41,7 +40,6 @@ export async function runRead(
     const reader = await ImageReader.open(bytes);
     await engine.call('facts', [reader.facts]);
     const inFlight: Promise<unknown>[] = [];
-    const begin = systemClock.monotonicNs();
     const segments = reader.segments({
       from: task.fromSegment,
       onDamage: task.onDamage,
@@ -61,7 +59,6 @@ export async function runRead(
       inFlight.push(engine.call('segment', [message], [data.buffer]));
     }
     await Promise.all(inFlight);
-    await engine.call('busy', ['read', Number(systemClock.monotonicNs() - begin) / 1e6]);
     return { damaged };
   } finally {
     await bytes.close();
