@@ -1,6 +1,7 @@
 /**
- * Two groups of tests: `fast` is `npm test`; `slow` (crash loops and real clients) joins in
- * `npm run test:all`.
+ * Groups of tests: `fast` and `engine` are `npm test`; `slow` (crash loops and real clients) joins
+ * in `npm run test:all`. `engine` has the tests of the interface once more, over the real engine
+ * instead of fakes (test/support/make-services.ts).
  */
 import { defineConfig } from 'vitest/config';
 
@@ -19,6 +20,14 @@ export default defineConfig({
     passWithNoTests: true,
     projects: [
       { test: { ...shared, name: 'fast', include: [...fast, 'test/*.test.ts'] } },
+      {
+        test: {
+          ...shared,
+          name: 'engine',
+          include: ['test/api/**/*.test.ts'],
+          env: { SPINDLE_TEST_OVER: 'engine' },
+        },
+      },
       { test: { ...shared, name: 'slow', include: slow, testTimeout: 300_000 } },
     ],
   },
