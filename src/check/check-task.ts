@@ -24,7 +24,7 @@ export function fullCheck(o: CheckOptions = {}): CheckTask {
   return task({ kind: 'full', ...o });
 }
 
-/** A part, within a budget of time (default 150 ms) beside the start of the thread. */
+/** A part, within a budget of time (default 100 ms) beside the start of the thread. */
 export function quickCheckTask(budgetMs?: number): CheckTask {
   return task({ kind: 'quick', budgetMs });
 }

@@ -16,7 +16,7 @@ import { SLOTS, SUMMARY, hasLength, nodePage, wordsOf } from './pages.ts';
 import type { CheckSource } from './source.ts';
 import { type RootRow, labelOf, readStoreRows } from './store-rows.ts';
 
-const BUDGET_MS = 150;
+const BUDGET_MS = 100;
 const ROWS = 10_000;
 /** Of each pool. */
 const SAMPLED_GROUPS = 64;
@@ -27,7 +27,7 @@ const MAX_FINDINGS = 100;
 
 export interface QuickOptions {
   readonly clock: Clock;
-  /** Default 150 ms. */
+  /** Default 100 ms. */
   readonly budgetMs?: number;
 }
 

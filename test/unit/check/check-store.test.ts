@@ -1,3 +1,5 @@
+import { readFileSync } from 'node:fs';
+import { join } from 'node:path';
 import * as fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { checkStore } from '../../../src/check/check-store.ts';
@@ -261,6 +263,12 @@ describe('a store that was damaged', () => {
       { numRuns: 300 },
     );
   });
+});
+
+it('every invariant is explained in docs/check.md, and nothing else', () => {
+  const page = readFileSync(join(import.meta.dirname, '../../../docs/check.md'), 'utf8');
+  const explained = [...page.matchAll(/^\| `([A-Z_]+)` \|/gm)].map((found) => found[1]!);
+  expect(explained).toEqual(Object.keys(invariants));
 });
 
 describe('a full check', () => {
