@@ -4,33 +4,40 @@
  * Cost follows the mapped blocks of the range: holes of any size are skipped. Each step takes the
  * range of one leaf exclusively and applies in one turn inside the gate.
  */
-import { blocksFor, roundUp } from '../base/units.ts';
-import {
-  FAN_OUT,
-  type TableChange,
-  leafEnd,
-  lookup,
-  missingForChange,
-} from './allocation-table.ts';
+import { type TableChange, leafEnd, lookup, missingForChange } from './allocation-table.ts';
 import type { Disk } from './disk.ts';
 import { nextMapped } from './table-walk.ts';
 import { applyLeaf } from './apply-changes.ts';
 import { writeRange } from './write.ts';
 
-/** @throws POOL_FULL if a part block needs a new block and there is none */
+/**
+ * The last block is whole if the range ends with the disk: what lies beyond is zero anyway.
+ * @throws POOL_FULL if a part block needs a new block and there is none; what comes before it in
+ *   the range may be zeroed then
+ */
 export async function discardRange(disk: Disk, offset: number, length: number): Promise<void> {
   if (length === 0) return;
   const size = disk.blockSizeBytes;
   const end = offset + length;
   const firstWhole = Math.ceil(offset / size);
-  const endWhole = end === disk.capacityBytes ? blocksFor(end, size) : Math.floor(end / size);
-  if (firstWhole >= endWhole) {
+  const endWhole = Math.floor(end / size);
+  if (firstWhole > endWhole) {
     await zeroPart(disk, offset, end);
     return;
   }
-  await zeroPart(disk, offset, Math.min(end, roundUp(offset, size)));
-  await zeroPart(disk, Math.min(end, Math.max(offset, endWhole * size)), end);
+  const endsWithDisk = end === disk.capacityBytes;
+  await zeroPart(disk, offset, firstWhole * size);
+  if (endsWithDisk && endWhole * size < end) await discardLast(disk, endWhole, end);
+  else await zeroPart(disk, endWhole * size, end);
   await unmapBlocks(disk, firstWhole, endWhole);
+}
+
+/** Unmaps the block in which the disk ends; only zeroes up to there if it has grown meanwhile. */
+async function discardLast(disk: Disk, block: number, end: number): Promise<void> {
+  const endsHere = (): boolean => disk.capacityBytes === end;
+  if (!(await unmapLocked(disk, { first: block, end: block + 1, condition: endsHere }))) {
+    await zeroPart(disk, block * disk.blockSizeBytes, end);
+  }
 }
 
 /** Zeroes part of one or two blocks; an unmapped block stays unmapped. */
@@ -46,36 +53,55 @@ async function zeroPart(disk: Disk, from: number, to: number): Promise<void> {
   }
 }
 
-/** Unmaps the blocks [first, end). */
+/** Unmaps the blocks [first, end). @throws DISK_FENCED, NOT_FOUND if that happens meanwhile */
 export async function unmapBlocks(disk: Disk, first: number, end: number): Promise<void> {
+  const admitted = disk.admission();
   let at: number | undefined = first;
-  for (;;) {
+  while (at < end) {
     at = await nextMapped(disk.pool, () => disk.liveRoot(), at);
     if (at === undefined || at >= end) return;
     const stop: number = Math.min(end, leafEnd(at));
-    const hold = await disk.lock.acquire(at, stop, true);
-    try {
-      await unmapHeld(disk, at, stop);
-    } finally {
-      disk.lock.release(hold);
-    }
+    await unmapLocked(disk, { first: at, end: stop, admitted });
     at = stop;
   }
 }
 
-/** Unmaps blocks of one leaf whose range the caller holds exclusively. */
-export async function unmapHeld(disk: Disk, first: number, end: number): Promise<void> {
+interface Unmapping {
+  /** Blocks `first` … `end` - 1, within one leaf. */
+  readonly first: number;
+  readonly end: number;
+  readonly admitted?: () => void;
+  /** Asked in the turn that unmaps: false leaves all as it is. */
+  readonly condition?: () => boolean;
+}
+
+async function unmapLocked(disk: Disk, o: Unmapping): Promise<boolean> {
+  const admitted = o.admitted ?? disk.admission();
+  const hold = await disk.lock.acquire(o.first, o.end, true);
+  try {
+    return await unmapHeld(disk, { ...o, admitted });
+  } finally {
+    disk.lock.release(hold);
+  }
+}
+
+/** The same for a caller that holds the range exclusively. False if the condition failed. */
+export async function unmapHeld(disk: Disk, o: Unmapping): Promise<boolean> {
+  const { first, end, admitted = disk.admission(), condition = () => true } = o;
   const { pool } = disk;
   for (;;) {
     await pool.throttle();
     pool.assertWritable();
-    const missing = missingForChange(pool, disk.liveRoot(), first, Math.min(FAN_OUT, end - first));
+    admitted();
+    const missing = missingForChange(pool, disk.liveRoot(), first, end - first);
     if (missing.length > 0) await pool.pages.ensure(missing);
     else if (disk.gate.tryEnter()) break;
     else await disk.gate.opened();
   }
   try {
+    if (!condition()) return false;
     await applyLeaf(disk, unmappings(disk, first, end), false);
+    return true;
   } finally {
     disk.gate.leave();
   }

@@ -187,11 +187,27 @@ export class Disk {
   /** @throws NOT_FOUND, DISK_FENCED */
   assertAccessible(): void {
     this.liveRoot();
-    if (this.record.state === 'ready') return;
-    throw new StorageError('DISK_FENCED', `disk ${this.name} is fenced by a restore`, {
+    if (this.record.state !== 'ready') throw this.#fencedError();
+  }
+
+  #fencedError(): StorageError {
+    return new StorageError('DISK_FENCED', `disk ${this.name} is fenced by a restore`, {
       disk: this.name,
       job: this.record.job,
     });
+  }
+
+  /**
+   * A check for an operation that waits: it throws once the disk is deleted, or fenced, or given
+   * back, since the operation began. In the turn of a good answer the table may be changed.
+   * @throws (the check) NOT_FOUND, DISK_FENCED
+   */
+  admission(): () => void {
+    const { state, job } = this.record;
+    return () => {
+      this.liveRoot();
+      if (this.record.state !== state || this.record.job !== job) throw this.#fencedError();
+    };
   }
 
   /** @throws RANGE_NOT_SATISFIABLE unless 0 ≤ offset, offset + length ≤ capacity */

@@ -6,15 +6,17 @@
  */
 import { StorageError } from '../base/errors.ts';
 import { blocksFor, roundUp } from '../base/units.ts';
-import { FAN_OUT } from './allocation-table.ts';
+import { leafEnd } from './allocation-table.ts';
 import { unmapHeld } from './discard.ts';
 import type { Disk } from './disk.ts';
 import { nextMapped } from './table-walk.ts';
 import { writeHeld } from './write.ts';
 
 /**
+ * One at a time for each disk.
+ *
  * @param discard allows a shrink to lose data
- * @throws DISK_HAS_DATA_BEYOND
+ * @throws DISK_HAS_DATA_BEYOND; POOL_FULL if the last block must move and cannot
  */
 export async function resizeDisk(
   disk: Disk,
@@ -30,15 +32,22 @@ export async function resizeDisk(
   }
   const size = disk.blockSizeBytes;
   const first = Math.floor(capacityBytes / size);
+  const admitted = disk.admission();
   const hold = await disk.lock.acquire(first, blocksFor(old, size), true);
   try {
+    admitted();
     if (!discard) await assertNoDataBeyond(disk, capacityBytes);
-    await unmapBeyond(disk, blocksFor(capacityBytes, size), blocksFor(old, size));
+    // first, because it may need a block: a full pool changes nothing
     await zeroTail(disk, capacityBytes, old);
+    await unmapBeyond(disk, blocksFor(capacityBytes, size), blocksFor(old, size), admitted);
     await disk.gate.close();
-    disk.record.capacityBytes = capacityBytes;
-    apply();
-    disk.gate.open();
+    try {
+      admitted();
+      disk.record.capacityBytes = capacityBytes;
+      apply();
+    } finally {
+      disk.gate.open();
+    }
   } finally {
     disk.lock.release(hold);
   }
@@ -59,12 +68,17 @@ async function assertNoDataBeyond(disk: Disk, capacityBytes: number): Promise<vo
   );
 }
 
-async function unmapBeyond(disk: Disk, first: number, end: number): Promise<void> {
+async function unmapBeyond(
+  disk: Disk,
+  first: number,
+  end: number,
+  admitted: () => void,
+): Promise<void> {
   let at = await nextMapped(disk.pool, () => disk.liveRoot(), first);
   while (at !== undefined && at < end) {
-    const leafEnd = (Math.floor(at / FAN_OUT) + 1) * FAN_OUT;
-    await unmapHeld(disk, at, Math.min(end, leafEnd));
-    at = await nextMapped(disk.pool, () => disk.liveRoot(), leafEnd);
+    const next = leafEnd(at);
+    await unmapHeld(disk, { first: at, end: Math.min(end, next), admitted });
+    at = await nextMapped(disk.pool, () => disk.liveRoot(), next);
   }
 }
 

@@ -11,7 +11,8 @@
  * a full pool: its new birth is committed before it is overwritten in place.
  *
  * Invariants:
- *  1. No `await` between a plan and entering the gate: a plan's generation is the disk's.
+ *  1. No `await` between a plan and entering the gate: a plan's generation is the disk's, and the
+ *     disk was neither deleted nor fenced since the request came.
  *  2. A new block's bytes are all defined (data, old data, zeros; or it is virgin) when mapped.
  *  3. Whatever happens, each chosen block is applied or released.
  */
@@ -41,8 +42,15 @@ interface Request {
   readonly bytes: Uint8Array;
   readonly chosen: Chosen[];
   readonly detectZeroes: boolean;
+  /** Throws if the disk was deleted, fenced or given back since the request came. */
+  readonly admitted: () => void;
   /** Operations of 1 MiB that are applied already. */
   operationsDone: number;
+}
+
+function requestOf(disk: Disk, offset: number, bytes: Uint8Array, detectZeroes: boolean): Request {
+  const admitted = disk.admission();
+  return { disk, offset, bytes, chosen: [], detectZeroes, admitted, operationsDone: 0 };
 }
 
 /** @param detectZeroes overrides the disk's: a restore keeps mapped blocks of zeros mapped */
@@ -57,7 +65,7 @@ export async function writeRange(
   const size = disk.blockSizeBytes;
   const first = Math.floor(offset / size);
   const end = Math.floor((offset + bytes.length - 1) / size) + 1;
-  const request: Request = { disk, offset, bytes, chosen: [], detectZeroes, operationsDone: 0 };
+  const request = requestOf(disk, offset, bytes, detectZeroes);
   const pieces = piecesOf(offset, bytes.length, size, disk.capacityBytes);
   if (looksInPlace(request, pieces) && (await writeUnder(request, first, end, false))) return;
   await writeUnder(request, first, end, true);
@@ -66,15 +74,7 @@ export async function writeRange(
 /** The same for a caller that holds the range exclusively. */
 export async function writeHeld(disk: Disk, offset: number, bytes: Uint8Array): Promise<void> {
   if (bytes.length === 0) return;
-  const request: Request = {
-    disk,
-    offset,
-    bytes,
-    chosen: [],
-    detectZeroes: false,
-    operationsDone: 0,
-  };
-  await writeLocked(request, true);
+  await writeLocked(requestOf(disk, offset, bytes, false), true);
 }
 
 /** False if the range must be held exclusively after all. */
@@ -166,6 +166,7 @@ async function chooseBlocks(request: Request, pieces: readonly Piece[]): Promise
   if (head === undefined) return;
   for (;;) {
     pool.assertWritable();
+    request.admitted();
     disk.assertRange(request.offset, request.bytes.length);
     const missing = missingForLookup(pool, disk.liveRoot(), head.logical, pieces.length);
     if (missing.length > 0) {
@@ -200,6 +201,7 @@ async function operate(
   for (;;) {
     await pool.throttle();
     if (exclusive) await chooseBlocks(request, pieces);
+    request.admitted();
     disk.assertRange(request.offset, request.bytes.length);
     const missing = missingForChange(pool, disk.liveRoot(), head.logical, pieces.length);
     if (missing.length > 0) {
@@ -211,6 +213,7 @@ async function operate(
     if (!exclusive && actions.some((action) => action.kind !== 'in-place')) return false;
     if (newBlocks(actions) > request.chosen.length) continue;
     const kept = await readKept(disk, actions);
+    request.admitted();
     if (disk.generation !== generation || !disk.gate.tryEnter()) {
       await disk.gate.opened();
       continue;
@@ -259,6 +262,7 @@ async function adopt(request: Request, pieces: readonly Piece[]): Promise<boolea
   const [head] = pieces;
   assert(head !== undefined, 'an operation has pieces');
   for (;;) {
+    request.admitted();
     const missing = missingForChange(pool, disk.liveRoot(), head.logical, pieces.length);
     if (missing.length > 0) await pool.pages.ensure(missing);
     else if (disk.gate.tryEnter()) break;

@@ -1,0 +1,73 @@
+import { describe, expect, it } from 'vitest';
+import { freeze } from '../../../src/copy/freeze.ts';
+import { discardRange } from '../../../src/disk/discard.ts';
+import { readAll, SIZE, smallEngine } from '../../support/small-engine.ts';
+
+describe('a discard', () => {
+  it('unmaps whole blocks and zeroes the mapped parts at both ends', async () => {
+    const small = await smallEngine();
+    const disk = await small.disk();
+    await disk.write(0, Buffer.alloc(4 * SIZE, 1));
+    await disk.discard(100, 3 * SIZE);
+    const wanted = Buffer.alloc(4 * SIZE, 1).fill(0, 100, 3 * SIZE + 100);
+    expect((await readAll(disk, 0, 4 * SIZE)).equals(wanted)).toBe(true);
+    expect(disk.usedBytes).toBe(2 * SIZE);
+    await small.rest();
+    expect(small.pool.allocator.usedBlocks).toBe(2);
+  });
+
+  it('of parts of a hole maps nothing', async () => {
+    const small = await smallEngine();
+    const disk = await small.disk();
+    await disk.discard(100, SIZE + 200);
+    await disk.discard(100, 50);
+    expect(disk.usedBytes).toBe(0);
+  });
+
+  it('of a huge range costs what is mapped in it', async () => {
+    const small = await smallEngine();
+    const disk = await small.disk({ capacityBytes: 2 ** 53 - 512 });
+    await disk.write(2 ** 52, Buffer.alloc(SIZE, 1));
+    const before = small.files.steps;
+    await disk.discard(0, disk.capacityBytes);
+    expect(disk.usedBytes).toBe(0);
+    expect(small.files.steps - before).toBeLessThan(3);
+  });
+
+  it('unmaps the last block if it ends with the disk', async () => {
+    const small = await smallEngine();
+    const disk = await small.disk({ capacityBytes: SIZE + 512 });
+    await disk.write(0, Buffer.alloc(SIZE + 512, 1));
+    await disk.discard(SIZE, 512);
+    expect(disk.usedBytes).toBe(SIZE);
+  });
+
+  it('loses nothing beyond its range if the disk grows meanwhile', async () => {
+    const small = await smallEngine();
+    const disk = await small.disk({ capacityBytes: SIZE + 512 });
+    await disk.write(SIZE, Buffer.alloc(512, 1));
+    await disk.flush();
+    const hold = await disk.lock.acquire(1, 2, true);
+    const discard = discardRange(disk, SIZE, 512);
+    const grow = small.engine.disks.update('d', { capacityBytes: 3 * SIZE });
+    // the write waits for the lock before the discard does
+    const write = disk.write(SIZE + 512, Buffer.alloc(512, 2));
+    disk.lock.release(hold);
+    await Promise.all([discard, grow, write]);
+    const wanted = Buffer.concat([Buffer.alloc(512), Buffer.alloc(512, 2)]);
+    expect((await readAll(disk, SIZE, 1024)).equals(wanted)).toBe(true);
+    await small.rest();
+  });
+
+  it('of a part that needs a new block on a full pool is refused', async () => {
+    const small = await smallEngine({ blocks: 2 });
+    const disk = await small.disk();
+    await disk.write(0, Buffer.alloc(2 * SIZE, 1));
+    await freeze(small.engine.copies, 'd', { name: 'c' });
+    await expect(disk.discard(0, 100)).rejects.toMatchObject({ code: 'POOL_FULL' });
+    expect((await readAll(disk, 0, 2 * SIZE)).equals(Buffer.alloc(2 * SIZE, 1))).toBe(true);
+    await disk.discard(0, SIZE);
+    expect(disk.usedBytes).toBe(SIZE);
+    await small.rest();
+  });
+});
