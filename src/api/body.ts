@@ -195,7 +195,7 @@ export async function drainBody(
   bounds: { readonly bytes: number; readonly idleMs: number },
 ): Promise<boolean> {
   if (request.readableEnded) return true;
-  if (request.destroyed) return false;
+  if (request.destroyed || request.socket.readableEnded) return false;
   const done = deferred<boolean>();
   let left = bounds.bytes;
   const timer = setTimeout(() => {
