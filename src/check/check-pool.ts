@@ -5,7 +5,7 @@
  *    summed up, and their blocks counted if they lie in the first window.
  * 2. The trees are measured from what was summed up; only inner nodes (1 in 500) are read again.
  * 3. Window by window the blocks are compared. Leaves are read again only for windows in which they
- *    have blocks, so a pool of 16 Mi blocks (1 TiB) is read once.
+ *    have blocks, so a pool of 8 Mi blocks (512 GiB) is read once.
  *
  * Memory: 40 bytes a node and 8 bytes a block of a window, whatever the pool's size.
  */
@@ -20,7 +20,7 @@ import type { CheckedPage } from './source.ts';
 import { rescanLeaves, scanNodes } from './scan-nodes.ts';
 import { Trees } from './trees.ts';
 
-export const WINDOW_BLOCKS = 16 * 2 ** 20;
+export const WINDOW_BLOCKS = 8 * 2 ** 20;
 
 /**
  * Checks the pages of a pool, in short steps: `state.work` says how far it is.

@@ -24,7 +24,7 @@ export interface CheckProgress {
 export interface CheckOptions {
   /** Default 1000; more are not listed. */
   readonly maxFindings?: number;
-  /** Blocks that are counted at once, 8 bytes each: a multiple of 32768. Default 16 Mi. */
+  /** Blocks that are counted at once, 8 bytes each: a multiple of 32768. Default 8 Mi. */
   readonly windowBlocks?: number;
 }
 
