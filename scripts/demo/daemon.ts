@@ -1,8 +1,8 @@
 /**
  * The daemon of the demo: a process of its own over a data directory of its own, on a free port.
  *
- * It is started the way `npm start` does it, so it is built first if that is needed. Its log is
- * kept to the last lines, for the case that something goes wrong.
+ * It is started by the very command of `npm start`, so it is built first if that is needed. Its
+ * log is kept to the last lines, for the case that something goes wrong.
  */
 import { spawn } from 'node:child_process';
 import type { ChildProcessByStdio } from 'node:child_process';
@@ -11,8 +11,9 @@ import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
 import type { Readable } from 'node:stream';
+import packageJson from '../../package.json' with { type: 'json' };
 
-const start = join(import.meta.dirname, '..', 'start.mjs');
+const root = join(import.meta.dirname, '..', '..');
 const KEPT_LINES = 30;
 
 export class DemoDaemon {
@@ -22,7 +23,9 @@ export class DemoDaemon {
   readonly url: Promise<string>;
 
   constructor(settings: { readonly dataDir: string; readonly poolBytes: number }) {
-    this.#process = spawn(process.execPath, [start], {
+    // the command ends in `exec`: this process becomes the daemon
+    this.#process = spawn('/bin/sh', ['-c', packageJson.scripts.start], {
+      cwd: root,
       stdio: ['ignore', 'pipe', 'pipe'],
       env: { ...ownEnvironment(), ...variablesOf(settings) },
     });
@@ -74,10 +77,11 @@ export class DemoDaemon {
   }
 }
 
-/** The environment without settings of a daemon that somebody else meant. */
+/** The environment as npm makes it, without settings of a daemon that somebody else meant. */
 function ownEnvironment(): NodeJS.ProcessEnv {
   const entries = Object.entries(process.env).filter(([name]) => !name.startsWith('SPINDLE_'));
-  return Object.fromEntries(entries);
+  const { PATH = '', ...others } = Object.fromEntries(entries);
+  return { ...others, PATH: `${join(root, 'node_modules', '.bin')}:${PATH}` };
 }
 
 function variablesOf(settings: { dataDir: string; poolBytes: number }): Record<string, string> {
