@@ -3,7 +3,8 @@
  * own, which commits of others neither disturb nor are held up by.
  *
  * While it is open the WAL cannot begin anew and grows with each commit; so it is for work that
- * ends. It also reads a copy of the database (`Meta.copyTo`), where nobody commits.
+ * ends. It also reads a copy of the database (`Meta.copyTo`), where nobody commits; SQLite then
+ * leaves an empty `-wal` and a `-shm` file beside it.
  *
  * Invariants: (1) nothing is ever written; (2) all calls see the state at `open`.
  */
