@@ -80,7 +80,7 @@ const bannedImports = {
 };
 
 export default defineConfig(
-  { ignores: ['dist/', 'coverage/', 'data/', '.tmp/', 'web/dist/', 'openapi/'] },
+  { ignores: ['dist*/', 'coverage/', 'data/', '.tmp/', 'web/dist/', 'openapi/'] },
   { linterOptions: { noInlineConfig: true } },
   {
     files: ['**/*.ts'],

@@ -3,9 +3,21 @@
  *
  * dist/.stamp carries the time at which the last good build began, so an edit during a build
  * makes the next one. The times of folders count too: a deleted or renamed file is a change.
+ *
+ * A build is made beside dist/ and takes its place when it is whole: daemons that start or run
+ * meanwhile see the old one or the new one, and two that build at once do not disturb each other.
  */
 import { spawnSync } from 'node:child_process';
-import { existsSync, readdirSync, rmSync, statSync, utimesSync, writeFileSync } from 'node:fs';
+import {
+  existsSync,
+  mkdtempSync,
+  readdirSync,
+  renameSync,
+  rmSync,
+  statSync,
+  utimesSync,
+  writeFileSync,
+} from 'node:fs';
 import { join } from 'node:path';
 
 const root = join(import.meta.dirname, '..');
@@ -32,18 +44,38 @@ export function isStale() {
 /** Exit code of the compiler; 0 when dist/ is whole. */
 export function build() {
   const began = new Date();
+  const wasStale = isStale();
   const compiler = join(root, 'node_modules', 'typescript', 'bin', 'tsc');
   if (!existsSync(compiler)) {
     console.error('spindle: the compiler is missing; run `npm ci` (with dev dependencies) first');
     return 1;
   }
-  rmSync(dist, { recursive: true, force: true });
-  const args = [compiler, '-p', join(root, 'tsconfig.build.json')];
-  const { status } = spawnSync(process.execPath, args, { cwd: root, stdio: 'inherit' });
-  if (status !== 0) return status ?? 1;
-  writeFileSync(stamp, '');
-  utimesSync(stamp, began, began);
+  const made = mkdtempSync(join(root, 'dist-'));
+  try {
+    const args = [compiler, '-p', join(root, 'tsconfig.build.json'), '--outDir', made];
+    const { status } = spawnSync(process.execPath, args, { cwd: root, stdio: 'inherit' });
+    if (status !== 0) return status ?? 1;
+    writeFileSync(join(made, '.stamp'), '');
+    utimesSync(join(made, '.stamp'), began, began);
+    // somebody else may have built the same meanwhile
+    if (!wasStale || isStale()) putInPlace(made);
+  } finally {
+    rmSync(made, { recursive: true, force: true });
+  }
   return 0;
+}
+
+/** The build at `made` becomes dist/, unless somebody puts another one there at the same moment. */
+function putInPlace(made) {
+  const old = `${made}-old`;
+  try {
+    if (existsSync(dist)) renameSync(dist, old);
+    renameSync(made, dist);
+  } catch (error) {
+    if (isStale()) throw error;
+  } finally {
+    rmSync(old, { recursive: true, force: true });
+  }
 }
 
 if (process.argv[1] === import.meta.filename) process.exitCode = build();
