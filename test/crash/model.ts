@@ -1,0 +1,195 @@
+/** What the harness knows: objects, their bytes, and what it has asked for. */
+import type { JobView } from '../../src/api/views.ts';
+import { Content } from './content.ts';
+import { END, examine, type Mismatch, type Write } from './history.ts';
+import { Violation } from './violation.ts';
+
+/** `sure`: it must be there; `maybe`: a request about it has had no answer yet. */
+export type Existence = 'sure' | 'maybe';
+
+/** The bytes of a disk at one instant between two events. */
+export class Snapshot {
+  /** Once they were read: from then on they never change. */
+  content: Content | undefined;
+  sourceCapacity: number | undefined;
+  readonly begin: number;
+  end = END;
+  readonly #base: Content;
+  /** Of the disk, also those to come: some begin before the instant. */
+  #writes: readonly Write[];
+  readonly #except: Write | undefined;
+
+  constructor(base: Content, writes: readonly Write[], begin: number, except?: Write) {
+    this.#base = base;
+    this.#writes = writes;
+    this.begin = begin;
+    this.#except = except;
+  }
+
+  /** Bytes to read against, to share memory with. */
+  get like(): Content {
+    return this.content ?? this.#base;
+  }
+
+  /** Compares what was read, and keeps it if it is the first time. @throws Violation */
+  check(actual: Content, what: string): void {
+    if (this.content !== undefined) {
+      const position = actual.firstDifference(this.content);
+      if (position === undefined) return;
+      throw new Violation(`${what} has changed`, { position });
+    }
+    // a write that is seen in it began before the instant: so what had ended by then is in it
+    const { latest } = this.#examine(actual, this.begin, what);
+    this.#examine(actual, Math.max(this.begin, latest), what);
+    this.content = actual;
+    this.#writes = [];
+  }
+
+  #examine(actual: Content, time: number, what: string): { latest: number } {
+    const isPast = (write: Write): boolean => write.end <= time;
+    const writes = this.#writes.filter((write) => write !== this.#except);
+    const view = { base: this.#base, writes, isPast, end: this.end, isLive: false };
+    const { mismatch, latest } = examine(view, actual);
+    if (mismatch !== undefined) throw wrongBytes(what, mismatch);
+    return { latest };
+  }
+}
+
+export function wrongBytes(what: string, { position, found, allowed }: Mismatch): Violation {
+  return new Violation(`${what} holds wrong bytes`, {
+    position: `${position} (sector ${Math.floor(position / 512)})`,
+    found,
+    allowed: allowed.join('\n             '),
+  });
+}
+
+interface Zone {
+  readonly from: number;
+  readonly length: number;
+}
+
+export class DiskModel {
+  id: string | undefined;
+  existence: Existence = 'maybe';
+  readonly names: Set<string>;
+  /** More than one while a change of it has no answer. */
+  capacities: Set<number>;
+  base: Content;
+  writes: Write[] = [];
+  /** Made from something not read yet: nothing is written before that. */
+  unread: Snapshot | undefined;
+  isDeleting = false;
+  isResizing = false;
+  /** Resizes begun so far. */
+  resizes = 0;
+  /** Write-backs that have not ended. */
+  restores = 0;
+  /** Until a write-back has ended nothing is written, so that its result is exact. */
+  isQuiet = false;
+  readonly zones: readonly Zone[];
+
+  constructor(name: string, capacity: number, base: Content, zones: readonly Zone[]) {
+    this.names = new Set([name]);
+    this.capacities = new Set([capacity]);
+    this.base = base;
+    this.zones = zones;
+  }
+
+  get name(): string {
+    return [...this.names][0] ?? '?';
+  }
+
+  get ref(): string {
+    return this.id ?? this.name;
+  }
+
+  /** The smallest it may be. */
+  get capacity(): number {
+    return Math.min(...this.capacities);
+  }
+
+  get isUsable(): boolean {
+    return this.existence === 'sure' && !this.isDeleting && this.unread === undefined;
+  }
+
+  /** @param except a write that is not to be in it */
+  snapshot(begin: number, except?: Write): Snapshot {
+    if (this.unread !== undefined) return this.unread;
+    const snapshot = new Snapshot(this.base, this.writes, begin, except);
+    snapshot.sourceCapacity = this.capacities.size === 1 ? this.capacity : undefined;
+    return snapshot;
+  }
+
+  /** It was read whole, with nothing under way. */
+  settle(actual: Content): void {
+    this.base = actual;
+    this.writes = [];
+    this.unread = undefined;
+  }
+}
+
+export class CopyModel {
+  id: string | undefined;
+  existence: Existence = 'maybe';
+  readonly names: Set<string>;
+  readonly snapshot: Snapshot;
+  isDeleting = false;
+  /** Of its image, once downloaded. */
+  imageDigest: string | undefined;
+
+  constructor(name: string, snapshot: Snapshot) {
+    this.names = new Set([name]);
+    this.snapshot = snapshot;
+  }
+
+  get name(): string {
+    return [...this.names][0] ?? '?';
+  }
+
+  get ref(): string {
+    return this.id ?? this.name;
+  }
+
+  get isUsable(): boolean {
+    return this.existence === 'sure' && !this.isDeleting;
+  }
+}
+
+export class BackupModel {
+  id: string | undefined;
+  existence: Existence = 'maybe';
+  readonly name: string;
+  readonly snapshot: Snapshot;
+  isComplete = false;
+  isDeleting = false;
+
+  constructor(name: string, snapshot: Snapshot) {
+    this.name = name;
+    this.snapshot = snapshot;
+  }
+
+  get isUsable(): boolean {
+    return this.isComplete && this.existence === 'sure' && !this.isDeleting;
+  }
+}
+
+/** A job that was asked for. */
+export interface JobModel {
+  id: string | undefined;
+  readonly kind: string;
+  readonly what: string;
+  /** Whether a job of which only the daemon knows the id is this one. */
+  matches(job: JobView): boolean;
+  /** It has ended, or (undefined) it never began. */
+  settle(job: JobView | undefined): void;
+}
+
+/** A keyed POST that the kill cut off, to be sent again. */
+export interface CutPost {
+  readonly path: string;
+  readonly json: Readonly<Record<string, unknown>> | undefined;
+  readonly key: string;
+  /** Name of what it makes; a later POST by this name makes no second one. */
+  readonly makes: { readonly list: string; readonly name: string } | undefined;
+  settle(answer: { status: number; body: Buffer }): void;
+}
