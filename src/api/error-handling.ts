@@ -11,8 +11,9 @@ import { problemKinds } from './problem.ts';
 export function answerErrors(app: ApiInstance, methods: AllowedMethods, limits: ApiLimits): void {
   app.setErrorHandler(async (error, request, reply) => {
     const known = asProblem(error);
-    const { status } = problemKinds[known.code];
-    if (status >= 500) request.log.error({ err: error }, known.message);
+    const { status, retryable } = problemKinds[known.code];
+    // a full pool or a stop is for the client to wait out, all else for the operator to see
+    if (status >= 500) request.log[retryable ? 'warn' : 'error']({ err: error }, known.message);
     await sendProblem(request, reply, known, limits);
     return reply;
   });
