@@ -50,6 +50,12 @@ const Settings = Type.Object(
     devices: Type.Optional(
       Type.Array(Type.String({ minLength: 1 }), { description: 'Devices that pools may use.' }),
     ),
+    metadataCopy: Type.Optional(
+      Type.String({
+        minLength: 1,
+        description: 'File for the regular copy of the metadata; best on another disk.',
+      }),
+    ),
     tokenFile: Type.Optional(
       Type.String({ minLength: 1, description: 'File that holds the bearer token.' }),
     ),
@@ -72,6 +78,8 @@ export interface Config {
   readonly roots: readonly string[];
   /** Absolute paths of devices that a pool may use. */
   readonly devices: readonly string[];
+  /** Absolute file for the regular copy of the metadata; undefined: in the data directory. */
+  readonly metadataCopy: string | undefined;
   /** The bearer token, never logged. */
   readonly token: string | undefined;
   readonly logLevel: LogLevel;
@@ -128,6 +136,8 @@ function complete(settings: Settings, workingDir: string): Config {
     dataDir,
     host,
     token,
+    metadataCopy:
+      settings.metadataCopy === undefined ? undefined : resolve(workingDir, settings.metadataCopy),
     port: settings.port ?? 8470,
     poolBytes: settings.poolBytes ?? 10 * GIB,
     roots: (settings.roots ?? [dataDir]).map((path) => absolute('roots', path)),

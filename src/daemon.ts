@@ -38,6 +38,7 @@ import { Meta } from './meta/meta.ts';
 import { runOnSnapshot } from './meta/snapshot-task.ts';
 import { blockFileSystem } from './pool/block-file.ts';
 import type { RowChange } from './pool/metadata-store.ts';
+import type { Pool } from './pool/pool.ts';
 import { Pools } from './pool/pools.ts';
 import { BackupService } from './services/backups.ts';
 import { CheckService } from './services/check.ts';
@@ -138,6 +139,7 @@ export class Daemon {
       upkeep.start();
       this.#checkGoingOn();
       this.#state = 'ready';
+      if (!meta.cleanBefore) this.#checkSoon(parts.check);
       const ms = Math.round(Number(systemClock.monotonicNs() - begin) / 1e6);
       log.info({ url: this.#url, ms, cleanBefore: meta.cleanBefore }, 'ready');
     } catch (error) {
@@ -169,8 +171,9 @@ export class Daemon {
 
   /** Makes every part and says how it is closed. Nothing is read yet. */
   #make(meta: Meta, dataDir: DataDir): { parts: Parts; upkeep: Upkeep } {
-    const { roots, devices } = this.#o.config;
-    const { database, databaseCopy, own } = dataDir;
+    const { roots, devices, metadataCopy: databaseCopy = dataDir.databaseCopy } = this.#o.config;
+    const { database } = dataDir;
+    const own = [...dataDir.own, databaseCopy];
     const onError = (task: string, error: unknown): void => {
       this.#o.log.error({ err: error, task }, 'work in the background failed');
     };
@@ -178,7 +181,15 @@ export class Daemon {
     const { pools, disks, copies, runner } = parts;
     const recordsMs = defaultLimits.idempotencyMs;
     const clock = systemClock;
-    const upkeep = new Upkeep({ meta, pools, copies, clock, databaseCopy, recordsMs, onError });
+    const onState = (pool: Pool): void => {
+      const facts = { pool: pool.name, state: pool.state, freeBytes: pool.freeBytes };
+      this.#o.log.warn({ ...facts, cause: pool.poison?.message }, 'a pool has another state');
+    };
+    const upkeep = new Upkeep({
+      ...{ meta, pools, copies, clock, databaseCopy, recordsMs },
+      onState,
+      onError,
+    });
     this.#closers.add('copy of the metadata', limitsMs.copy, () => upkeep.copyNow());
     this.#closers.add('pools', limitsMs.pools, async () => {
       await upkeep.stop();
@@ -188,6 +199,19 @@ export class Daemon {
     });
     this.#closers.add('jobs', limitsMs.jobs, () => runner.shutdown(JOBS_PARK_MS));
     return { parts, upkeep };
+  }
+
+  /** After an unclean end a look at the store, beside its work; what it finds is in the log. */
+  #checkSoon(check: CheckService): void {
+    const { log } = this.#o;
+    void check.quick().then(
+      ({ ok, findings }) => {
+        if (!ok) log.error({ findings }, 'the store is damaged');
+      },
+      (error: unknown) => {
+        if (this.#stopping === undefined) log.error({ err: error }, 'the check could not be made');
+      },
+    );
   }
 
   #view(upkeep: Upkeep): Parameters<typeof servicesOf>[1] {

@@ -1,6 +1,6 @@
 /**
- * What the daemon does by the clock: flushes what nobody flushed, measures the database, copies it
- * to a second place, drops old records.
+ * What the daemon does by the clock: flushes what nobody flushed, watches the marks of pools,
+ * measures the database, copies it to a second place, drops old records.
  *
  * One heartbeat a second begins the tasks that are due; each runs at most once at a time, and a
  * failure is told and waits for the next turn. At the end of the daemon: `stop`, the pools are
@@ -11,6 +11,7 @@
 import type { Clock } from '../base/clock.ts';
 import type { Copies } from '../copy/copies.ts';
 import type { Meta } from '../meta/meta.ts';
+import type { Pool, PoolState } from '../pool/pool.ts';
 import type { Pools } from '../pool/pools.ts';
 
 export interface UpkeepOptions {
@@ -23,6 +24,8 @@ export interface UpkeepOptions {
   /** How long records of Idempotency-Keys are kept. */
   readonly recordsMs: number;
   readonly onError: (task: string, error: unknown) => void;
+  /** A pool has passed a mark, or was poisoned, since the last heartbeat. */
+  readonly onState: (pool: Pool) => void;
   /** Time between heartbeats. Default 1 second. */
   readonly beatMs?: number;
 }
@@ -40,6 +43,7 @@ const COPY = 'copy of the metadata';
 export class Upkeep {
   readonly #o: UpkeepOptions;
   readonly #running = new Map<string, Promise<void>>();
+  readonly #states = new Map<string, PoolState>();
   #timer: NodeJS.Timeout | undefined;
   #beats = 0;
   #metadataBytes = 0;
@@ -67,6 +71,7 @@ export class Upkeep {
   beat(): void {
     const { pools, copies } = this.#o;
     for (const pool of pools.list()) {
+      this.#watch(pool);
       if (pool.poison === undefined && pool.isDirty) {
         this.#begin(`flush of pool ${pool.name}`, () => pool.flush());
       }
@@ -94,6 +99,12 @@ export class Upkeep {
     await this.#running.get(COPY);
     this.#begin(COPY, () => this.#copy());
     await this.#running.get(COPY);
+  }
+
+  #watch(pool: Pool): void {
+    const before = this.#states.get(pool.id) ?? 'ready';
+    this.#states.set(pool.id, pool.state);
+    if (before !== pool.state) this.#o.onState(pool);
   }
 
   #begin(task: string, run: () => Promise<void>): void {

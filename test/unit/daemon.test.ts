@@ -144,12 +144,23 @@ describe('a restart', () => {
 });
 
 describe('stopping', () => {
-  it('leaves a consistent copy of the database, and the database without a log', async () => {
+  it('leaves a copy of the database, and the database without a log', async () => {
     const { given, dir } = await fresh();
     const daemon = await LocalDaemon.ready(given);
     expect(await daemon.stop()).toBe(true);
     expect(existsSync(join(dir, 'meta-copy.db'))).toBe(true);
     expect(existsSync(join(dir, 'meta.db-wal'))).toBe(false);
+  });
+
+  it('leaves the copy in the place that was set, which no target may have', async () => {
+    const copy = join(await temporaryDirectory(), 'copy.db');
+    const { given, dir } = await fresh({ SPINDLE_METADATA_COPY: copy, SPINDLE_ROOTS: '/tmp' });
+    const daemon = await LocalDaemon.ready(given);
+    const body = { name: 'shelf', kind: 'directory', path: copy };
+    expect((await daemon.post('/targets', body)).status).toBe(400);
+    expect(await daemon.stop()).toBe(true);
+    expect(existsSync(copy)).toBe(true);
+    expect(existsSync(join(dir, 'meta-copy.db'))).toBe(false);
   });
 
   it('parks a backup, and the next start goes on with it', async () => {

@@ -7,7 +7,7 @@ function recorded(): { closers: Closers; done: string[]; failures: string[]; run
   const run = (): Promise<boolean> =>
     closers.closeAll((name, error) => {
       if (error === undefined) return;
-      failures.push(`${name}: ${error instanceof Error ? error.message : String(error)}`);
+      failures.push(`${name}: ${(error as Error).message}`);
     });
   return { closers, done, failures, run };
 }

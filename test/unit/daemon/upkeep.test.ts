@@ -18,6 +18,8 @@ interface World {
   readonly engine: Engine;
   readonly upkeep: Upkeep;
   readonly failures: string[];
+  /** States of pools that were told. */
+  readonly states: string[];
 }
 
 async function world(): Promise<World> {
@@ -26,6 +28,7 @@ async function world(): Promise<World> {
   const { storeId, epoch } = meta;
   const engine = await openEngine({ store: meta, fileSystem: blockFileSystem, storeId, epoch });
   const failures: string[] = [];
+  const states: string[] = [];
   const upkeep = new Upkeep({
     meta,
     pools: engine.pools,
@@ -34,6 +37,7 @@ async function world(): Promise<World> {
     databaseCopy: join(directory, 'meta-copy.db'),
     recordsMs: 1000,
     onError: (task) => failures.push(task),
+    onState: (pool) => states.push(pool.state),
     beatMs: 3_600_000,
   });
   onTestFinished(async () => {
@@ -41,7 +45,7 @@ async function world(): Promise<World> {
     await engine.close();
     await meta.close();
   });
-  return { directory, meta, engine, upkeep, failures };
+  return { directory, meta, engine, upkeep, failures, states };
 }
 
 function defaultPool(directory: string): { path: string; sizeBytes: number } {
@@ -82,6 +86,26 @@ it('a heartbeat flushes what was written and not flushed', async () => {
   expect(disk.pool.isDirty).toBe(false);
   const [row] = await meta.rows('disks', { id: disk.id });
   expect(row?.['mapped_blocks']).toBe(1);
+});
+
+it('each mark that a pool passes is told once', async () => {
+  const { directory, meta, engine, upkeep, states } = await world();
+  await makeDefaultPool(engine.pools, meta, defaultPool(directory));
+  const { disk } = await engine.disks.create({ name: 'd1', capacityBytes: 8 * MIB });
+  upkeep.beat();
+  expect(states).toEqual([]);
+  await disk.write(0, new Uint8Array(4 * MIB).fill(7));
+  await disk.write(4 * MIB, new Uint8Array(2 * MIB).fill(7));
+  upkeep.beat();
+  upkeep.beat();
+  expect(states).toEqual(['low']);
+  await disk.write(6 * MIB, new Uint8Array(MIB).fill(7));
+  upkeep.beat();
+  await disk.discard(0, 8 * MIB);
+  await upkeep.stop();
+  await disk.flush();
+  upkeep.beat();
+  expect(states).toEqual(['low', 'full', 'ready']);
 });
 
 it('the database is copied, but not again before it changes', async () => {
