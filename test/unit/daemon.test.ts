@@ -153,8 +153,9 @@ describe('stopping', () => {
   });
 
   it('leaves the copy in the place that was set, which no target may have', async () => {
-    const copy = join(await temporaryDirectory(), 'copy.db');
-    const { given, dir } = await fresh({ SPINDLE_METADATA_COPY: copy, SPINDLE_ROOTS: '/tmp' });
+    const place = await temporaryDirectory();
+    const copy = join(place, 'copy.db');
+    const { given, dir } = await fresh({ SPINDLE_METADATA_COPY: copy, SPINDLE_ROOTS: place });
     const daemon = await LocalDaemon.ready(given);
     const body = { name: 'shelf', kind: 'directory', path: copy };
     expect((await daemon.post('/targets', body)).status).toBe(400);
