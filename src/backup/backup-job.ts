@@ -132,7 +132,15 @@ async function abandonBackup(backups: Backups, job: Job): Promise<void> {
   if (record === undefined || record.state === 'complete') return;
   try {
     const medium = targets.medium(targets.get(record.targetId));
-    if (!(await isThere(medium, record))) await medium.remove(record.mediumName);
+    if (await isThere(medium, record)) {
+      // it was complete before it could be stopped: what is on the medium is listed
+      record.mediumBytes = readManifest(await medium.readManifest(record.mediumName)).mediumBytes;
+      record.state = 'complete';
+      record.version += 1;
+      await backups.save(record);
+      return;
+    }
+    await medium.remove(record.mediumName);
     await backups.forget(record);
   } catch (error) {
     const gone = isStorageError(error, 'NOT_FOUND') || isStorageError(error, 'NAME_TAKEN');

@@ -5,9 +5,12 @@
  *  1. A backup's row and its job's are committed together.
  *  2. A copy is a backup job's from the request on: it cannot be deleted under the job.
  *  3. A backup with users is not deleted.
+ *  4. An entry is `complete` only while all bytes are on the medium: it is not from before the first
+ *     is removed until a scan has found them all.
  */
 import { type Clock, uuidv7 } from '../base/clock.ts';
-import { StorageError } from '../base/errors.ts';
+import { isStorageError, StorageError } from '../base/errors.ts';
+import { Mutex } from '../base/mutex.ts';
 import type { Copies } from '../copy/copies.ts';
 import type { Copy } from '../copy/copy.ts';
 import { freezeInternal } from '../copy/freeze.ts';
@@ -58,6 +61,8 @@ export class Backups {
   readonly #users = new Map<string, Set<string>>();
   /** Ends the use of a copy by a job. */
   readonly #copyUses = new Map<string, () => void>();
+  /** One for each target: who takes entries in or out by what is on the medium. */
+  readonly #matching = new Map<string, Mutex>();
 
   constructor(options: BackupsOptions) {
     this.options = options;
@@ -214,7 +219,16 @@ export class Backups {
     this.#backups.set(record.id, record);
   }
 
+  /** Runs alone among those who match entries of a target with its medium. */
+  async matching<T>(targetId: string, body: () => Promise<T>): Promise<T> {
+    const mutex = this.#matching.get(targetId) ?? new Mutex();
+    this.#matching.set(targetId, mutex);
+    return mutex.run(body);
+  }
+
+  /** Does nothing for an entry that is gone. */
   async save(record: BackupRecord): Promise<void> {
+    if (this.#backups.get(record.id) !== record) return;
     await this.options.store.commit({ pages: [], rows: [backupRow(record)] });
   }
 
@@ -225,17 +239,29 @@ export class Backups {
     this.#backups.delete(record.id);
   }
 
-  /** Bytes first, then the entry: a crash between leaves an entry that can be deleted again. */
+  /**
+   * Marks the entry incomplete, removes the bytes, then the entry: a crash or failure between
+   * leaves an incomplete entry that can be deleted again.
+   * @throws NOT_FOUND, BACKUP_IN_USE, TARGET_UNAVAILABLE (nothing has changed)
+   */
   async delete(ref: string, o: { force?: boolean } = {}): Promise<void> {
     const record = this.get(ref);
     await this.endUsers(record, o.force === true);
-    if (this.#backups.get(record.id) !== record) return;
-    const { targets } = this.options;
-    const medium = targets.medium(targets.get(record.targetId));
-    await medium.remove(record.mediumName).catch((error: unknown) => {
-      if (!(error instanceof StorageError && error.code === 'NOT_FOUND')) throw error;
+    await this.matching(record.targetId, async () => {
+      if (this.#backups.get(record.id) !== record) return;
+      const { targets } = this.options;
+      const medium = targets.medium(targets.get(record.targetId));
+      await medium.readManifest(record.mediumName).catch((error: unknown) => {
+        if (isStorageError(error, 'TARGET_UNAVAILABLE')) throw error;
+      });
+      await this.endUsers(record, o.force === true);
+      record.state = 'incomplete';
+      await this.save(record);
+      await medium.remove(record.mediumName).catch((error: unknown) => {
+        if (!isStorageError(error, 'NOT_FOUND')) throw error;
+      });
+      await this.forget(record);
     });
-    await this.forget(record);
   }
 
   /** @throws BACKUP_IN_USE with the jobs, unless they are cancelled by force */

@@ -3,9 +3,11 @@
  *
  * Backups that the catalog does not know are added, those that are gone from the medium leave the
  * catalog, those that came back are complete again. What a running job is making is left alone.
+ * A listing is old as soon as it is made: each step looks at the medium again, and no deletion
+ * comes between that look and what is done about it.
  */
 import { uuidv7 } from '../base/clock.ts';
-import { StorageError } from '../base/errors.ts';
+import { isStorageError, StorageError } from '../base/errors.ts';
 import type { Job, Json } from '../job/job.ts';
 import type { JobContext } from '../job/job-run.ts';
 import type { JobKind } from '../job/scheduler.ts';
@@ -67,16 +69,37 @@ async function scan(
   for await (const entry of medium.list()) {
     context.signal.throwIfAborted();
     seen.add(entry.name);
-    if (entry.complete) await takeIn(backups, { target, medium, name: entry.name, result });
-    else result.incomplete.push(entry.name);
+    if (!entry.complete) {
+      result.incomplete.push(entry.name);
+      continue;
+    }
+    const { name } = entry;
+    await backups.matching(target.id, () => takeIn(backups, { target, medium, name, result }));
   }
   for (const record of backups.list()) {
     if (record.targetId !== target.id || seen.has(record.mediumName)) continue;
-    if (record.state === 'creating' || backups.usersOf(record).length > 0) continue;
-    await backups.forget(record);
-    result.removed.push(record.name);
+    await backups.matching(target.id, async () => {
+      if (await isGone(backups, medium, record)) {
+        await backups.forget(record);
+        result.removed.push(record.name);
+      }
+    });
   }
   return result;
+}
+
+/** True if nothing of it is on the medium, and nobody is making or reading it. */
+async function isGone(backups: Backups, medium: Target, record: BackupRecord): Promise<boolean> {
+  if (backups.find(record.id) !== record) return false;
+  if (record.state === 'creating' || backups.usersOf(record).length > 0) return false;
+  try {
+    await medium.readManifest(record.mediumName);
+    return false;
+  } catch (error) {
+    if (isStorageError(error, 'NOT_FOUND')) return true;
+    if (isStorageError(error, 'TARGET_UNAVAILABLE')) throw error;
+    return false;
+  }
 }
 
 async function takeIn(
@@ -110,11 +133,12 @@ async function takeIn(
       verifiedAtMs: null,
       version: 1,
     };
-    await backups.save(record);
     backups.add(record);
+    await backups.save(record);
     result.added.push(record.name);
   } catch (error) {
     if (!(error instanceof StorageError)) throw error;
+    if (error.code === 'NOT_FOUND') return;
     if (error.code === 'TARGET_UNAVAILABLE') throw error;
     result.unreadable.push({ name, reason: error.message });
   }

@@ -1,7 +1,7 @@
 import { createHash, randomBytes } from 'node:crypto';
 import { open, readFile, rm } from 'node:fs/promises';
 import { join } from 'node:path';
-import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
 import { submitScan } from '../../../src/backup/scan-job.ts';
 import { submitVerify } from '../../../src/backup/verify-job.ts';
 import { StorageError, isStorageError } from '../../../src/base/errors.ts';
@@ -125,6 +125,43 @@ describe('a backup', () => {
     await rm(join(dir, 'shelf', 'b1'), { recursive: true });
     const lost = await bench.ended(await submitScan(bench.work.backups, 'shelf'));
     expect(lost).toMatchObject({ state: 'succeeded', result: { removed: ['b1'] } });
+  });
+
+  it('is incomplete before the first of its bytes is removed', async () => {
+    await makeDisk('d1');
+    await freeze(bench.copies, 'd1', { name: 'monday' });
+    await makeBackup('b1', 'monday');
+    const { backups, targets } = bench.work;
+    const medium = targets.medium(targets.get('shelf'));
+    vi.spyOn(targets, 'medium').mockReturnValue(medium);
+    let stateAtRemoval: unknown;
+    vi.spyOn(medium, 'remove').mockImplementation(async () => {
+      stateAtRemoval = (await bench.meta.rows('backups'))[0]?.['state'];
+      throw new StorageError('TARGET_UNAVAILABLE', 'gone just now');
+    });
+    await expect(backups.delete('b1')).rejects.toMatchObject({ code: 'TARGET_UNAVAILABLE' });
+    expect(stateAtRemoval).toBe('incomplete');
+    expect(() => backups.readable('b1')).toThrow(
+      expect.objectContaining({ code: 'BACKUP_INCOMPLETE' }),
+    );
+    // nothing was removed: a scan finds it whole
+    await bench.ended(await submitScan(backups, 'shelf'));
+    expect(backups.readable('b1').state).toBe('complete');
+  });
+
+  it('that became complete while a scan was listing stays in the catalog', async () => {
+    await makeDisk('d1');
+    await freeze(bench.copies, 'd1', { name: 'monday' });
+    await makeBackup('b1', 'monday');
+    const { backups, targets } = bench.work;
+    const medium = targets.medium(targets.get('shelf'));
+    vi.spyOn(targets, 'medium').mockReturnValue(medium);
+    vi.spyOn(medium, 'list').mockImplementation(async function* () {
+      // listed before b1 was there
+    });
+    const scan = await bench.ended(await submitScan(backups, 'shelf'));
+    expect(scan).toMatchObject({ state: 'succeeded', result: { removed: [] } });
+    expect(backups.readable('b1').state).toBe('complete');
   });
 });
 
