@@ -196,11 +196,7 @@ function bytesOf(write: Write, from: number, to: number): Buffer {
   return write.number === 0 ? Buffer.alloc(to - from) : patternBytes(write.number, from, to);
 }
 
-function mismatchAt(
-  position: number,
-  bytes: Buffer,
-  all: readonly Candidate[],
-): Mismatch {
+function mismatchAt(position: number, bytes: Buffer, all: readonly Candidate[]): Mismatch {
   const allowed = all.map(({ write }) => (write === undefined ? 'what was there' : shown(write)));
   return { position, found: describePieces(bytes, position), allowed };
 }

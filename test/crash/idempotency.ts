@@ -1,1 +1,7 @@
-export async function runIdempotency(_o: { rounds: number; seed: number; main: string }): Promise<boolean> { return true; }
+export async function runIdempotency(_o: {
+  rounds: number;
+  seed: number;
+  main: string;
+}): Promise<boolean> {
+  return true;
+}

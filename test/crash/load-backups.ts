@@ -188,7 +188,9 @@ function beginWriteBack(
     matches: (job) =>
       job.kind === 'restore' &&
       job.subject.method === 'write-back' &&
-      (job.subject.disk === ref || job.subject.disk === id || disk.names.has(String(job.subject.disk))),
+      (job.subject.disk === ref ||
+        job.subject.disk === id ||
+        disk.names.has(String(job.subject.disk))),
     settle: (job) => {
       disk.restores -= 1;
       disk.resizes += 1;
@@ -320,7 +322,8 @@ function startUpload(
 }
 
 function* sliced(bytes: Buffer, from = 0): Generator<Buffer, void, undefined> {
-  for (let at = from; at < bytes.length; at += 256 * 1024) yield bytes.subarray(at, at + 256 * 1024);
+  for (let at = from; at < bytes.length; at += 256 * 1024)
+    yield bytes.subarray(at, at + 256 * 1024);
 }
 
 /** Finds the job of a cut upload and sends the rest. */
@@ -357,7 +360,12 @@ async function verify(world: World, random: Random): Promise<void> {
 async function scan(world: World, random: Random): Promise<void> {
   if (!hasRoomForJob(world)) return;
   world.count('scan');
-  await world.postJob(`/targets/${random.pick(world.targets)}/scan`, undefined, plainJob('scan'), []);
+  await world.postJob(
+    `/targets/${random.pick(world.targets)}/scan`,
+    undefined,
+    plainJob('scan'),
+    [],
+  );
 }
 
 async function check(world: World): Promise<void> {
