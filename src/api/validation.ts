@@ -80,12 +80,11 @@ function messageOf(error: TLocalizedValidationError | undefined): string {
   return `must be one of ${error.params.allowedValues.join(', ')}`;
 }
 
+/** The first field that no schema allows: TypeBox says that its schema is `false`. */
 function unknownField(errors: readonly TLocalizedValidationError[]): string | undefined {
-  for (const error of errors) {
-    if (error.keyword !== 'additionalProperties') continue;
-    const place = error.instancePath.slice(1).replaceAll('/', '.');
-    const name = error.params.additionalProperties[0] ?? '';
-    return place === '' ? name : `${place}.${name}`;
-  }
-  return undefined;
+  const found = errors.find(
+    ({ keyword, schemaPath }) =>
+      keyword === 'boolean' && schemaPath.endsWith('/additionalProperties'),
+  );
+  return found?.instancePath.slice(1).replaceAll('/', '.');
 }

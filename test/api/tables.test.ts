@@ -1,0 +1,114 @@
+import { randomBytes } from 'node:crypto';
+import { describe, expect, it } from 'vitest';
+import { ApiWorld } from '../support/api-world.ts';
+
+const BLOCK = 65536;
+
+/** A disk with a block at each of these places. */
+async function worldWith(blocks: readonly number[]): Promise<ApiWorld> {
+  const api = await ApiWorld.start();
+  await api.disk('d1', { capacityBytes: 100 * BLOCK + 512 });
+  for (const block of blocks) {
+    const length = block === 100 ? 512 : BLOCK;
+    const put = await api.put(`/disks/d1/data?offset=${block * BLOCK}`, randomBytes(length));
+    expect(put.status).toBe(204);
+  }
+  await api.copyOf('d1', 'monday');
+  return api;
+}
+
+function linesOf(bytes: Buffer): unknown[] {
+  const lines = bytes.toString().trimEnd().split('\n');
+  return lines.map((line): unknown => JSON.parse(line));
+}
+
+describe('the correspondence table', () => {
+  it('comes page by page or as lines with an end', async () => {
+    const api = await worldWith([3, 4, 5, 17, 40, 41]);
+    const runs = [
+      { copyBlock: 0, sourceBlock: 3, length: 3 },
+      { copyBlock: 3, sourceBlock: 17, length: 1 },
+      { copyBlock: 4, sourceBlock: 40, length: 2 },
+    ];
+    const found: unknown[] = [];
+    let token: string | null = '';
+    for (let pages = 0; token !== null; pages += 1) {
+      expect(pages).toBeLessThan(3);
+      const next = token === '' ? '' : `&pageToken=${token}`;
+      const page = await api.get(`/copies/monday/correspondence?pageSize=1${next}`);
+      expect(page.body.items.length).toBe(1);
+      found.push(...page.body.items);
+      token = page.body.nextPageToken;
+    }
+    expect(found).toEqual(runs);
+    const accept = { accept: 'application/x-ndjson' };
+    const lines = await api.get('/copies/monday/correspondence', accept);
+    expect(lines.headers.get('content-type')).toBe('application/x-ndjson');
+    expect(linesOf(lines.bytes)).toEqual([...runs, { end: true }]);
+  });
+});
+
+describe('allocated ranges', () => {
+  it('of a disk come as byte ranges that end where it ends', async () => {
+    const api = await worldWith([0, 1, 50, 100]);
+    const answer = await api.get('/disks/d1/allocation');
+    expect(answer.body).toEqual({
+      blockSizeBytes: BLOCK,
+      capacityBytes: 100 * BLOCK + 512,
+      items: [
+        { byteOffset: 0, sizeBytes: 2 * BLOCK },
+        { byteOffset: 50 * BLOCK, sizeBytes: BLOCK },
+        { byteOffset: 100 * BLOCK, sizeBytes: 512 },
+      ],
+      nextPageToken: null,
+    });
+    const physical = await api.get('/disks/d1/allocation?physical=true&maxResults=1');
+    expect(physical.body.items).toMatchObject([{ byteOffset: 0 }]);
+    expect(physical.body.items[0].physicalBlock).toBeGreaterThanOrEqual(0);
+    expect(physical.body.nextPageToken).not.toBeNull();
+  });
+
+  it.each(['/disks/d1/allocation', '/copies/monday/allocation'])(
+    'of %s begin at any offset, in pages or lines',
+    async (path) => {
+      const api = await worldWith([0, 1, 50, 51, 70]);
+      const from = async (startingOffset: number) => {
+        const answer = await api.get(`${path}?startingOffset=${startingOffset}`);
+        return answer.body.items as unknown[];
+      };
+      expect(await from(0)).toHaveLength(3);
+      expect(await from(BLOCK + 5)).toEqual([
+        { byteOffset: BLOCK, sizeBytes: BLOCK },
+        { byteOffset: 50 * BLOCK, sizeBytes: 2 * BLOCK },
+        { byteOffset: 70 * BLOCK, sizeBytes: BLOCK },
+      ]);
+      expect(await from(51 * BLOCK)).toHaveLength(2);
+      expect(await from(71 * BLOCK)).toEqual([]);
+      const first = await api.get(`${path}?maxResults=2`);
+      const second = await api.get(`${path}?pageToken=${first.body.nextPageToken}`);
+      expect(second.body.items).toEqual([{ byteOffset: 70 * BLOCK, sizeBytes: BLOCK }]);
+      const lines = await api.get(`${path}?startingOffset=${51 * BLOCK}`, {
+        accept: 'application/json;q=0.1, application/x-ndjson',
+      });
+      expect(linesOf(lines.bytes)).toHaveLength(3);
+    },
+  );
+
+  it('refuse what makes no sense', async () => {
+    const api = await worldWith([0]);
+    const path = '/disks/d1/allocation';
+    const beyond = `${path}?startingOffset=${101 * BLOCK}`;
+    await api.refused(beyond, {}, 416, 'RANGE_NOT_SATISFIABLE');
+    for (const query of [
+      'startingOffset=0&pageToken=abc',
+      'maxResults=1&pageSize=1',
+      'pageToken=abc',
+      'pageToken=Y29ycmVzcG9uZGVuY2U6MQ',
+      'pageSize=0',
+      'pageSize=10001',
+      'physical=yes',
+    ]) {
+      await api.refused(`${path}?${query}`, {}, 400, 'VALIDATION_FAILED');
+    }
+  });
+});
