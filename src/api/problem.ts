@@ -105,10 +105,10 @@ export interface Problem {
 
 export const problemMediaType = 'application/problem+json';
 
+/** What every problem has comes first, for who reads it; the facts of this one follow. */
 export function problemOf(error: StorageError, requestId?: string): Problem {
   const { status, retryable, title } = problemKinds[error.code];
-  return {
-    ...error.details,
+  const common = {
     type: problemType(error.code),
     title,
     status,
@@ -117,6 +117,7 @@ export function problemOf(error: StorageError, requestId?: string): Problem {
     retryable,
     ...(requestId === undefined ? {} : { requestId }),
   };
+  return { ...common, ...error.details, ...common };
 }
 
 /** The URI that names a kind of problem. */
