@@ -314,7 +314,7 @@ export function servicesOf(
     pools: new PoolService({ pools, disks, paths, metadataBytes: o.metadataBytes }),
     disks,
     copies,
-    images: new ImageService(parts.copies, systemClock),
+    images: new ImageService(parts.copies),
     targets: new TargetService(work.backups),
     backups: new BackupService(work.backups),
     restores: new RestoreService(work.restores, work.uploads, copies),

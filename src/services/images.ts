@@ -1,32 +1,52 @@
 /**
  * The images of copies as the interface sees them: each read makes its part anew, always the same.
  *
- * Invariant: a copy has a user while its image is being read.
+ * Whoever reads is a user of the copy meanwhile; that is the reader's own affair.
+ *
+ * Invariant: all reads together hold at most 20 segments (168 MiB), however slow their clients.
  */
 import type * as api from '../api/storage-services.ts';
-import { type Clock, uuidv7 } from '../base/clock.ts';
+import { StorageError } from '../base/errors.ts';
 import type { Copies } from '../copy/copies.ts';
 import type { Copy } from '../copy/copy.ts';
 import { ImageWriter } from '../image/writer.ts';
 import { CopyView } from './copy-view.ts';
 
+/** Reads that have a second segment's buffer to read ahead, and reads at once. */
+const READ_AHEAD_MAX = 4;
+const READS_MAX = 16;
+
 type ImageFacts = Pick<api.CopyImage, 'imageId' | 'imageBytes'>;
 
 export class ImageService implements api.Images {
   readonly #copies: Copies;
-  readonly #clock: Clock;
   /** They never change, and lists of copies ask for them. */
   readonly #facts = new WeakMap<Copy, ImageFacts>();
+  #reads = 0;
 
-  constructor(copies: Copies, clock: Clock) {
+  constructor(copies: Copies) {
     this.#copies = copies;
-    this.#clock = clock;
   }
 
-  /** Of a copy that may be gone by now; then reading it throws NOT_FOUND. */
+  /** Of a copy that may be gone by now; then reading throws NOT_FOUND. */
   of(view: api.Copy): api.CopyImage {
     const copy = view instanceof CopyView ? view.source : this.#copies.get(view.id);
     return { ...this.#factsOf(copy), read: (from, to) => this.#read(copy, from, to) };
+  }
+
+  /** @throws TOO_MANY_REQUESTS, and as ImageWriter.read */
+  async *#read(copy: Copy, from: number, to: number): AsyncGenerator<Uint8Array> {
+    if (this.#reads === READS_MAX) {
+      const message = `${READS_MAX} images are being read already`;
+      throw new StorageError('TOO_MANY_REQUESTS', message);
+    }
+    this.#reads += 1;
+    const slots = this.#reads > READ_AHEAD_MAX ? 1 : 2;
+    try {
+      yield* new ImageWriter(copy, { ring: { slots } }).read(from, to);
+    } finally {
+      this.#reads -= 1;
+    }
   }
 
   #factsOf(copy: Copy): ImageFacts {
@@ -36,22 +56,5 @@ export class ImageService implements api.Images {
     const facts = { imageId, imageBytes: layout.imageBytes };
     this.#facts.set(copy, facts);
     return facts;
-  }
-
-  async *#read(copy: Copy, from: number, to: number): AsyncGenerator<Uint8Array> {
-    const stop = new AbortController();
-    const release = copy.addUser({
-      kind: 'image',
-      id: uuidv7(this.#clock),
-      sinceMs: this.#clock.nowMs(),
-      abort: (reason) => {
-        stop.abort(reason);
-      },
-    });
-    try {
-      yield* new ImageWriter(copy, { signal: stop.signal }).read(from, to);
-    } finally {
-      release();
-    }
   }
 }
