@@ -244,9 +244,12 @@ describe('a disk in use', () => {
     const api = await ApiWorld.start();
     await api.disk('d1');
     await api.put('/disks/d1/data', randomBytes(MIB));
-    await api.copyOf('d1', 'monday');
+    await api.post('/targets', { name: 't', kind: 'directory', path: 'backups' });
+    const wait = { prefer: 'wait=10' };
+    await api.post('/backups', { name: 'b1', disk: 'd1', target: 't' }, wait);
     const slow = { method: 'write-back', disk: 'd1', maxBytesPerSecond: 1 };
-    const { id } = (await api.post('/copies/monday/restores', slow)).body;
+    const { id } = (await api.post('/backups/b1/restores', slow)).body;
+    while ((await api.get('/disks/d1')).body.state === 'ready');
     for (const asked of [{ method: 'GET' }, { method: 'PUT', body: 'x' }, { method: 'DELETE' }]) {
       const path = '/disks/d1/data?offset=0';
       const range = asked.method === 'DELETE' ? '&length=10' : '';
