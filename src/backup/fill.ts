@@ -76,7 +76,8 @@ export class DiskFill {
     const offset = first * this.#o.blockSizeBytes;
     const length = Math.min(bytes.length, this.#o.capacityBytes - offset);
     await this.#unmapTo(offset);
-    this.#doneTo = offset + bytes.length;
+    // the disk may go on within the image's last block: what it holds there goes, too
+    this.#doneTo = offset + length;
     const used = bytes.subarray(0, length);
     const sameSize = this.#disk.blockSizeBytes === this.#o.blockSizeBytes;
     if (!this.#o.onlyDiffering) {

@@ -210,6 +210,24 @@ describe('a restore', () => {
     expect(disk.pool.allocatedBytes - before).toBeLessThanOrEqual(MIB);
   });
 
+  it('of only differing blocks leaves nothing behind the end of a smaller source', async () => {
+    const capacityBytes = 3 * 64 * KIB + 512;
+    const { disk } = await bench.disks.create({ name: 'd1', capacityBytes });
+    await disk.write(capacityBytes - 1024, randomBytes(1024));
+    const copy = await freeze(bench.copies, 'd1', { name: 'monday' });
+    await makeBackup('b1', 'monday');
+    const wanted = Buffer.alloc(8 * 64 * KIB);
+    await copy.read('full', 0, wanted.subarray(0, capacityBytes));
+    await bench.disks.update('d1', { capacityBytes: wanted.length });
+    await disk.write(64 * KIB, randomBytes(5 * 64 * KIB));
+    const request = { method: 'write-back', disk: 'd1', onlyDiffering: true } as const;
+    await bench.ended(await bench.work.restores.fromBackup('b1', request));
+    const bytes = Buffer.alloc(wanted.length);
+    await disk.read(0, bytes);
+    expect(bytes.equals(wanted)).toBe(true);
+    expect(disk.usedBytes).toBe(64 * KIB);
+  });
+
   it('as a copy gives a compact copy with the tables of the original', async () => {
     const disk = await makeDisk('d1');
     const copy = await freeze(bench.copies, 'd1', { name: 'monday' });
