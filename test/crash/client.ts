@@ -36,13 +36,15 @@ export class Client {
   readonly #url: URL;
   readonly #agent = new Agent({ keepAlive: true, maxSockets: 64 });
   readonly #isDying: () => boolean;
+  readonly #trace: (line: string) => void;
   #asked = 0;
   #pending = 0;
 
   /** @param isDying answers may be missing, since the daemon is being ended */
-  constructor(url: string, isDying: () => boolean) {
+  constructor(url: string, isDying: () => boolean, trace: (line: string) => void) {
     this.#url = new URL(url);
     this.#isDying = isDying;
+    this.#trace = trace;
   }
 
   get asked(): number {
@@ -61,12 +63,18 @@ export class Client {
   async ask(method: string, path: string, ask: Ask = {}): Promise<Answer> {
     this.#asked += 1;
     this.#pending += 1;
+    const number = this.#asked;
+    const json = ask.json === undefined ? '' : JSON.stringify(ask.json);
+    this.#trace(`> ${number} ${method} ${path} ${json}`);
     try {
       const answer = await this.#ask(method, path, ask);
+      const shown = answer.status < 400 && method === 'GET' ? '' : answer.body.toString();
+      this.#trace(`< ${number} ${answer.status} ${shown}`);
       if (answer.status === 500 || answer.status === 503) this.#checkServerError(path, answer);
       return answer;
     } catch (error) {
-      if (error instanceof Violation) throw error;
+      if (error instanceof Violation || error instanceof Lost) throw error;
+      this.#trace(`< ${number} ${String(error)}`);
       if (this.#isDying() || ask.cutAfter !== undefined) throw new Lost(String(error));
       throw new Violation(`${method} ${path} got no answer`, { error: String(error) });
     } finally {
@@ -99,7 +107,7 @@ export class Client {
   }
 
   #checkServerError(path: string, { status, body }: Answer): void {
-    if (this.#isDying() && status === 503) return;
+    if (this.#isDying() && status === 503) throw new Lost('503');
     throw new Violation(`${path} answered ${status}`, { body: body.toString() });
   }
 

@@ -53,6 +53,7 @@ export class Store {
     daemon.check();
     const { asked: requests, pending: inFlight } = world.client;
     const jobs = world.jobs.length;
+    world.trace('end of the load');
     const how = await this.#end(daemon);
     world.isOver = true;
     await load;
@@ -83,9 +84,10 @@ export class Store {
     const daemon = DaemonProcess.start(this.#options);
     this.#daemon = daemon;
     await daemon.ready();
+    this.world.trace(`ready ${daemon.pid}`);
     const { world } = this;
     world.isDying = false;
-    world.client = new Client(daemon.url, () => world.isDying);
+    world.client = new Client(daemon.url, () => world.isDying, world.trace);
   }
 
   async #load(): Promise<void> {

@@ -7,7 +7,7 @@
  *
  * The data directory is kept if a round fails; the seed repeats the choices, not the timing.
  */
-import { mkdtempSync, rmSync } from 'node:fs';
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
 import { parseArgs } from 'node:util';
@@ -74,7 +74,13 @@ async function runStore(
     }
   } catch (error) {
     await store.close();
-    console.error(error instanceof Error ? error.stack : error);
+    const text = error instanceof Error ? (error.stack ?? '') : String(error);
+    console.error(
+      text.replaceAll(/write #(\d+)/g, (found, number) => {
+        return `${found} (${world.writeNames.get(Number(number)) ?? 'none of ours'})`;
+      }),
+    );
+    writeFileSync(join(folder, 'trace.log'), world.traced.join('\n'));
     console.error(
       `round ${round + 1} failed; seed ${storeSeed} (round ${round - done + 1} of its store), ` +
         `folder ${folder}, log ${store.logFile}`,

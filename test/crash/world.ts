@@ -20,6 +20,8 @@ const busyCodes = new Set([
   'CANCELLED',
 ]);
 
+const TRACED = 5000;
+
 export interface Limits {
   readonly disks: number;
   readonly copies: number;
@@ -43,6 +45,8 @@ export class World {
   readonly counts = new Map<string, number>();
   /** Ids of all jobs that have ended and were looked at. */
   readonly endedJobs = new Set<string>();
+  /** The last events, for the report. */
+  readonly traced: string[] = [];
   #client: Client | undefined;
   /** The daemon is being ended: no answer is no wonder. */
   isDying = false;
@@ -71,6 +75,11 @@ export class World {
     this.#time += 1;
     return this.#time;
   }
+
+  readonly trace = (line: string): void => {
+    this.traced.push(`${this.#time} ${line}`);
+    if (this.traced.length > 2 * TRACED) this.traced.splice(0, TRACED);
+  };
 
   name(kind: string): string {
     this.#names += 1;
@@ -101,6 +110,7 @@ export class World {
       isCertain: false,
       isVoid: false,
     };
+    this.trace(`write #${number} of ${disk.ref} [${write.from}, ${write.to}) ${write.what}`);
     disk.writes.push(begun);
     this.open.add(begun);
     return begun;
