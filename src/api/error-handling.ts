@@ -83,7 +83,7 @@ export class AllowedMethods {
     const path = url.split('?')[0] ?? '';
     const found = this.#routes.filter(({ pattern }) => pattern.test(path));
     const allow = [...new Set(found.flatMap(({ methods }) => [...methods]))].sort();
-    if (allow.length === 0) {
+    if (allow.length === 0 || allow.includes(method)) {
       return new StorageError('ROUTE_NOT_FOUND', `there is no path ${path}`);
     }
     return new StorageError('METHOD_NOT_ALLOWED', `${path} does not know ${method}`, { allow });

@@ -7,7 +7,7 @@
 import { Type } from 'typebox';
 import type { TProperties, TSchema } from 'typebox';
 import { problemMediaType } from './problem.ts';
-import { ProblemSchema } from './schemas/problem.ts';
+import { ProblemSchema, WouldFreeSchema } from './schemas/problem.ts';
 import { query, refTo, text } from './schemas/fields.ts';
 
 export type Tag =
@@ -37,6 +37,12 @@ interface Parts {
 /** An answer in JSON. */
 export function json(schema: TSchema, description: string): Answer {
   return { description, content: { 'application/json': { schema: refTo(schema) } } };
+}
+
+/** An answer in JSON that depends on what was asked: the object, or what a dry run found. */
+export function jsonOrWouldFree(schema: TSchema, description: string): Answer {
+  const anyOf = [refTo(schema), refTo(WouldFreeSchema)];
+  return { description, content: { 'application/json': { schema: { anyOf } } } };
 }
 
 export function noContent(description: string): Answer {

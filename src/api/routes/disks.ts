@@ -5,7 +5,8 @@ import { StorageError } from '../../base/errors.ts';
 import { checkCapacity } from '../../base/units.ts';
 import { checkName, entityTag } from '../conditions.ts';
 import type { ApiContext, ApiInstance } from '../context.ts';
-import { json, keyHeader, matchHeader, noContent, operation, path } from '../operation.ts';
+import { json, jsonOrWouldFree, keyHeader, matchHeader } from '../operation.ts';
+import { noContent, operation, path } from '../operation.ts';
 import { pageOf } from '../pages.ts';
 import type { Page } from '../pages.ts';
 import { answerPost, changeObject, created, deleteObject, withUsers } from '../reply.ts';
@@ -149,7 +150,7 @@ function addChange(app: ApiInstance, context: ApiContext): void {
         tag,
         summary: 'Resize, rename or label a disk',
         description: 'A dry run answers WouldFree; only a smaller capacity frees anything.',
-        ok: { 200: json(DiskSchema, 'The disk as it is now.') },
+        ok: { 200: jsonOrWouldFree(DiskSchema, 'The disk as it is now, or what it would lose.') },
       },
       { params, body: refTo(UpdateDiskSchema), querystring: query(dryRunQuery) },
       matchHeader,

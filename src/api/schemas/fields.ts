@@ -54,7 +54,7 @@ interface StringOptions {
 }
 
 export function text(description: string, options: Omit<StringOptions, 'description'> = {}) {
-  return Type.String({ maxLength: 4096, ...options, description });
+  return Type.String({ ...options, description });
 }
 
 export function nullableText(description: string): TUnsafe<string | null> {
@@ -64,7 +64,7 @@ export function nullableText(description: string): TUnsafe<string | null> {
 /** A name that a client chooses. */
 export function newName(description: string) {
   const rule = '1 to 63 of `a-z 0-9 . _ -`, beginning with a letter or digit, no UUID';
-  return text(`${description} (${rule}).`, { pattern: NAME_PATTERN, maxLength: 63 });
+  return text(`${description} (${rule}).`, { pattern: NAME_PATTERN });
 }
 
 /** A name or an id. */

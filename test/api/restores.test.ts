@@ -1,0 +1,161 @@
+import { randomBytes } from 'node:crypto';
+import { describe, expect, it } from 'vitest';
+import { ApiWorld } from '../support/api-world.ts';
+import { RawHttp } from '../support/raw-http.ts';
+
+const MIB = 1024 * 1024;
+
+interface World {
+  readonly api: ApiWorld;
+  readonly bytes: Buffer;
+  readonly image: Buffer;
+}
+
+/** A disk d1 with some bytes, its copy `monday` and that one's image. */
+async function worldWithImage(): Promise<World> {
+  const api = await ApiWorld.start();
+  await api.disk('d1');
+  const bytes = randomBytes(MIB);
+  await api.put('/disks/d1/data', bytes);
+  await api.copyOf('d1', 'monday');
+  const image = (await api.get('/copies/monday/image')).bytes;
+  return { api, bytes, image };
+}
+
+async function upload(api: ApiWorld, query: string, body: Buffer, headers = {}) {
+  return api.ask(`/restores?${query}`, { method: 'POST', body, headers });
+}
+
+describe('an uploaded image', () => {
+  it('comes back as a new disk, as a copy, or into a disk', async () => {
+    const { api, bytes, image } = await worldWithImage();
+    const remap = await upload(api, 'method=remap&disk=d2', image);
+    expect(remap.status).toBe(201);
+    expect((await api.get(`/disks/d2/data?length=${MIB}`)).bytes.equals(bytes)).toBe(true);
+    const copy = await upload(api, 'method=copy&copy=c2', image);
+    expect(copy.status).toBe(201);
+    expect(copy.headers.get('location')).toBe('/v1/copies/c2');
+    expect((await api.get('/copies/c2/data')).bytes.equals(bytes)).toBe(true);
+    await api.put('/disks/d1/data', randomBytes(2 * MIB));
+    const back = await upload(api, 'method=write-back&disk=d1', image);
+    expect(back.status).toBe(200);
+    expect(back.body).toMatchObject({ state: 'succeeded' });
+    expect((await api.get('/disks/d1')).body.usedBytes).toBe(MIB);
+  });
+
+  it.each([
+    ['', 'VALIDATION_FAILED'],
+    ['method=move', 'VALIDATION_FAILED'],
+    ['method=remap', 'VALIDATION_FAILED'],
+    ['method=remap&disk=No', 'NAME_INVALID'],
+    ['method=remap&disk=d2&copy=c', 'VALIDATION_FAILED'],
+    ['method=remap&disk=d2&force=true', 'VALIDATION_FAILED'],
+    ['method=remap&disk=d2&safetyCopy=s', 'VALIDATION_FAILED'],
+    ['method=copy', 'VALIDATION_FAILED'],
+    ['method=copy&copy=c&disk=d', 'VALIDATION_FAILED'],
+    ['method=write-back&disk=d1&pool=default', 'VALIDATION_FAILED'],
+    ['method=write-back&disk=d1&onDamage=maybe', 'VALIDATION_FAILED'],
+    ['job=0193e4c4-7d5c-7c3a-9f6e-2b1a4c5d6e7f', 'RANGE_REQUIRED'],
+  ])('is refused with ?%s', async (query, code) => {
+    const { api, image } = await worldWithImage();
+    const answer = await upload(api, query, image);
+    expect(answer.body).toMatchObject({ status: 400, code });
+    expect((await api.get('/disks')).body.items).toHaveLength(1);
+  });
+
+  it('that is none, or ends too early, is refused with its job', async () => {
+    const { api, image } = await worldWithImage();
+    const foreign = await upload(api, 'method=remap&disk=d2', randomBytes(100_000));
+    expect(foreign.body).toMatchObject({ status: 400, code: 'IMAGE_INVALID' });
+    const short = await upload(api, 'method=remap&disk=d2', image.subarray(0, -1));
+    expect(short.body).toMatchObject({ status: 400, code: 'IMAGE_TRUNCATED' });
+    expect(short.body.job).toMatch(/^[0-9a-f-]{36}$/);
+    expect((await api.get('/disks')).body.items).toHaveLength(1);
+  });
+
+  it('that was cut goes on where it was', async () => {
+    const { api, bytes, image } = await worldWithImage();
+    const half = 600_000;
+    const raw = new RawHttp(api.port);
+    raw.head('POST /v1/restores?method=remap&disk=d2', { 'content-length': image.length });
+    raw.send(image.subarray(0, half));
+    raw.socket.end();
+    const cut = await raw.answer();
+    expect(cut.body).toMatchObject({
+      status: 400,
+      code: 'BODY_TRUNCATED',
+      receivedBytes: half,
+      retryable: true,
+    });
+    const job = cut.body.job as string;
+    await api.refused('/disks/d2', {}, 404, 'NOT_FOUND');
+    const rangeFrom = (first: number) => ({
+      'content-range': `bytes ${first}-${image.length - 1}/${image.length}`,
+    });
+    const wrong = await upload(api, `job=${job}`, image.subarray(5), rangeFrom(5));
+    expect(wrong.body).toMatchObject({ code: 'RANGE_INVALID', receivedBytes: half });
+    const lie = await upload(api, `job=${job}`, image.subarray(half + 1), rangeFrom(half));
+    expect(lie.body).toMatchObject({ code: 'RANGE_INVALID' });
+    const rest = await upload(api, `job=${job}`, image.subarray(half), rangeFrom(half));
+    expect(rest).toMatchObject({ status: 201, body: { id: job, state: 'succeeded' } });
+    expect((await api.get(`/disks/d2/data?length=${MIB}`)).bytes.equals(bytes)).toBe(true);
+  });
+
+  it('is refused before it is sent, if that can be known', async () => {
+    const { api } = await worldWithImage();
+    const expectation = { expect: '100-continue', 'content-length': 5 * 1024 * MIB };
+    for (const [query, status] of [
+      ['method=remap&disk=d2', 507],
+      ['method=write-back&disk=none', 507],
+      ['method=remap', 400],
+    ] as const) {
+      const raw = new RawHttp(api.port);
+      raw.head(`POST /v1/restores?${query}`, expectation);
+      expect(await raw.answer()).toMatchObject({ status });
+    }
+  });
+});
+
+describe('a restore from a copy or backup', () => {
+  it('is refused where its fields make no sense', async () => {
+    const { api } = await worldWithImage();
+    for (const json of [
+      { method: 'remap' },
+      { method: 'copy', disk: 'd2' },
+      { method: 'remap', disk: 'd2', onlyDiffering: true },
+      { method: 'remap', disk: 'd2', pool: 'default' },
+    ]) {
+      const post = { method: 'POST', json };
+      await api.refused('/copies/monday/restores', post, 400, 'VALIDATION_FAILED');
+    }
+    const taken = { method: 'POST', json: { method: 'remap', disk: 'd1' } };
+    await api.refused('/copies/monday/restores', taken, 409, 'NAME_TAKEN');
+    const lost = { method: 'POST', json: { method: 'remap', disk: 'd2' } };
+    await api.refused('/copies/none/restores', lost, 404, 'NOT_FOUND');
+    await api.refused('/backups/none/restores', lost, 404, 'NOT_FOUND');
+  });
+
+  it('tells in a dry run what would be lost', async () => {
+    const { api } = await worldWithImage();
+    await api.put(`/disks/d1/data?offset=${MIB}`, randomBytes(MIB));
+    const post = async (json: unknown) => api.post('/copies/monday/restores?dryRun=true', json);
+    const back = await post({ method: 'write-back', disk: 'd1' });
+    expect(back).toMatchObject({ status: 200, body: { wouldFreeBytes: MIB } });
+    expect(back.body.affects).toMatchObject([{ kind: 'disk', name: 'd1' }]);
+    const remap = await post({ method: 'remap', disk: 'd2' });
+    expect(remap.body).toEqual({ wouldFreeBytes: 0, affects: [] });
+    expect((await api.get('/disks')).body.items).toHaveLength(1);
+  });
+
+  it('of a backup that is not complete is refused', async () => {
+    const { api } = await worldWithImage();
+    await api.post('/targets', { name: 't', kind: 'directory', path: 'b' });
+    const backup = { name: 'b1', copy: 'monday', target: 't', maxBytesPerSecond: 1 };
+    const { id } = (await api.post('/backups', backup)).body;
+    const post = { method: 'POST', json: { method: 'remap', disk: 'd2' } };
+    await api.refused('/backups/b1/restores', post, 409, 'BACKUP_INCOMPLETE');
+    await api.post(`/jobs/${id}/cancel`);
+    await api.get(`/jobs/${id}`, { prefer: 'wait=9' });
+    await api.refused('/backups/b1/restores', post, 409, 'BACKUP_INCOMPLETE');
+  });
+});
