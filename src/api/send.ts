@@ -47,8 +47,10 @@ export async function sendBytes(
     }
     raw.end();
   } catch (error) {
+    // who cut the connection knows why; the rest is ours
+    const wasCut = writer.isClosed || raw.destroyed || options.signal?.aborted === true;
     raw.destroy();
-    if (!writer.isClosed) reply.log.error({ err: error }, 'an answer was cut off');
+    if (!wasCut) reply.log.error({ err: error }, 'an answer was cut off');
   } finally {
     options.signal?.removeEventListener('abort', stop);
     writer.release();
