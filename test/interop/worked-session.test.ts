@@ -83,8 +83,8 @@ it('the README shows the session that the interface promises', () => {
   expect([...new Set(commands)].filter((command) => shown.includes(command))).toEqual(shown);
 });
 
-it('every command of the session answers as printed, and moves the right bytes', async (context) => {
-  needs(context, 'curl', 'bash', 'truncate');
+it('every command of the session answers as printed, and moves the right bytes', async (test) => {
+  needs(test, 'curl', 'bash', 'truncate');
   const served = await Served.start({ SPINDLE_POOL_BYTES: '2GiB' });
   const file = (name: string): Buffer => readFileSync(join(served.directory, name));
   const shell = new Shell(served);
@@ -120,8 +120,8 @@ it('every command of the session answers as printed, and moves the right bytes',
   }
 });
 
-it('curl reads a part by Range with 206, and resumes a cut download of an image', async (context) => {
-  needs(context, 'curl');
+it('curl reads a part by Range with 206, and resumes a cut download of an image', async (test) => {
+  needs(test, 'curl');
   const served = await Served.start();
   const bytes = Buffer.alloc(3 * BLOCK_BYTES, 'range');
   await served.post('/disks', { name: 'd1', capacity: '1GiB' });
