@@ -66,6 +66,15 @@ export class Gate {
     }
   }
 
+  /** Resolves when the gate is open, without entering. */
+  async opened(): Promise<void> {
+    while (this.#closed) {
+      await new Promise<void>((resolve) => {
+        this.#entering.push(resolve);
+      });
+    }
+  }
+
   leave(): void {
     assert(this.#inside > 0, 'gate left by nobody');
     this.#inside -= 1;
