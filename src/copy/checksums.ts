@@ -43,11 +43,16 @@ export class CopyChecksums {
 
   /** Writes what is pending, in order. */
   async write(): Promise<void> {
+    const before = this.#writing.catch(() => undefined);
+    this.#writing = before.then(() => this.#writePending());
+    await this.#writing;
+  }
+
+  async #writePending(): Promise<void> {
+    // taken only now: what was dropped while it waited must not come back
     const rows = [...this.#pending.values()];
     if (rows.length === 0) return;
-    const before = this.#writing.catch(() => undefined);
-    this.#writing = before.then(() => this.#store.commit({ pages: [], rows }));
-    await this.#writing;
+    await this.#store.commit({ pages: [], rows });
     for (const change of rows) {
       const name = `${String(change.key['copy'])} ${String(change.key['segment'])}`;
       if (this.#pending.get(name) === change) this.#pending.delete(name);

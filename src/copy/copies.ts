@@ -37,25 +37,27 @@ export class Copies {
   readonly options: CopiesOptions;
   readonly checksums: CopyChecksums;
   readonly #copies = new Map<string, Copy>();
+  /** New ones whose rows are not durable yet. */
+  readonly #hidden = new Set<Copy>();
   readonly #clearing = new Map<string, Promise<void>>();
   #stopped = false;
 
   constructor(options: CopiesOptions) {
     this.options = options;
     this.checksums = new CopyChecksums(options.store);
-    options.disks.onCopiesIn((pool) => this.inPool(pool));
+    options.disks.onCopiesIn((pool) => this.#settledInPool(pool));
   }
 
   /** Reads all copies; pools and disks are open. */
   async open(): Promise<void> {
     const { store, pools, names, generations } = this.options;
     for (const row of await store.rows('copies')) {
-      const pool = pools.get(String(row['pool']));
-      const copy = new Copy(pool, readRecord(row), this.checksums);
       if (row['state'] === 'deleted') {
-        this.#clear(copy);
+        this.#clear(readRecord(row), Number(row['block_size_bytes']));
         continue;
       }
+      const pool = pools.get(String(row['pool']));
+      const copy = new Copy(pool, readRecord(row), this.checksums);
       generations.seen(copy.record.generation);
       if (copy.record.state !== 'internal') names.take(copy.name, copy.id);
       this.#copies.set(copy.id, copy);
@@ -68,7 +70,7 @@ export class Copies {
     const { disk } = filter;
     const id = disk === undefined ? undefined : (this.options.disks.find(disk)?.id ?? disk);
     return [...this.#copies.values()].filter((copy) => {
-      const visible = copy.record.state === 'ready';
+      const visible = copy.record.state === 'ready' && !this.#hidden.has(copy);
       return visible && (id === undefined || copy.record.diskId === id);
     });
   }
@@ -90,7 +92,7 @@ export class Copies {
   /** By name or id. @throws NOT_FOUND */
   get(ref: string): Copy {
     const copy = this.find(ref);
-    if (copy?.record.state !== 'ready') {
+    if (copy?.record.state !== 'ready' || this.#hidden.has(copy)) {
       throw new StorageError('NOT_FOUND', `there is no copy ${ref}`, { copy: ref });
     }
     return copy;
@@ -98,6 +100,12 @@ export class Copies {
 
   inPool(pool: Pool): number {
     return [...this.#copies.values()].filter((copy) => copy.pool === pool).length;
+  }
+
+  /** The same when nothing is left of deleted ones: their rows name the pool. */
+  async #settledInPool(pool: Pool): Promise<number> {
+    await Promise.all(this.#clearing.values());
+    return this.inPool(pool);
   }
 
   /** Live name of the source disk, or null once it is gone. */
@@ -110,6 +118,16 @@ export class Copies {
   add(copy: Copy): void {
     this.#copies.set(copy.id, copy);
     this.changed(copy);
+  }
+
+  /** Nobody else sees a new copy until its row is durable. */
+  async whileHidden(copy: Copy, durable: Promise<void>): Promise<void> {
+    this.#hidden.add(copy);
+    try {
+      await durable;
+    } finally {
+      this.#hidden.delete(copy);
+    }
   }
 
   /** The record changed: its row goes into the next batch. */
@@ -129,14 +147,13 @@ export class Copies {
     copy.record.labels = patch.labels ?? copy.record.labels;
     copy.record.version += 1;
     this.changed(copy);
-    copy.pool.addRow(...(effects?.(copy) ?? []));
-    await copy.pool.flush();
+    await copy.pool.flush(effects?.(copy));
     return copy;
   }
 
   /**
    * Deletes a copy; its name is free at once, the room that only it held soon.
-   * @param o.force ends its users first @throws COPY_IN_USE
+   * @param o.force ends its users first @throws COPY_IN_USE, NOT_FOUND
    */
   async delete(
     ref: string,
@@ -148,10 +165,11 @@ export class Copies {
       await copy.endUsers(new StorageError('COPY_IN_USE', `copy ${copy.name} is being deleted`));
     }
     copy.assertUnused();
+    // of two who delete it one is too late
+    copy.liveRoot();
     copy.pool.assertWritable();
     this.drop(copy);
-    copy.pool.addRow(...effects);
-    await copy.pool.flush();
+    await copy.pool.flush(effects);
   }
 
   /** The root goes to the dead, in this turn's batch. The caller flushes. */
@@ -169,7 +187,7 @@ export class Copies {
     this.changed(copy);
     const disk = disks.find(copy.record.diskId);
     if (disk !== undefined) this.updateTombstones(disk);
-    this.#clear(copy);
+    this.#clear(copy.record, copy.blockSizeBytes, copy.pool);
   }
 
   /** A disk remembers unmappings while a copy exists that it could be compared with. */
@@ -187,37 +205,37 @@ export class Copies {
   }
 
   /** Deletes the checksums of a deleted copy in short transactions, then its row. */
-  #clear(copy: Copy): void {
-    const done = this.#clearAll(copy).catch((error: unknown) => {
-      this.options.onError(error);
-    });
-    this.#clearing.set(
-      copy.id,
-      done.then(() => {
-        this.#clearing.delete(copy.id);
-      }),
-    );
+  #clear(record: CopyRecord, blockSizeBytes: number, pool?: Pool): void {
+    const done = this.#clearAll(record, blockSizeBytes, pool)
+      .catch((error: unknown) => {
+        this.options.onError(error);
+      })
+      .then(() => {
+        this.#clearing.delete(record.id);
+      });
+    this.#clearing.set(record.id, done);
   }
 
-  async #clearAll(copy: Copy): Promise<void> {
+  /** @param pool whose next batch marks the copy as deleted */
+  async #clearAll(record: CopyRecord, blockSizeBytes: number, pool?: Pool): Promise<void> {
     const { store } = this.options;
-    await copy.pool.flush();
-    this.checksums.drop(copy.id);
-    const blocks = SEGMENT_BLOCK_BYTES / copy.blockSizeBytes;
-    const segments = Math.ceil(copy.usedBlocks / blocks);
+    const { id } = record;
+    await pool?.flush();
+    this.checksums.drop(id);
+    const segments = Math.ceil((record.root.mapped * blockSizeBytes) / SEGMENT_BLOCK_BYTES);
     for (let first = 0; first < segments && !this.#stopped; first += CLEAR_ROWS) {
       const count = Math.min(CLEAR_ROWS, segments - first);
       const rows = Array.from({ length: count }, (_, index): RowChange => {
         return {
           table: 'checksums',
-          key: { copy: copy.id, segment: first + index },
+          key: { copy: id, segment: first + index },
           row: undefined,
         };
       });
       await store.commit({ pages: [], rows });
     }
     if (this.#stopped) return;
-    const gone: RowChange = { table: 'copies', key: { id: copy.id }, row: undefined };
+    const gone: RowChange = { table: 'copies', key: { id }, row: undefined };
     await store.commit({ pages: [], rows: [gone] });
   }
 }

@@ -57,6 +57,8 @@ export class Copy {
   readonly #checksums: CopyChecksums;
   readonly #users = new Set<DiskUser>();
   #isDeleted = false;
+  /** Why nobody may begin to use it: those who do are being ended. */
+  #ending: StorageError | undefined;
   #exclusive: { readonly key: string; readonly bytes: number } | undefined;
 
   constructor(pool: Pool, record: CopyRecord, checksums: CopyChecksums) {
@@ -103,18 +105,25 @@ export class Copy {
     return [...this.#users];
   }
 
-  /** @throws NOT_FOUND if the copy is gone; the answer ends the use */
+  /** @throws NOT_FOUND, COPY_IN_USE (it is being deleted); the answer ends the use */
   addUser(user: DiskUser): () => void {
-    this.#liveRoot();
+    this.liveRoot();
+    if (this.#ending !== undefined) throw this.#ending;
     this.#users.add(user);
     return () => {
       this.#users.delete(user);
     };
   }
 
+  /** Ends all users and waits until they are gone; nobody becomes one meanwhile. */
   async endUsers(reason: StorageError): Promise<void> {
-    for (const user of this.users()) user.abort(reason);
-    while (this.#users.size > 0) await new Promise((resolve) => setTimeout(resolve, 5));
+    this.#ending = reason;
+    try {
+      for (const user of this.users()) user.abort(reason);
+      while (this.#users.size > 0) await new Promise((resolve) => setTimeout(resolve, 5));
+    } finally {
+      this.#ending = undefined;
+    }
   }
 
   /** @throws COPY_IN_USE with the users */
@@ -137,7 +146,7 @@ export class Copy {
         { offset, length: into.length, capacityBytes: this.viewBytes(view) },
       );
     }
-    if (view === 'full') await readRange(this.pool, () => this.#liveRoot(), offset, into);
+    if (view === 'full') await readRange(this.pool, () => this.liveRoot(), offset, into);
     else await this.#readCompact(offset, into);
   }
 
@@ -148,8 +157,8 @@ export class Copy {
     physical = false,
   ): Promise<{ runs: CorrespondenceRun[]; next?: number }> {
     if (from >= this.usedBlocks) return { runs: [] };
-    const first = await selectMapped(this.pool, this.#liveRoot(), from);
-    const found = await mappedRuns(this.pool, () => this.#liveRoot(), {
+    const first = await selectMapped(this.pool, () => this.liveRoot(), from);
+    const found = await mappedRuns(this.pool, () => this.liveRoot(), {
       from: first,
       maxRuns,
       physical,
@@ -171,7 +180,7 @@ export class Copy {
     physical: boolean,
   ): Promise<{ runs: MappedRun[]; next?: number }> {
     const options = { from, maxRuns: maxRuns + 1, physical };
-    const found = await mappedRuns(this.pool, () => this.#liveRoot(), options);
+    const found = await mappedRuns(this.pool, () => this.liveRoot(), options);
     const next = found[maxRuns]?.first;
     const runs = found.slice(0, maxRuns);
     return next === undefined ? { runs } : { runs, next };
@@ -185,9 +194,9 @@ export class Copy {
     const source = new Float64Array(count);
     const physical = new Uint32Array(count);
     if (count === 0) return { source, physical };
-    const from = await selectMapped(this.pool, this.#liveRoot(), first);
+    const from = await selectMapped(this.pool, () => this.liveRoot(), first);
     const options = { from, maxRuns: count, maxBlocks: count, physical: true };
-    const runs = await mappedRuns(this.pool, () => this.#liveRoot(), options);
+    const runs = await mappedRuns(this.pool, () => this.liveRoot(), options);
     let at = 0;
     for (const run of runs) {
       for (let index = 0; index < run.length; index += 1) {
@@ -245,7 +254,7 @@ export class Copy {
   async exclusiveBytes(): Promise<number> {
     const key = `${this.pool.allocator.usedBlocks}`;
     if (this.#exclusive?.key === key) return this.#exclusive.bytes;
-    const blocks = await exclusiveBlocks(this.pool, () => this.#liveRoot());
+    const blocks = await exclusiveBlocks(this.pool, () => this.liveRoot());
     this.#exclusive = { key, bytes: blocks * this.blockSizeBytes };
     return this.#exclusive.bytes;
   }
@@ -278,7 +287,8 @@ export class Copy {
     };
   }
 
-  #liveRoot(): TableRoot {
+  /** The table, for a read that is under way. @throws NOT_FOUND if the copy is gone */
+  liveRoot(): TableRoot {
     if (this.#isDeleted) throw new StorageError('NOT_FOUND', `copy ${this.name} was deleted`);
     return this.record.root;
   }
@@ -292,8 +302,14 @@ export class Copy {
       const first = Math.floor((offset + at) / size);
       const skip = offset + at - first * size;
       const count = Math.ceil((skip + part.length) / size);
-      const { physical } = await this.places(first, count);
-      await readStretches(this.pool, physical, skip, part);
+      // as in readRange: what was looked up is not handed out before it is read
+      const epoch = this.pool.enterRead();
+      try {
+        const { physical } = await this.places(first, count);
+        await readStretches(this.pool, physical, skip, part);
+      } finally {
+        this.pool.leaveRead(epoch);
+      }
     }
   }
 }

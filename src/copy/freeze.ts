@@ -14,6 +14,7 @@
  */
 import { uuidv7 } from '../base/clock.ts';
 import type { Disk, Labels } from '../disk/disk.ts';
+import type { RowChange } from '../pool/metadata-store.ts';
 import type { Effects } from '../pool/pools.ts';
 import type { Copies } from './copies.ts';
 import { Copy, type CopyRecord, type Layout } from './copy.ts';
@@ -34,8 +35,9 @@ export async function freezeInternal(
   disk.assertAccessible();
   disk.pool.assertWritable();
   const id = uuidv7(copies.options.clock);
-  const copy = await freezeGated(copies, disk, { id, name: id, labels, state: 'internal' });
-  await commitCopy(copies, copy);
+  const request = { id, name: id, labels, state: 'internal' } as const;
+  const { copy, committed } = await freezeGated(copies, disk, request);
+  await committed;
   return copy;
 }
 
@@ -53,8 +55,8 @@ export async function freeze(
   const id = uuidv7(clock);
   names.take(request.name, id);
   try {
-    const copy = await freezeGated(copies, disk, { ...request, id }, effects);
-    await commitCopy(copies, copy);
+    const { copy, committed } = await freezeGated(copies, disk, { ...request, id }, effects);
+    await committed;
     return copy;
   } catch (error) {
     if (names.ownerOf(request.name) === id) names.release(request.name);
@@ -67,7 +69,7 @@ async function freezeGated(
   disk: Disk,
   request: FreezeRequest & { readonly id: string; readonly state?: CopyRecord['state'] },
   effects?: Effects<Copy>,
-): Promise<Copy> {
+): Promise<{ copy: Copy; committed: Promise<void> }> {
   const { clock } = copies.options;
   for (;;) {
     await rootCountResident(disk);
@@ -78,8 +80,8 @@ async function freezeGated(
       if (!isRootCountResident(disk)) continue;
       const halt = Math.ceil(Number(clock.monotonicNs() - begin) / 1000);
       const copy = shareRoot(copies, disk, { ...request, haltMicroseconds: halt });
-      disk.pool.addRow(...(effects?.(copy) ?? []));
-      return copy;
+      // called in this turn, so that copy and effects are in one batch
+      return { copy, committed: commitCopy(copies, copy, effects?.(copy)) };
     } finally {
       disk.gate.open();
     }
@@ -130,9 +132,13 @@ export function shareRoot(
 }
 
 /** Makes a new copy durable; where that cannot be, it is as if it had never been. */
-export async function commitCopy(copies: Copies, copy: Copy): Promise<void> {
+export async function commitCopy(
+  copies: Copies,
+  copy: Copy,
+  rows: readonly RowChange[] = [],
+): Promise<void> {
   try {
-    await copy.pool.flush();
+    await copies.whileHidden(copy, copy.pool.flush(rows));
   } catch (error) {
     copies.drop(copy);
     throw error;

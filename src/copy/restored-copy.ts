@@ -53,7 +53,6 @@ export async function copyFromDisk(
   disks.forgetShell(disk);
   names.take(name, id);
   copies.add(copy);
-  pool.addRow(...rows(copy));
-  await commitCopy(copies, copy);
+  await commitCopy(copies, copy, rows(copy));
   return copy;
 }

@@ -14,12 +14,12 @@
 import { assert } from '../base/assert.ts';
 import { uuidv7 } from '../base/clock.ts';
 import { StorageError } from '../base/errors.ts';
-import { EMPTY_ROOT, type TableRoot } from '../disk/allocation-table.ts';
+import { EMPTY_ROOT } from '../disk/allocation-table.ts';
 import type { Disk } from '../disk/disk.ts';
 import type { RowChange } from '../pool/metadata-store.ts';
 import type { Copies } from './copies.ts';
 import type { Copy } from './copy.ts';
-import { isRootCountResident, rootCountResident, shareRoot } from './freeze.ts';
+import { rootCountResident, shareRoot } from './freeze.ts';
 
 /** Refuses a disk in use, or with `force` ends its users, and fences it for a job. */
 export async function fence(
@@ -42,9 +42,16 @@ export async function fence(
   // what was inside when the fence went up has left
   await disk.gate.close();
   disk.gate.open();
+  disk.liveRoot();
   disk.changed();
-  disk.pool.addRow(...rows);
-  await disk.pool.flush();
+  try {
+    await disk.pool.flush(rows);
+  } catch (error) {
+    disk.record.state = 'ready';
+    disk.record.job = null;
+    disk.changed();
+    throw error;
+  }
 }
 
 /** Takes the fence away and makes it durable with the rows. */
@@ -52,15 +59,14 @@ export async function unfence(disk: Disk, rows: readonly RowChange[] = []): Prom
   disk.record.state = 'ready';
   disk.record.job = null;
   disk.changed();
-  disk.pool.addRow(...rows);
-  await disk.pool.flush();
+  await disk.pool.flush(rows);
 }
 
 /**
  * Swaps a fenced disk's table for a copy's and ends the fence, in one transaction.
  *
  * @param safetyCopy name under which the old contents stay
- * @throws POOL_MISMATCH, NAME_TAKEN; the disk is then as before, still fenced
+ * @throws POOL_MISMATCH, NAME_TAKEN, NOT_FOUND (the copy); the disk is then as before, still fenced
  */
 export async function swapTable(
   copies: Copies,
@@ -76,43 +82,49 @@ export async function swapTable(
       { pool: disk.pool.name },
     );
   }
-  const { record } = copy;
-  const safety = await replaceRoot(copies, disk, record.root, safetyCopy);
-  disk.record.capacityBytes = Math.max(disk.capacityBytes, record.sourceCapacityBytes);
+  const id = uuidv7(copies.options.clock);
+  if (safetyCopy !== undefined) copies.options.names.take(safetyCopy, id);
+  try {
+    await rootCountsResident(disk, copy);
+    disk.liveRoot();
+    copy.liveRoot();
+  } catch (error) {
+    if (safetyCopy !== undefined) copies.options.names.release(safetyCopy);
+    throw error;
+  }
+  // one turn up to the batch: fenced, so nobody is inside the gate
+  let safety: Copy | undefined;
+  if (safetyCopy !== undefined) {
+    safety = shareRoot(copies, disk, { id, name: safetyCopy, haltMicroseconds: 0 });
+  }
+  replaceRoot(copies, disk, copy);
   await unfence(disk, rows);
   return safety;
 }
 
-/** The old root becomes a safety copy or dead; the new one is counted for the disk. */
-async function replaceRoot(
-  copies: Copies,
-  disk: Disk,
-  root: TableRoot,
-  safetyCopy: string | undefined,
-): Promise<Copy | undefined> {
-  const { names, clock, generations, disks } = copies.options;
-  const { pool } = disk;
-  const id = uuidv7(clock);
-  if (safetyCopy !== undefined) names.take(safetyCopy, id);
+/** Count pages of both roots are resident when it resolves, and until the next turn. */
+async function rootCountsResident(disk: Disk, copy: Copy): Promise<void> {
+  const { nodeCounts, pages } = disk.pool;
   for (;;) {
-    await rootCountResident(disk);
-    const ready = root.node === 0 || pool.nodeCounts.isResident(root.node);
-    if (ready && isRootCountResident(disk)) break;
-    await pool.pages.ensure([pool.nodeCounts.keyOf(root.node)]);
+    const missing = [disk.liveRoot().node, copy.liveRoot().node]
+      .filter((node) => node !== 0 && !nodeCounts.isResident(node))
+      .map((node) => nodeCounts.keyOf(node));
+    if (missing.length === 0) return;
+    await pages.ensure(missing);
   }
-  // one turn: fenced, so nobody is inside the gate
-  let safety: Copy | undefined;
-  const old = disk.root;
-  if (safetyCopy !== undefined) {
-    safety = shareRoot(copies, disk, { id, name: safetyCopy, haltMicroseconds: 0 });
-  }
-  if (root.node !== 0) pool.nodeCounts.add(root.node);
-  disks.reclaimer(pool).add(old);
+}
+
+/** The disk gives up its root and takes the copy's, which is counted for it. */
+function replaceRoot(copies: Copies, disk: Disk, copy: Copy): void {
+  const { generations, disks } = copies.options;
+  const { root, sourceCapacityBytes } = copy.record;
+  if (root.node !== 0) disk.pool.nodeCounts.add(root.node);
+  disks.reclaimer(disk.pool).add(disk.root);
   disk.record.root = root;
   disk.record.generation = generations.next();
+  disk.record.capacityBytes = Math.max(disk.capacityBytes, sourceCapacityBytes);
   disk.keepsTombstones = true;
   disk.changed();
-  return safety;
 }
 
 /**

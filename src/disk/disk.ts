@@ -10,11 +10,11 @@
  *  4. A fenced, deleted or unfinished disk answers no data request.
  */
 import { StorageError } from '../base/errors.ts';
-import { Gate } from '../base/mutex.ts';
+import { Gate, Mutex } from '../base/mutex.ts';
 import { blocksFor } from '../base/units.ts';
 import type { RowChange } from '../pool/metadata-store.ts';
 import type { Pool } from '../pool/pool.ts';
-import type { TableRoot } from './allocation-table.ts';
+import type { TableChange, TableRoot } from './allocation-table.ts';
 import { discardRange } from './discard.ts';
 import { exclusiveBlocks } from './exclusive-blocks.ts';
 import { RangeLock } from './range-lock.ts';
@@ -65,10 +65,16 @@ export class Disk {
   readonly record: DiskRecord;
   readonly gate = new Gate();
   readonly lock = new RangeLock();
+  /** Adopted blocks whose new births may not be durable yet: none is overwritten before. */
+  readonly adoptions = new Set<readonly TableChange[]>();
+  /** Changes of the record, one at a time. */
+  readonly updates = new Mutex();
   readonly #users = new Set<DiskUser>();
   /** Unmappings are remembered while a copy or checkpoint older than them exists. */
   keepsTombstones = false;
   #isDeleted = false;
+  /** Why nobody may begin to use it: those who do are being ended. */
+  #ending: StorageError | undefined;
   #exclusive: { readonly key: string; readonly bytes: number } | undefined;
 
   constructor(pool: Pool, record: DiskRecord) {
@@ -151,9 +157,10 @@ export class Disk {
     return [...this.#users];
   }
 
-  /** @throws DISK_FENCED; the answer ends the use */
+  /** @throws NOT_FOUND, DISK_FENCED, DISK_IN_USE (it is being deleted); the answer ends the use */
   addUser(user: DiskUser): () => void {
     this.assertAccessible();
+    if (this.#ending !== undefined) throw this.#ending;
     this.#users.add(user);
     return () => {
       this.#users.delete(user);
@@ -168,10 +175,15 @@ export class Disk {
     };
   }
 
-  /** Ends all users and waits until they are gone. */
+  /** Ends all users and waits until they are gone; nobody becomes one meanwhile. */
   async endUsers(reason: StorageError): Promise<void> {
-    for (const user of this.users()) user.abort(reason);
-    while (this.#users.size > 0) await new Promise((resolve) => setTimeout(resolve, 5));
+    this.#ending = reason;
+    try {
+      for (const user of this.users()) user.abort(reason);
+      while (this.#users.size > 0) await new Promise((resolve) => setTimeout(resolve, 5));
+    } finally {
+      this.#ending = undefined;
+    }
   }
 
   /** @throws DISK_IN_USE with the users */

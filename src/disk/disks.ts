@@ -54,7 +54,7 @@ export class Disks {
   readonly #disks = new Map<string, Disk>();
   readonly #making = new Map<string, Promise<Disk>>();
   readonly #reclaimers = new Map<string, Reclaimer>();
-  #copiesIn: (pool: Pool) => number = () => 0;
+  #copiesIn: (pool: Pool) => Promise<number> = () => Promise.resolve(0);
 
   constructor(options: DisksOptions) {
     this.#o = options;
@@ -75,16 +75,18 @@ export class Disks {
     }
   }
 
-  onCopiesIn(copiesIn: (pool: Pool) => number): void {
+  onCopiesIn(copiesIn: (pool: Pool) => Promise<number>): void {
     this.#copiesIn = copiesIn;
   }
 
+  /** Those that are durable. */
   list(): Disk[] {
-    return [...this.#disks.values()];
+    return [...this.#disks.values()].filter((disk) => !this.#making.has(disk.id));
   }
 
   find(ref: string): Disk | undefined {
-    return this.#disks.get(ref) ?? this.#disks.get(this.#o.names.ownerOf(ref) ?? '');
+    const disk = this.#known(ref);
+    return disk === undefined || this.#making.has(disk.id) ? undefined : disk;
   }
 
   /** By name or id. @throws NOT_FOUND */
@@ -128,7 +130,7 @@ export class Disks {
       detectZeroes: request.detectZeroes ?? true,
       reserveBytes: request.reserveBytes ?? 0,
     });
-    const there = this.find(request.name);
+    const there = this.#known(request.name);
     if (there?.name === request.name && there.record.creation === creation) {
       await this.#making.get(there.id);
       return { disk: there, created: false };
@@ -185,7 +187,10 @@ export class Disks {
     try {
       return await made;
     } catch (error) {
+      // as if it had never been
+      disk.markDeleted();
       this.#forget(disk);
+      this.reclaimer(pool).add(disk.root);
       throw error;
     } finally {
       this.#making.delete(id);
@@ -199,14 +204,22 @@ export class Disks {
     await this.#commit(disk, rows);
   }
 
-  /** @throws as create, DISK_HAS_DATA_BEYOND, DISK_FENCED */
+  /** @throws as create, DISK_HAS_DATA_BEYOND, DISK_FENCED, POOL_FULL (see resizeDisk) */
   async update(ref: string, patch: DiskPatch, effects?: Effects<Disk>): Promise<Disk> {
     const disk = this.get(ref);
-    disk.assertAccessible();
+    return disk.updates.run(() => this.#update(disk, patch, effects));
+  }
+
+  async #update(disk: Disk, patch: DiskPatch, effects?: Effects<Disk>): Promise<Disk> {
     const { record } = disk;
+    const { names } = this.#o;
+    disk.assertAccessible();
+    disk.pool.assertWritable();
     if (patch.capacityBytes !== undefined) checkCapacity(patch.capacityBytes);
     const before = record.name;
-    if (patch.name !== undefined) this.#o.names.rename(before, patch.name, disk.id);
+    const name = patch.name ?? before;
+    // until it is done the disk has both names
+    if (name !== before) names.take(name, disk.id);
     try {
       if (patch.capacityBytes !== undefined) {
         const { capacityBytes, discard = false } = patch;
@@ -215,10 +228,11 @@ export class Disks {
         });
       }
     } catch (error) {
-      if (patch.name !== undefined) this.#o.names.rename(patch.name, before, disk.id);
+      if (name !== before) names.release(name);
       throw error;
     }
-    record.name = patch.name ?? record.name;
+    if (name !== before) names.release(before);
+    record.name = name;
     record.labels = patch.labels ?? record.labels;
     record.detectZeroes = patch.detectZeroes ?? record.detectZeroes;
     record.reserveBytes = patch.reserveBytes ?? record.reserveBytes;
@@ -228,7 +242,7 @@ export class Disks {
 
   /**
    * Deletes a disk; its copies stay. The name is free at once, the room soon.
-   * @param o.force ends its users first @throws DISK_IN_USE, DISK_FENCED
+   * @param o.force ends its users first @throws DISK_IN_USE, DISK_FENCED, NOT_FOUND
    */
   async delete(
     ref: string,
@@ -247,9 +261,15 @@ export class Disks {
   /** The same without asking: for a disk whose restore did not end well. */
   async discardDisk(disk: Disk, effects: readonly RowChange[] = []): Promise<void> {
     disk.pool.assertWritable();
+    const admitted = disk.admission();
     await disk.gate.close();
-    disk.markDeleted();
-    disk.gate.open();
+    try {
+      // of two who delete it one is too late, and so is one who met a fence
+      admitted();
+      disk.markDeleted();
+    } finally {
+      disk.gate.open();
+    }
     this.#forget(disk);
     this.reclaimer(disk.pool).add(disk.root);
     await this.#commit(disk, effects);
@@ -269,9 +289,17 @@ export class Disks {
 
   async #commit(disk: Disk, rows: readonly RowChange[]): Promise<Disk> {
     disk.changed();
-    disk.pool.addRow(...rows);
-    await disk.pool.flush();
+    await disk.pool.flush(rows);
     return disk;
+  }
+
+  /** Also one that is still being made. */
+  #known(ref: string): Disk | undefined {
+    return this.#disks.get(ref) ?? this.#disks.get(this.#o.names.ownerOf(ref) ?? '');
+  }
+
+  #inPool(pool: Pool): Disk[] {
+    return [...this.#disks.values()].filter((disk) => disk.pool === pool);
   }
 
   #forget(disk: Disk): void {
@@ -285,16 +313,17 @@ export class Disks {
     this.#reclaimers.set(pool.id, reclaimer);
     pool.onFull(() => reclaimer.step());
     pool.onReserved(() => {
-      const inPool = this.list().filter((disk) => disk.pool === pool);
-      return inPool.reduce((sum, disk) => sum + disk.reserveBytes, 0);
+      return this.#inPool(pool).reduce((sum, disk) => sum + disk.reserveBytes, 0);
     });
     reclaimer.start();
   }
 
   async #isEmpty(pool: Pool): Promise<boolean> {
-    if (this.list().some((disk) => disk.pool === pool) || this.#copiesIn(pool) > 0) return false;
+    const holdsNothing = async (): Promise<boolean> =>
+      (await this.#copiesIn(pool)) === 0 && this.#inPool(pool).length === 0;
+    if (!(await holdsNothing())) return false;
     while (await this.reclaimer(pool).step()) await pool.throttle();
-    return true;
+    return holdsNothing();
   }
 }
 

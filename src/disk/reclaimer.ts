@@ -10,10 +10,14 @@
  * Invariant: a node counts each dead entry's references as holders until the step that drops them.
  */
 import { defined } from '../base/assert.ts';
+import { isStorageError } from '../base/errors.ts';
 import type { Row } from '../pool/metadata-store.ts';
 import type { Pool } from '../pool/pool.ts';
 import { FAN_OUT, type TableRoot, childOf, entryAt, mappedBelow } from './allocation-table.ts';
 import type { PageKey } from '../pool/metadata-pages.ts';
+
+/** After a database without room. */
+const RETRY_MS = 1000;
 
 interface DeadEntry {
   readonly node: number;
@@ -29,7 +33,8 @@ export class Reclaimer {
   #running: Promise<void> | undefined;
   #step: Promise<void> | undefined;
   #stopped = false;
-  #onError: (error: unknown) => void;
+  #retry: NodeJS.Timeout | undefined;
+  readonly #onError: (error: unknown) => void;
 
   constructor(pool: Pool, rows: readonly Row[], onError: (error: unknown) => void) {
     this.#pool = pool;
@@ -74,6 +79,7 @@ export class Reclaimer {
   /** Stops after the step under way; the rest goes on after the next start. */
   async stop(): Promise<void> {
     this.#stopped = true;
+    clearTimeout(this.#retry);
     await this.#running;
   }
 
@@ -90,11 +96,23 @@ export class Reclaimer {
         await this.#pool.throttle();
         await new Promise((resolve) => setImmediate(resolve));
       }
-    } catch (error) {
-      this.#onError(error);
-    } finally {
       this.#running = undefined;
+      // something may have died between the last step and here
+      this.start();
+    } catch (error) {
+      this.#running = undefined;
+      this.#onError(error);
+      if (isStorageError(error, 'METADATA_FULL')) this.#startLater();
     }
+  }
+
+  #startLater(): void {
+    if (this.#stopped) return;
+    clearTimeout(this.#retry);
+    this.#retry = setTimeout(() => {
+      this.start();
+    }, RETRY_MS);
+    this.#retry.unref();
   }
 
   async #stepOnce(): Promise<void> {

@@ -98,17 +98,21 @@ export async function nextMapped(
   return next;
 }
 
-/** A of the mapped block with rank X, 0 ≤ X < root.mapped. Cost: one path. */
+/** A of the mapped block with rank X, 0 ≤ X < mapped, of a root that stays. Cost: one path. */
 export async function selectMapped(
   space: TableSpace,
-  root: TableRoot,
+  rootOf: () => TableRoot,
   rank: number,
 ): Promise<number> {
+  const root = rootOf();
   let place: Place = { node: root.node, height: root.height, base: 0 };
   let left = rank;
   for (;;) {
     const key: PageKey = { kind: 'node', number: place.node };
-    if (!space.pages.isResident(key.kind, key.number)) await space.pages.ensure([key]);
+    while (!space.pages.isResident(key.kind, key.number)) {
+      await space.pages.ensure([key]);
+      rootOf();
+    }
     const page = space.pages.page('node', place.node);
     let slot = 0;
     if (place.height === 1) {

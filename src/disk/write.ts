@@ -97,9 +97,9 @@ async function writeLocked(request: Request, exclusive: boolean): Promise<boolea
   disk.assertRange(offset, bytes.length);
   const all = piecesOf(offset, bytes.length, disk.blockSizeBytes, disk.capacityBytes);
   try {
-    if (exclusive) await chooseBlocks(request, all);
-    const operations = operationsOf(all);
-    for (const pieces of operations.slice(request.operationsDone)) {
+    const operations = operationsOf(all).slice(request.operationsDone);
+    if (exclusive) await chooseBlocks(request, operations.flat());
+    for (const pieces of operations) {
       if (!(await operate(request, pieces, exclusive))) return false;
       request.operationsDone += 1;
     }
@@ -200,6 +200,7 @@ async function operate(
   assert(head !== undefined, 'an operation has pieces');
   for (;;) {
     await pool.throttle();
+    if (disk.adoptions.size > 0) await settleAdoptions(disk);
     if (exclusive) await chooseBlocks(request, pieces);
     request.admitted();
     disk.assertRange(request.offset, request.bytes.length);
@@ -271,12 +272,21 @@ async function adopt(request: Request, pieces: readonly Piece[]): Promise<boolea
   try {
     const changes = adoptable(request, pieces);
     if (changes.length === 0) return false;
+    disk.adoptions.add(changes);
     for (const group of byLeaf(changes)) await applyLeaf(disk, group, false);
   } finally {
     disk.gate.leave();
   }
-  await pool.flush();
+  await settleAdoptions(disk);
   return true;
+}
+
+/** Before an adopted block is overwritten its birth is durable, and who read it has left. */
+async function settleAdoptions(disk: Disk): Promise<void> {
+  const adoptions = [...disk.adoptions];
+  await disk.pool.flush();
+  await disk.pool.epochs.barrier();
+  for (const adoption of adoptions) disk.adoptions.delete(adoption);
 }
 
 function adoptable(request: Request, pieces: readonly Piece[]): TableChange[] {

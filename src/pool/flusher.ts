@@ -10,7 +10,8 @@
  *  1. A batch holds only changes whose data was written before it was taken.
  *  2. Blocks freed in a batch are released only after it is durable and its readers have left.
  *  3. After a failure nothing is committed any more: the pool is poisoned. Only METADATA_FULL
- *     (no room for the database) leaves everything pending, to be tried again.
+ *     (no room for the database) leaves everything pending, to be tried again; but rows that a
+ *     caller gave with a flush that failed are forgotten, for he was told that they failed.
  */
 import { StorageError, isStorageError } from '../base/errors.ts';
 import { type Deferred, deferred } from '../base/mutex.ts';
@@ -34,13 +35,18 @@ export interface FlushSource {
 /** Makes the row at the moment the batch is taken. */
 export type RowMaker = () => RowChange | undefined;
 
+interface Waiter {
+  readonly done: Deferred<undefined>;
+  readonly rows: readonly RowChange[];
+}
+
 export class Flusher {
   readonly #store: MetadataStore;
   readonly #pool: number;
   readonly #source: FlushSource;
   readonly #rows = new Map<string, RowMaker>();
   #effects: RowChange[] = [];
-  #waiting: Deferred<undefined>[] = [];
+  #waiting: Waiter[] = [];
   #running: Promise<void> | undefined;
   #failure: StorageError | undefined;
 
@@ -64,18 +70,21 @@ export class Flusher {
     this.#rows.set(name, make);
   }
 
-  /** A row that goes into the next batch as it is. */
+  /** A row that goes into the next batch as it is, or into a later one if that fails. */
   addRow(...changes: readonly RowChange[]): void {
     this.#effects.push(...changes);
   }
 
-  /** Resolves when all that was applied before this call is durable. */
-  flush(): Promise<void> {
+  /**
+   * Resolves when all that was applied before this call is durable, in one batch with these rows.
+   * If it rejects, the rows are not and will not be.
+   */
+  flush(rows: readonly RowChange[] = []): Promise<void> {
     if (this.#failure !== undefined) return Promise.reject(this.#failure);
-    const waiter = deferred<undefined>();
-    this.#waiting.push(waiter);
+    const done = deferred<undefined>();
+    this.#waiting.push({ done, rows });
     this.#running ??= this.#run();
-    return waiter.promise;
+    return done.promise;
   }
 
   async #run(): Promise<void> {
@@ -86,17 +95,17 @@ export class Flusher {
       this.#waiting = [];
       try {
         if (this.#failure !== undefined) throw this.#failure;
-        await this.#commitOnce();
-        for (const waiter of waiters) waiter.resolve(undefined);
+        await this.#commitOnce(waiters.flatMap(({ rows }) => rows));
+        for (const { done } of waiters) done.resolve(undefined);
       } catch (error) {
         const failure = this.#fail(error);
-        for (const waiter of waiters) waiter.reject(failure);
+        for (const { done } of waiters) done.reject(failure);
       }
     }
     this.#running = undefined;
   }
 
-  async #commitOnce(): Promise<void> {
+  async #commitOnce(given: readonly RowChange[]): Promise<void> {
     const images = this.#source.takePages();
     const freed = this.#source.takeFreed();
     const makers = new Map(this.#rows);
@@ -104,7 +113,7 @@ export class Flusher {
     this.#rows.clear();
     this.#effects = [];
     const rows = [...makers.values()].map((make) => make()).filter((row) => row !== undefined);
-    rows.push(...effects);
+    rows.push(...effects, ...given);
     try {
       await this.#source.syncFiles();
       if (images.length > 0 || rows.length > 0) {

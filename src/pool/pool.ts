@@ -229,10 +229,13 @@ export class Pool {
     return this.#flusher.isDirty;
   }
 
-  /** Resolves when all that was applied before this call is durable. @throws POOL_POISONED */
-  async flush(): Promise<void> {
+  /**
+   * Resolves when all that was applied before this call is durable, in one transaction with these
+   * rows. @throws POOL_POISONED; METADATA_FULL, then all but the rows stays pending
+   */
+  async flush(rows: readonly RowChange[] = []): Promise<void> {
     this.assertWritable();
-    await this.#flusher.flush();
+    await this.#flusher.flush(rows);
   }
 
   /** Back-pressure, to be awaited before an operation enters a gate. */
@@ -263,25 +266,26 @@ export class Pool {
     if (this.#closed) throw new StorageError('SHUTTING_DOWN', `pool ${this.name} is closing`);
   }
 
-  /** Flushes, lowers the marks to what was really written, closes the files. */
+  /** Flushes, lowers the marks to what was really written, closes the files in any case. */
   async close(): Promise<void> {
-    if (this.poison === undefined) {
-      this.allocator.extents.forEach((extent, index) => {
-        extent.highWater = extent.virginFrom;
-        this.addRow(this.#markRow(index));
-      });
-      await this.flush();
-    }
     this.#closed = true;
-    await this.files.close();
+    try {
+      if (this.poison !== undefined) return;
+      const rows = this.allocator.extents.map((extent, index) => {
+        extent.highWater = extent.virginFrom;
+        return this.#markRow(index);
+      });
+      await this.#flusher.flush(rows);
+    } finally {
+      await this.files.close();
+    }
   }
 
   /** Adds files or room; the new blocks are used once their rows are durable. */
   async grow(specs: readonly FileSpec[]): Promise<void> {
     this.assertWritable();
     await this.files.grow(specs, this.record.preallocate);
-    this.addRow(...this.layoutRows());
-    await this.flush();
+    await this.flush(this.layoutRows());
     this.files.extents.forEach((extent, index) => {
       const known = this.allocator.extents[index];
       const { firstBlock, blocks } = extent;
@@ -332,9 +336,9 @@ export class Pool {
       if (extent === undefined) return;
       const highWater = Math.min(extent.blocks, extent.highWater + step);
       this.#raisedMarks.set(index, highWater);
-      this.addRow(this.#markRow(index));
-      await this.flush();
-      extent.highWater = highWater;
+      await this.flush([this.#markRow(index)]);
+      // asked for again: the extent may have grown meanwhile
+      defined(this.allocator.extents[index], 'raised extent').highWater = highWater;
       this.#raisedMarks.delete(index);
     } finally {
       this.#raising = undefined;

@@ -67,12 +67,18 @@ export class Pools {
 
   /** Opens every pool of the store. @throws as PoolFiles.open; then nothing stays open */
   async open(): Promise<void> {
-    for (const row of await this.#o.store.rows('pools')) {
-      const pool = await this.#openPool(row);
-      this.#pools.set(pool.id, pool);
+    try {
+      for (const row of await this.#o.store.rows('pools')) {
+        const pool = await this.#openPool(row);
+        this.#pools.set(pool.id, pool);
+      }
+      for (const pool of this.#pools.values()) await pool.files.raiseEpoch(this.#o.epoch);
+      for (const pool of this.#pools.values()) await this.#opened(pool);
+    } catch (error) {
+      await Promise.allSettled(this.list().map((pool) => pool.files.close()));
+      this.#pools.clear();
+      throw error;
     }
-    for (const pool of this.#pools.values()) await pool.files.raiseEpoch(this.#o.epoch);
-    for (const pool of this.#pools.values()) await this.#opened(pool);
   }
 
   list(): Pool[] {
@@ -134,13 +140,14 @@ export class Pools {
         const other = this.list().find(({ name }) => name === patch.name);
         if (other !== undefined) throw nameTaken(other);
       }
+      const { lowWaterPercent, criticalPercent } = { ...record, ...patch };
+      checkMarks(lowWaterPercent, criticalPercent);
       if (patch.files !== undefined) await pool.grow(patch.files);
       record.name = patch.name ?? record.name;
       record.lowWaterPercent = patch.lowWaterPercent ?? record.lowWaterPercent;
       record.criticalPercent = patch.criticalPercent ?? record.criticalPercent;
       record.version += 1;
-      pool.addRow(this.#row(pool), ...(effects?.(pool) ?? []));
-      await pool.flush();
+      await pool.flush([this.#row(pool), ...(effects?.(pool) ?? [])]);
       return pool;
     });
   }
@@ -149,22 +156,24 @@ export class Pools {
   async delete(ref: string, effects?: RowChange[]): Promise<void> {
     await this.#changes.run(async () => {
       const pool = this.get(ref);
-      if (!(await this.#isEmpty(pool))) {
-        throw new StorageError('POOL_IN_USE', `pool ${pool.name} holds disks or copies`, {
-          pool: pool.name,
-        });
-      }
-      const rows: RowChange[] = [{ table: 'pools', key: { id: pool.id }, row: undefined }];
-      pool.files.files.forEach((_, file) => {
-        rows.push({ table: 'pool_files', key: { pool: pool.id, file }, row: undefined });
-      });
-      pool.files.extents.forEach((_, extent) => {
-        rows.push({ table: 'pool_extents', key: { pool: pool.id, extent }, row: undefined });
-      });
-      pool.addRow(...rows, ...(effects ?? []));
-      await pool.flush();
+      await this.#assertEmpty(pool);
+      // from here on nothing new begins in it
       this.#pools.delete(pool.id);
+      try {
+        await this.#assertEmpty(pool);
+        await pool.flush([...rowsOf(pool), ...(effects ?? [])]);
+      } catch (error) {
+        this.#pools.set(pool.id, pool);
+        throw error;
+      }
       await pool.files.remove();
+    });
+  }
+
+  async #assertEmpty(pool: Pool): Promise<void> {
+    if (await this.#isEmpty(pool)) return;
+    throw new StorageError('POOL_IN_USE', `pool ${pool.name} holds disks or copies`, {
+      pool: pool.name,
     });
   }
 
@@ -192,8 +201,7 @@ export class Pools {
       const pool = this.#pool(record, poolFiles, 1);
       await pool.allocator.open();
       await this.#opened(pool);
-      pool.addRow(this.#row(pool), ...pool.layoutRows(), ...(effects?.(pool) ?? []));
-      await pool.flush();
+      await pool.flush([this.#row(pool), ...pool.layoutRows(), ...(effects?.(pool) ?? [])]);
       this.#pools.set(pool.id, pool);
       return pool;
     } catch (error) {
@@ -226,7 +234,12 @@ export class Pools {
     });
     const last = await this.#o.store.lastPage(record.number, 'node');
     const pool = this.#pool(record, poolFiles, Math.max(1, last + 1));
-    await pool.allocator.open();
+    try {
+      await pool.allocator.open();
+    } catch (error) {
+      await poolFiles.close();
+      throw error;
+    }
     return pool;
   }
 
@@ -259,11 +272,7 @@ export class Pools {
 
 function normalise(request: PoolRequest): Required<PoolRequest> {
   const { lowWaterPercent = 80, criticalPercent = 95 } = request;
-  if (lowWaterPercent > criticalPercent) {
-    throw new StorageError('VALIDATION_FAILED', 'lowWaterPercent is above criticalPercent', {
-      field: 'lowWaterPercent',
-    });
-  }
+  checkMarks(lowWaterPercent, criticalPercent);
   return {
     name: request.name,
     files: request.files.map(({ path, sizeBytes }) => ({ path, sizeBytes })),
@@ -272,6 +281,24 @@ function normalise(request: PoolRequest): Required<PoolRequest> {
     criticalPercent,
     preallocate: request.preallocate ?? true,
   };
+}
+
+function checkMarks(lowWaterPercent: number, criticalPercent: number): void {
+  if (lowWaterPercent <= criticalPercent) return;
+  throw new StorageError('VALIDATION_FAILED', 'lowWaterPercent is above criticalPercent', {
+    field: 'lowWaterPercent',
+  });
+}
+
+/** The rows of a pool, removed. */
+function rowsOf(pool: Pool): RowChange[] {
+  const { id, files } = pool;
+  const remove = (table: string, key: Row): RowChange => ({ table, key, row: undefined });
+  return [
+    remove('pools', { id }),
+    ...files.files.map((_, file) => remove('pool_files', { pool: id, file })),
+    ...files.extents.map((_, extent) => remove('pool_extents', { pool: id, extent })),
+  ];
 }
 
 function nameTaken(pool: Pool): StorageError {

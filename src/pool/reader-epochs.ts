@@ -16,7 +16,7 @@ export interface Epoch {
 
 export class ReaderEpochs {
   #current = newEpoch();
-  #before: Promise<unknown> = Promise.resolve();
+  #before: Promise<void> = Promise.resolve();
 
   enter(): Epoch {
     this.#current.readers += 1;
@@ -35,7 +35,9 @@ export class ReaderEpochs {
     this.#current = newEpoch();
     epoch.closed = true;
     if (epoch.readers === 0) epoch.drained.resolve(undefined);
-    this.#before = Promise.all([this.#before, epoch.drained.promise]);
+    const { promise } = epoch.drained;
+    // resolves without a value, or each barrier would keep those before it
+    this.#before = this.#before.then(() => promise);
     await this.#before;
   }
 }

@@ -1,6 +1,7 @@
 import { describe, expect, it } from 'vitest';
 import { freeze } from '../../../src/copy/freeze.ts';
 import { discardRange } from '../../../src/disk/discard.ts';
+import { resizeDisk } from '../../../src/disk/resize.ts';
 import { readAll, SIZE, smallEngine } from '../../support/small-engine.ts';
 
 describe('a discard', () => {
@@ -49,7 +50,7 @@ describe('a discard', () => {
     await disk.flush();
     const hold = await disk.lock.acquire(1, 2, true);
     const discard = discardRange(disk, SIZE, 512);
-    const grow = small.engine.disks.update('d', { capacityBytes: 3 * SIZE });
+    const grow = resizeDisk(disk, 3 * SIZE, false, () => undefined);
     // the write waits for the lock before the discard does
     const write = disk.write(SIZE + 512, Buffer.alloc(512, 2));
     disk.lock.release(hold);

@@ -1,5 +1,6 @@
 import { describe, expect, it } from 'vitest';
 import { freeze } from '../../../src/copy/freeze.ts';
+import { turns } from '../../support/jumpy.ts';
 import { readAll, SIZE, smallEngine } from '../../support/small-engine.ts';
 
 describe('a disk that shrinks', () => {
@@ -59,6 +60,7 @@ describe('a disk that shrinks', () => {
     const disk = await small.disk({ capacityBytes: 4 * SIZE });
     const hold = await disk.lock.acquire(0, 4, true);
     const shrink = small.engine.disks.update('d', { capacityBytes: SIZE });
+    await turns(1);
     const write = disk.write(2 * SIZE, Buffer.alloc(SIZE, 1));
     const refused = expect(write).rejects.toMatchObject({ code: 'RANGE_NOT_SATISFIABLE' });
     disk.lock.release(hold);
