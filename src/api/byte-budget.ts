@@ -60,7 +60,7 @@ export class PiecePool {
   readonly #maxKept: number;
   readonly #kept: Buffer[] = [];
 
-  constructor(pieceBytes: number, maxKept = 8) {
+  constructor(pieceBytes: number, maxKept = 3) {
     this.pieceBytes = pieceBytes;
     this.#maxKept = maxKept;
   }

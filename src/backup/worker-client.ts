@@ -20,7 +20,7 @@ export type Handlers = {
 /** How long an aborted thread may take to stop. */
 const STOP_MS = 5000;
 /** Young generation of a thread that only moves buffers: keeps its memory small. */
-const limits = { maxYoungGenerationSizeMb: 4, maxOldGenerationSizeMb: 256 };
+const limits = { maxYoungGenerationSizeMb: 1, maxOldGenerationSizeMb: 256 };
 
 /** @throws what the task throws; the signal's reason if it was aborted */
 export async function runTask(
