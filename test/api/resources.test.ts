@@ -25,7 +25,7 @@ describe('pools', () => {
       files: [{ path: 'a', size: '16MiB' }],
       blockSizeBytes: 16384,
       lowWaterPercent: 50,
-      criticalPercent: 60.5,
+      criticalPercent: 60,
     });
     expect(made.status).toBe(201);
     expect(made.headers.get('location')).toBe('/v1/pools/fast');
@@ -59,6 +59,7 @@ describe('pools', () => {
     [{ blockSizeBytes: 65537 }],
     [{ blockSizeBytes: 2 * MIB }],
     [{ lowWaterPercent: 101 }],
+    [{ lowWaterPercent: 50.5 }],
   ])('are refused with %j', async (wrong) => {
     const api = await ApiWorld.start();
     const json = { name: 'p', files: [{ path: 'a', sizeBytes: GIB }], ...wrong };

@@ -113,7 +113,7 @@ export class FakeBackups implements api.Backups {
         maxBytesPerSecond: request.maxBytesPerSecond,
         labels: request.labels,
         abandon: () => {
-          backup.state = 'incomplete';
+          this.backups.delete(backup.id);
         },
         work: async (context) => {
           const image = fakeImageBytes(copy);

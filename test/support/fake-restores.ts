@@ -133,12 +133,12 @@ export class FakeRestores implements api.Restores {
     request: api.RestoreRequest,
     imageBytes: number | undefined,
   ): Promise<api.UploadSession> {
+    if (request.method === 'write-back') {
+      await this.#endUse(this.#parts.disks.get(request.disk ?? ''), request.force ?? false);
+    }
     const pool = this.#parts.pools.get(request.pool ?? 'default');
     if ((imageBytes ?? 0) > pool.freeBytes + 4096) {
       throw new StorageError('POOL_FULL', 'no room for the image', { pool: pool.name });
-    }
-    if (request.method === 'write-back') {
-      await this.#endUse(this.#parts.disks.get(request.disk ?? ''), request.force ?? false);
     }
     const done = deferred<Made>();
     const job = await this.#parts.jobs.submit({

@@ -115,6 +115,11 @@ export function count(description: string, maximum = Number.MAX_SAFE_INTEGER) {
 }
 
 export function percent(description: string) {
+  return Type.Integer({ description: `${description} (percent).`, minimum: 0, maximum: 100 });
+}
+
+/** A measured part, not whole. */
+export function share(description: string) {
   return Type.Number({ description: `${description} (percent).`, minimum: 0, maximum: 100 });
 }
 

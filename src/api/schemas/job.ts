@@ -17,10 +17,10 @@ import {
   oneOfThese,
   pageQuery,
   pageSchema,
-  percent,
   query,
   reference,
   refTo,
+  share,
   shown,
   text,
   time,
@@ -28,7 +28,7 @@ import {
 
 const JobStage = shown('JobStage', 'One stage of the work.', {
   name: text('`read`, `checksum`, `write` …'),
-  busyPercent: percent('How much of the time it was busy'),
+  busyPercent: share('How much of the time it was busy'),
 });
 
 const JobLogEntry = shown('JobLogEntry', 'One line of the log.', {
