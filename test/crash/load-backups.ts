@@ -93,7 +93,9 @@ async function backUp(world: World, random: Random): Promise<void> {
       }
     },
   };
-  await world.postJob('/backups', json, job, ['NOT_FOUND']);
+  const frozen = copy === undefined ? { snapshot } : {};
+  const makes = { list: '/backups', name, byJob: true, ...frozen };
+  await world.postJob('/backups', json, job, ['NOT_FOUND'], makes);
   if (copy === undefined) snapshot.end = Math.min(snapshot.end, world.tick());
 }
 

@@ -96,7 +96,7 @@ async function freeze(world: World, random: Random): Promise<void> {
       world.refused(`POST ${path}`, answer, disk.isDeleting ? ['NOT_FOUND'] : []);
       world.copies = world.copies.filter((each) => each !== copy);
     },
-    { list: '/copies', name },
+    { list: '/copies', name, snapshot },
   );
 }
 

@@ -14,6 +14,8 @@ export class Snapshot {
   sourceCapacity: number | undefined;
   readonly begin: number;
   end = END;
+  /** It was taken when the daemon ran again: what was not durable may be missing. */
+  isAfterCrash = false;
   readonly #base: Content;
   /** Of the disk, also those to come: some begin before the instant. */
   #writes: readonly Write[];
@@ -40,13 +42,14 @@ export class Snapshot {
     }
     // a write that is seen in it began before the instant: so what had ended by then is in it
     const { latest } = this.#examine(actual, this.begin, what);
-    this.#examine(actual, Math.max(this.begin, latest), what);
+    if (!this.isAfterCrash) this.#examine(actual, Math.max(this.begin, latest), what);
     this.content = actual;
     this.#writes = [];
   }
 
   #examine(actual: Content, time: number, what: string): { latest: number } {
-    const isPast = (write: Write): boolean => write.end <= time;
+    const isPast = ({ end, durable }: Write): boolean =>
+      this.isAfterCrash ? durable < END : end <= time;
     const writes = this.#writes.filter((write) => write !== this.#except);
     const view = { base: this.#base, writes, isPast, end: this.end, isLive: false };
     const { mismatch, latest } = examine(view, actual);
@@ -184,12 +187,21 @@ export interface JobModel {
   settle(job: JobView | undefined): void;
 }
 
+/** What a POST makes, to find it in its list. */
+export interface Makes {
+  readonly list: string;
+  readonly name: string;
+  /** Of what it freezes. */
+  readonly snapshot?: Snapshot;
+  /** The answer is a job, not the thing. */
+  readonly byJob?: boolean;
+}
+
 /** A keyed POST that the kill cut off, to be sent again. */
 export interface CutPost {
   readonly path: string;
   readonly json: Readonly<Record<string, unknown>> | undefined;
   readonly key: string;
-  /** Name of what it makes; a later POST by this name makes no second one. */
-  readonly makes: { readonly list: string; readonly name: string } | undefined;
+  readonly makes: Makes | undefined;
   settle(answer: { status: number; body: Buffer }): void;
 }

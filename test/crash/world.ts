@@ -1,9 +1,9 @@
 /** Everything of one store: its models, its present life, and what all actors share. */
 import { randomUUID } from 'node:crypto';
 import type { JobView } from '../../src/api/views.ts';
-import { type Answer, type Ask, type Client, jsonOf, Lost } from './client.ts';
+import { type Answer, type Ask, type Client, Lost } from './client.ts';
 import { END, type Write } from './history.ts';
-import type { BackupModel, CopyModel, CutPost, DiskModel, JobModel } from './model.ts';
+import type { BackupModel, CopyModel, CutPost, DiskModel, JobModel, Makes } from './model.ts';
 import { Random } from './random.ts';
 import { Violation } from './violation.ts';
 
@@ -140,7 +140,7 @@ export class World {
     path: string,
     json: CutPost['json'],
     settle: CutPost['settle'],
-    makes?: CutPost['makes'],
+    makes?: Makes,
   ): Promise<void> {
     const key = this.random.chance(0.6) ? randomUUID() : undefined;
     const ask: Ask = {
@@ -165,18 +165,20 @@ export class World {
     json: CutPost['json'],
     job: Omit<JobModel, 'id' | 'what'>,
     codes: readonly string[],
+    makes?: Makes,
   ): Promise<void> {
     const shown = json === undefined ? '' : JSON.stringify(json);
     const model: JobModel = { ...job, id: undefined, what: `POST ${path} ${shown}` };
     this.jobs.push(model);
-    await this.post(path, json, (answer) => {
+    const settle: CutPost['settle'] = (answer) => {
       if (answer.status === 202) {
-        model.id = (jsonOf({ ...answer, headers: {} }) as JobView).id;
+        model.id = (JSON.parse(answer.body.toString()) as JobView).id;
       } else {
         this.refused(model.what, answer, codes);
         this.endJob(model, undefined);
       }
-    });
+    };
+    await this.post(path, json, settle, makes);
   }
 
   endJob(model: JobModel, job: JobView | undefined): void {
