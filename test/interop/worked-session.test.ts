@@ -1,10 +1,10 @@
 /**
  * The session of the README, run with curl as it is printed there, against `npm start`.
  */
-import { createHash } from 'node:crypto';
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { expect, it } from 'vitest';
+import { digest } from './content.ts';
 import { needs, output, run } from './programs.ts';
 import { brokenPromises, promisedStatus, readmeSession } from './readme-session.ts';
 import type { Step } from './readme-session.ts';
@@ -72,10 +72,6 @@ class Shell {
     if (answered.status === 202) this.jobs.push(body.id);
     return answered;
   }
-}
-
-function digest(bytes: Uint8Array): string {
-  return createHash('sha256').update(bytes).digest('hex');
 }
 
 it('the README shows the session that the interface promises', () => {
