@@ -1,6 +1,6 @@
 /**
- * Clients of strangers: Python's standard library through the whole session, and what curl, Python
- * and fetch get to see when a PUT fails while its body is still being sent.
+ * What curl, Python and fetch get to see when a PUT fails while its body is still being sent, and
+ * what is on the disk then.
  */
 import { createReadStream, openAsBlob } from 'node:fs';
 import { writeFile } from 'node:fs/promises';
@@ -130,11 +130,4 @@ describe.each(clients)('%s, sending a body that fails in its middle,', (name, pu
     expect(problem).toMatchObject({ code: 'DIGEST_MISMATCH', writtenBytes: bytes.length });
     await expectPrefix(served, bytes, bytes.length);
   });
-});
-
-it('Python goes through the whole session by its standard library', async (test) => {
-  needs(test, 'python3');
-  const served = await Served.start();
-  const program = join(import.meta.dirname, 'session.py');
-  await output('python3', [program, new URL(served.url).origin]);
 });
