@@ -4,25 +4,9 @@ import { freeze } from '../../../src/copy/freeze.ts';
 import { remap } from '../../../src/copy/remap.ts';
 import { fence } from '../../../src/copy/write-back.ts';
 import type { DiskUser } from '../../../src/disk/disk.ts';
-import type { RowChange } from '../../../src/pool/metadata-store.ts';
 import { turns } from '../../support/jumpy.ts';
+import { effect, metadataFull } from '../../support/rows.ts';
 import { SIZE, smallEngine } from '../../support/small-engine.ts';
-
-function metadataFull(): StorageError {
-  return new StorageError('METADATA_FULL', 'made by the test');
-}
-
-const effect: RowChange = {
-  table: 'idempotency',
-  key: { scope: 's', key: 'k' },
-  row: {
-    request_digest: 'd',
-    status: 201,
-    headers: '{}',
-    body: new Uint8Array(),
-    created_at: 0,
-  },
-};
 
 function user(o: Partial<DiskUser> = {}): DiskUser {
   return { kind: 'session', id: 'u', sinceMs: 0, abort: () => undefined, ...o };
