@@ -40,7 +40,8 @@ export class BackupService implements api.Backups {
     const { targets, copies } = this.#backups.options;
     return {
       ...record,
-      target: targets.get(record.targetId).name,
+      // a target that was forgotten just now has no name any more
+      target: targets.find(record.targetId)?.name ?? '',
       copy: nameOfCopy(copies, record.copyId),
       disk: copies.options.disks.find(record.diskId)?.name ?? null,
     };
