@@ -59,6 +59,11 @@ const Settings = Type.Object(
     tokenFile: Type.Optional(
       Type.String({ minLength: 1, description: 'File that holds the bearer token.' }),
     ),
+    salvage: Type.Optional(
+      Type.Boolean({
+        description: 'Opens the store read-only, also if the metadata are older than the pools.',
+      }),
+    ),
     logLevel: Type.Optional(Type.Enum(logLevels)),
   },
   closed,
@@ -82,6 +87,8 @@ export interface Config {
   readonly metadataCopy: string | undefined;
   /** The bearer token, never logged. */
   readonly token: string | undefined;
+  /** Read-only, to save what an older database still knows. */
+  readonly salvage: boolean;
   readonly logLevel: LogLevel;
 }
 
@@ -142,6 +149,7 @@ function complete(settings: Settings, workingDir: string): Config {
     poolBytes: settings.poolBytes ?? 10 * GIB,
     roots: (settings.roots ?? [dataDir]).map((path) => absolute('roots', path)),
     devices: (settings.devices ?? []).map((path) => absolute('devices', path)),
+    salvage: settings.salvage ?? false,
     logLevel: settings.logLevel ?? 'info',
   };
 }
@@ -172,6 +180,8 @@ function settingsOf(
 /** A text as the type of its setting; what does not fit stays a text and fails the check. */
 function typed(name: string, text: string): unknown {
   if (name === 'roots' || name === 'devices') return text.split(delimiter).filter(Boolean);
+  if (name === 'salvage' && ['true', '1'].includes(text)) return true;
+  if (name === 'salvage' && ['false', '0'].includes(text)) return false;
   if (name === 'poolBytes') return parseSize(text) ?? text;
   if (name === 'port') return /^\d{1,5}$/.test(text) ? Number(text) : text;
   return text;

@@ -88,6 +88,8 @@ export interface PartsOptions {
   readonly devices: readonly string[];
   /** Files that no pool or target may touch. */
   readonly own: readonly string[];
+  /** Pools are opened only to be read. */
+  readonly salvage?: boolean;
   /** An error of work that no caller waits for. */
   readonly onError: (task: string, error: unknown) => void;
 }
@@ -135,10 +137,11 @@ export class Daemon {
       const { parts, upkeep } = this.#make(meta, dataDir);
       await this.#listen(servicesOf(parts, this.#view(upkeep)));
       const pool = { path: dataDir.defaultPool, sizeBytes: config.poolBytes };
-      await openParts(parts, () => makeDefaultPool(parts.pools, meta, pool));
-      upkeep.start();
+      if (config.salvage) await readParts(parts);
+      else await openParts(parts, () => makeDefaultPool(parts.pools, meta, pool));
+      if (!config.salvage) upkeep.start();
       this.#checkGoingOn();
-      this.#state = 'ready';
+      this.#state = config.salvage ? 'salvage' : 'ready';
       if (!meta.cleanBefore) this.#checkSoon(parts.check);
       const ms = Math.round(Number(systemClock.monotonicNs() - begin) / 1e6);
       log.info({ url: this.#url, ms, cleanBefore: meta.cleanBefore }, 'ready');
@@ -177,7 +180,8 @@ export class Daemon {
     const onError = (task: string, error: unknown): void => {
       this.#o.log.error({ err: error, task }, 'work in the background failed');
     };
-    const parts = makeParts({ meta, database, roots, devices, own, onError });
+    const { salvage } = this.#o.config;
+    const parts = makeParts({ meta, database, roots, devices, own, salvage, onError });
     const { pools, disks, copies, runner } = parts;
     const recordsMs = defaultLimits.idempotencyMs;
     const clock = systemClock;
@@ -190,7 +194,9 @@ export class Daemon {
       onState,
       onError,
     });
-    this.#closers.add('copy of the metadata', limitsMs.copy, () => upkeep.copyNow());
+    if (!this.#o.config.salvage) {
+      this.#closers.add('copy of the metadata', limitsMs.copy, () => upkeep.copyNow());
+    }
     this.#closers.add('pools', limitsMs.pools, async () => {
       await upkeep.stop();
       await disks.stop();
@@ -235,7 +241,7 @@ export class Daemon {
 /** Makes every part. Nothing is read or written yet. */
 export function makeParts(o: PartsOptions): Parts {
   const { meta } = o;
-  const engine = makeEngine(meta, (error) => {
+  const engine = makeEngine(meta, o.salvage ?? false, (error) => {
     o.onError('engine', error);
   });
   const { pools, copies } = engine;
@@ -278,11 +284,13 @@ export function makeParts(o: PartsOptions): Parts {
 
 function makeEngine(
   meta: Meta,
+  salvage: boolean,
   onError: (error: unknown) => void,
 ): Pick<Parts, 'pools' | 'disks' | 'copies'> {
   const { storeId, epoch } = meta;
   const [clock, names, generations] = [systemClock, new Names(), new Generations()];
-  const pools = new Pools({ store: meta, storeId, epoch, clock, fileSystem: blockFileSystem });
+  const fileSystem = blockFileSystem;
+  const pools = new Pools({ store: meta, storeId, epoch, clock, fileSystem, salvage });
   const disks = new Disks({ store: meta, pools, names, generations, clock, onError });
   const copies = new Copies({ store: meta, pools, disks, names, generations, clock, onError });
   return { pools, disks, copies };
@@ -293,14 +301,24 @@ function makeEngine(
  * @param first called when pools can be made, before any work begins
  */
 export async function openParts(parts: Parts, first: () => Promise<unknown>): Promise<void> {
-  const { pools, disks, copies, work, runner } = parts;
-  await pools.open();
-  await disks.open();
-  await copies.open();
+  const { work, runner } = parts;
+  await readEngine(parts);
   await first();
   await work.open();
   await runner.recover();
   await work.settle();
+}
+
+/** For salvage: reads what the store holds and takes up nothing. */
+async function readParts(parts: Parts): Promise<void> {
+  await readEngine(parts);
+  await parts.work.open();
+}
+
+async function readEngine({ pools, disks, copies }: Parts): Promise<void> {
+  await pools.open();
+  await disks.open();
+  await copies.open();
 }
 
 /** The parts as the interface sees them. */

@@ -77,8 +77,8 @@ export async function buildApp(deps: ApiDeps): Promise<ApiInstance> {
   await app.register(
     async (v1: ApiInstance) => {
       requireToken(v1, guard);
-      v1.addHook('onRequest', async () => {
-        checkReady(context);
+      v1.addHook('onRequest', async ({ method }) => {
+        checkReady(context, method);
       });
       methods.answerUnknown(v1);
       await addResources(v1, context);

@@ -66,6 +66,7 @@ export const problemKinds: Readonly<Record<ErrorCode, ProblemKind>> = {
   POOL_TOO_LARGE: kind(400, 'The pool would be too large'),
   POOL_FULL: passing(507, 'The pool is full'),
   HOST_FULL: passing(507, 'The file system below the pool is full'),
+  STORE_READ_ONLY: kind(409, 'The store is open read-only'),
   TARGET_FULL: passing(507, 'The target is full'),
   IMAGE_TRUNCATED: kind(400, 'The image is not complete'),
   IMAGE_INVALID: kind(400, 'This is not a valid image'),

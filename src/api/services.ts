@@ -23,5 +23,5 @@ export interface Services {
   readonly check: Check;
   readonly records: RecordStore;
   /** While it is not `ready`, every request of /v1 is answered 503. */
-  state(): 'recovering' | 'ready' | 'stopping';
+  state(): 'recovering' | 'ready' | 'salvage' | 'stopping';
 }

@@ -315,7 +315,7 @@ export class Disks {
     pool.onReserved(() => {
       return this.#inPool(pool).reduce((sum, disk) => sum + disk.reserveBytes, 0);
     });
-    reclaimer.start();
+    if (!pool.isReadOnly) reclaimer.start();
   }
 
   async #isEmpty(pool: Pool): Promise<boolean> {

@@ -60,6 +60,7 @@ export class Pool {
   #makeRoom: (() => Promise<boolean>) | undefined;
   #nextNode: number;
   #reservedBytes: () => number = () => 0;
+  readonly #readOnly: StorageError | undefined;
   #closed = false;
 
   constructor(o: {
@@ -68,7 +69,10 @@ export class Pool {
     store: MetadataStore;
     cacheBytes: number;
     nextNode: number;
+    /** Opened only to be read; why. */
+    readOnly?: StorageError | undefined;
   }) {
+    this.#readOnly = o.readOnly;
     this.record = o.record;
     this.files = o.files;
     this.#nextNode = o.nextNode;
@@ -252,8 +256,13 @@ export class Pool {
     this.epochs.leave(epoch);
   }
 
-  /** @throws POOL_POISONED with the first cause */
+  get isReadOnly(): boolean {
+    return this.#readOnly !== undefined;
+  }
+
+  /** @throws POOL_POISONED with the first cause; STORE_READ_ONLY */
   assertWritable(): void {
+    if (this.#readOnly !== undefined) throw this.#readOnly;
     const cause = this.poison;
     if (cause !== undefined) {
       throw new StorageError(
@@ -270,7 +279,7 @@ export class Pool {
   async close(): Promise<void> {
     this.#closed = true;
     try {
-      if (this.poison !== undefined) return;
+      if (this.poison !== undefined || this.isReadOnly) return;
       const rows = this.allocator.extents.map((extent, index) => {
         extent.highWater = extent.virginFrom;
         return this.#markRow(index);

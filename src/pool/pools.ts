@@ -4,7 +4,9 @@
  * Invariants:
  *  1. A pool's row is committed after its files are made and durable, and gone before they are
  *     removed: a crash leaves at most files that the next creation takes over.
- *  2. At opening the headers get the store's epoch only after all of them were checked.
+ *  2. At opening each header is checked against the epoch that its row remembers; only then the
+ *     rows, and after them the headers, get the new one. So a database that is older than the
+ *     pools is refused however often it is tried.
  */
 import { type Clock, uuidv7 } from '../base/clock.ts';
 import { StorageError } from '../base/errors.ts';
@@ -41,6 +43,8 @@ export interface PoolsOptions {
   readonly epoch: number;
   readonly clock: Clock;
   readonly fileSystem: BlockFileSystem;
+  /** Read-only, also if the headers have a later epoch than the database. */
+  readonly salvage?: boolean;
   /** Node cache of each pool. */
   readonly cacheBytes?: number;
 }
@@ -72,7 +76,11 @@ export class Pools {
         const pool = await this.#openPool(row);
         this.#pools.set(pool.id, pool);
       }
-      for (const pool of this.#pools.values()) await pool.files.raiseEpoch(this.#o.epoch);
+      if (this.#o.salvage !== true) {
+        const rows = this.list().map((pool) => this.#row(pool));
+        if (rows.length > 0) await this.#o.store.commit({ pages: [], rows });
+        for (const pool of this.#pools.values()) await pool.files.raiseEpoch(this.#o.epoch);
+      }
       for (const pool of this.#pools.values()) await this.#opened(pool);
     } catch (error) {
       await Promise.allSettled(this.list().map((pool) => pool.files.close()));
@@ -218,7 +226,7 @@ export class Pools {
       storeId: this.#o.storeId,
       poolId: record.id,
       blockSizeBytes: record.blockSizeBytes,
-      epoch: this.#o.epoch,
+      epoch: this.#o.salvage === true ? Number.MAX_SAFE_INTEGER : Number(row['epoch']),
       files: files.map((file) => ({
         path: String(file['path']),
         sizeBytes: Number(file['size_bytes']),
@@ -244,8 +252,10 @@ export class Pools {
   }
 
   #pool(record: PoolRecord, files: PoolFiles, nextNode: number): Pool {
-    const { store, cacheBytes = CACHE_BYTES } = this.#o;
-    return new Pool({ record, files, store, cacheBytes, nextNode });
+    const { store, cacheBytes = CACHE_BYTES, salvage } = this.#o;
+    const message = 'the store is open read-only, for salvage';
+    const readOnly = salvage === true ? new StorageError('STORE_READ_ONLY', message) : undefined;
+    return new Pool({ record, files, store, cacheBytes, nextNode, readOnly });
   }
 
   #row(pool: Pool): RowChange {

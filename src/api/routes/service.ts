@@ -65,8 +65,12 @@ export function metricsRoute(app: ApiInstance, { metrics }: ApiContext): void {
 }
 
 /** @throws RECOVERING, SHUTTING_DOWN */
-export function checkReady({ services }: ApiContext): void {
+/** @throws RECOVERING, SHUTTING_DOWN; STORE_READ_ONLY for what is no GET or HEAD, in salvage */
+export function checkReady({ services }: ApiContext, method = 'GET'): void {
   const state = services.state();
   if (state === 'recovering') throw new StorageError('RECOVERING', 'the pools are being opened');
   if (state === 'stopping') throw new StorageError('SHUTTING_DOWN', 'the service is shutting down');
+  if (state === 'salvage' && method !== 'GET' && method !== 'HEAD') {
+    throw new StorageError('STORE_READ_ONLY', 'the store is open read-only, for salvage');
+  }
 }
