@@ -90,7 +90,7 @@ export class Report {
     console.log();
     for (const { name, ms, bytes } of this.#timed) {
       const rate = bytes === undefined ? '' : `${size(bytes / (ms / 1000))}/s`;
-      console.log(`    ${name.padEnd(50)}${time(ms).padStart(9)}${rate.padStart(15)}`);
+      console.log(`    ${name.padEnd(53)}${time(ms).padStart(8)}${rate.padStart(15)}`.trimEnd());
     }
   }
 
