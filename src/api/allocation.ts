@@ -42,9 +42,8 @@ export async function allocationOf(
   source: AllocationSource,
 ): Promise<void> {
   const { blockSizeBytes, capacityBytes } = source;
-  const { startingOffset = 0, maxResults, ...page } = query;
+  const { startingOffset = 0 } = query;
   refuseBoth(query, 'startingOffset', 'pageToken');
-  refuseBoth(query, 'maxResults', 'pageSize');
   checkRange(startingOffset, 0, capacityBytes);
   const start = await source.startAt(Math.floor(startingOffset / blockSizeBytes));
   const table: Table<Range> = {
@@ -59,8 +58,7 @@ export async function allocationOf(
     await sendLines(context, reply, linesOfTable(table, start));
     return;
   }
-  const limits = maxResults === undefined ? page : { ...page, pageSize: maxResults };
-  const answer = await pageOfTable(table, limits, start);
+  const answer = await pageOfTable(table, limitsOf(query), start);
   await reply.send({ blockSizeBytes, capacityBytes, ...answer });
 }
 
@@ -70,6 +68,16 @@ function rangeOf(run: AllocatedRun, { blockSizeBytes, capacityBytes }: Allocatio
   const sizeBytes = Math.min(run.length * blockSizeBytes, capacityBytes - byteOffset);
   const range = { byteOffset, sizeBytes };
   return run.physicalBlock === undefined ? range : { ...range, physicalBlock: run.physicalBlock };
+}
+
+/** @throws VALIDATION_FAILED if the most ranges of a page are given twice */
+export function limitsOf(query: AllocationQuery): PageQuery {
+  refuseBoth(query, 'maxResults', 'pageSize');
+  const { pageToken, pageSize, maxResults = pageSize } = query;
+  return {
+    ...(pageToken === undefined ? {} : { pageToken }),
+    ...(maxResults === undefined ? {} : { pageSize: maxResults }),
+  };
 }
 
 function refuseBoth(query: AllocationQuery, one: keyof AllocationQuery, other: keyof PageQuery) {

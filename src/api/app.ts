@@ -43,8 +43,6 @@ import { namedSchemas } from './schemas/registry.ts';
 import type { Services } from './services.ts';
 import { validatorCompiler } from './validation.ts';
 
-const OLD_RECORDS_EVERY_MS = 60 * 60 * 1000;
-
 export interface ApiDeps {
   readonly services: Services;
   readonly logger: FastifyBaseLogger;
@@ -156,16 +154,8 @@ function newContext(
   setMaxListeners(0, stopping.signal, cutting.signal);
   const metrics = new Metrics(clock, services);
   const idempotency = new Idempotency(services, clock, limits.idempotencyMs);
-  const timer = setInterval(() => {
-    if (services.state() !== 'ready') return;
-    idempotency.removeOld().catch((error: unknown) => {
-      app.log.error({ err: error }, 'old idempotency records were not removed');
-    });
-  }, OLD_RECORDS_EVERY_MS);
-  timer.unref();
   let grace: NodeJS.Timeout | undefined;
   app.addHook('preClose', async () => {
-    clearInterval(timer);
     stopping.abort();
     grace = setTimeout(() => {
       cutting.abort();

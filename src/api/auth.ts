@@ -7,8 +7,8 @@
  */
 import { createHash, timingSafeEqual } from 'node:crypto';
 import type { IncomingHttpHeaders } from 'node:http';
-import { isIP } from 'node:net';
 import { StorageError } from '../base/errors.ts';
+import { isLoopback } from '../base/loopback.ts';
 
 function digestOf(text: string): Buffer {
   return createHash('sha256').update(text).digest();
@@ -38,17 +38,11 @@ export class Guard {
 
 function checkLocal(headers: IncomingHttpHeaders): void {
   const { host = '', origin } = headers;
-  if (!isLocalName(host.replace(/:\d*$/, ''))) {
+  if (host !== '' && !isLoopback(host.replace(/:\d*$/, ''))) {
     throw new StorageError('UNAUTHORIZED', `without a token the host cannot be ${host}`);
   }
   const isForeign = origin !== undefined && origin !== `http://${host}`;
   if (isForeign || headers['sec-fetch-site'] === 'cross-site') {
     throw new StorageError('UNAUTHORIZED', 'without a token, pages of other origins get nothing');
   }
-}
-
-function isLocalName(name: string): boolean {
-  const bare = name.replace(/^\[(.*)\]$/, '$1').toLowerCase();
-  if (isIP(bare) === 4) return bare.startsWith('127.');
-  return bare === '::1' || bare === 'localhost' || bare.startsWith('::ffff:127.') || bare === '';
 }

@@ -147,20 +147,6 @@ export class Idempotency {
     const age = this.#clock.nowMs() - Number(row.created_at);
     return age >= this.#lifetimeMs;
   }
-
-  /** Drops the records that are too old. Cost: reads the table once; meant for every hour or so. */
-  async removeOld(): Promise<number> {
-    const old = (await this.#source.records.rows(TABLE)).filter((row) => this.#isOld(row));
-    const rows = old.map(({ scope, key }) => ({
-      table: TABLE,
-      key: { scope: scope ?? '', key: key ?? '' },
-      row: undefined,
-    }));
-    for (let at = 0; at < rows.length; at += 256) {
-      await this.#source.records.commit({ pages: [], rows: rows.slice(at, at + 256) });
-    }
-    return old.length;
-  }
 }
 
 function keyReused(): StorageError {

@@ -22,7 +22,26 @@ function linesOf(bytes: Buffer): unknown[] {
   return lines.map((line): unknown => JSON.parse(line));
 }
 
+describe('the copies of a disk', () => {
+  it('are listed below it, and not those of others', async () => {
+    const api = await worldWith([3]);
+    await api.disk('d2', { capacityBytes: BLOCK });
+    await api.copyOf('d2', 'tuesday');
+    const { body } = await api.get('/disks/d1/copies');
+    expect(body.items.map(({ name }: { name: string }) => name)).toEqual(['monday']);
+    await api.refused('/disks/d3/copies', {}, 404, 'NOT_FOUND');
+  });
+});
+
 describe('the correspondence table', () => {
+  it('has the page size under the name of CSI, too', async () => {
+    const api = await worldWith([3, 7]);
+    const page = await api.get('/copies/monday/correspondence?maxResults=1');
+    expect(page.body.items).toEqual([{ copyBlock: 0, sourceBlock: 3, length: 1 }]);
+    const both = '/copies/monday/correspondence?maxResults=1&pageSize=1';
+    await api.refused(both, {}, 400, 'VALIDATION_FAILED');
+  });
+
   it('comes page by page or as lines with an end', async () => {
     const api = await worldWith([3, 4, 5, 17, 40, 41]);
     const runs = [

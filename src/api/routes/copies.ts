@@ -1,4 +1,5 @@
 /** /v1/disks/{disk}/copies and /v1/copies */
+import type { Static } from 'typebox';
 import { checkName, entityTag } from '../conditions.ts';
 import type { ApiContext, ApiInstance } from '../context.ts';
 import { json, keyHeader, matchHeader, noContent, operation, path } from '../operation.ts';
@@ -9,6 +10,7 @@ import {
   CopyListSchema,
   CopyQuery,
   CopySchema,
+  DiskCopyQuery,
   CreateCopySchema,
   UpdateCopySchema,
 } from '../schemas/copy.ts';
@@ -60,6 +62,20 @@ function addFreeze(app: ApiInstance, context: ApiContext): void {
 function addReading(app: ApiInstance, context: ApiContext): void {
   const { services } = context;
   const view = viewer(context);
+  const list = async (
+    query: Omit<Static<typeof CopyQuery>, 'disk'>,
+    disk?: string,
+  ): Promise<{ items: CopyView[]; nextPageToken: string | null }> => {
+    const { label, exclusive } = query;
+    const all = disk === undefined ? services.copies.list() : services.copies.list({ disk });
+    const found = all.filter((copy) => hasLabel(copy.labels, label));
+    const page = pageOf('copies', found, query, { view: (copy) => copy });
+    const items: CopyView[] = [];
+    for (const copy of page.items) {
+      items.push(exclusive === true ? view(copy, await copy.exclusiveBytes()) : view(copy));
+    }
+    return { ...page, items };
+  };
   app.get('/copies', {
     schema: operation(
       {
@@ -70,17 +86,19 @@ function addReading(app: ApiInstance, context: ApiContext): void {
       },
       { querystring: CopyQuery },
     ),
-    handler: async (request) => {
-      const { label, disk, exclusive } = request.query;
-      const all = disk === undefined ? services.copies.list() : services.copies.list({ disk });
-      const found = all.filter((copy) => hasLabel(copy.labels, label));
-      const page = pageOf('copies', found, request.query, { view: (copy) => copy });
-      const items: CopyView[] = [];
-      for (const copy of page.items) {
-        items.push(exclusive === true ? view(copy, await copy.exclusiveBytes()) : view(copy));
-      }
-      return { ...page, items };
-    },
+    handler: async ({ query }) => list(query, query.disk),
+  });
+  app.get('/disks/:disk/copies', {
+    schema: operation(
+      {
+        operationId: 'listCopiesOfDisk',
+        tag,
+        summary: 'List the copies of a disk',
+        ok: { 200: json(CopyListSchema, 'Copies of this disk, oldest first.') },
+      },
+      { params: path('disk', 'Name or id of the disk.'), querystring: DiskCopyQuery },
+    ),
+    handler: async ({ params: { disk }, query }) => list(query, services.disks.get(disk).id),
   });
   app.get('/copies/:copy', {
     schema: operation(

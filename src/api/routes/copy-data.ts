@@ -1,6 +1,6 @@
 /** /v1/copies/{copy}/data, /image, /correspondence and /allocation */
 import type { FastifyReply, FastifyRequest } from 'fastify';
-import { allocationOf, sendLines, wantsLines } from '../allocation.ts';
+import { allocationOf, limitsOf, sendLines, wantsLines } from '../allocation.ts';
 import { answerBytes } from '../binary.ts';
 import type { BytesSource } from '../binary.ts';
 import type { ApiContext, ApiInstance } from '../context.ts';
@@ -166,7 +166,7 @@ export function copyTableRoutes(app: ApiInstance, context: ApiContext): void {
     ),
     handler: async (request, reply) => {
       const table = correspondenceOf(context.services.copies.get(request.params.copy));
-      if (!wantsLines(request)) return pageOfTable(table, request.query, 0);
+      if (!wantsLines(request)) return pageOfTable(table, limitsOf(request.query), 0);
       await sendLines(context, reply, linesOfTable(table, 0));
       return reply;
     },

@@ -20,6 +20,7 @@ import {
   text,
   time,
 } from './fields.ts';
+import { maxResults } from './disk.ts';
 
 const layout = oneOfThese(
   ['compact', 'full'],
@@ -74,6 +75,8 @@ export const CopyQuery = query({
   disk: Type.Optional(reference('Only those of this disk, by name or id')),
 });
 
+export const DiskCopyQuery = query({ ...pageQuery, ...labelQuery, ...exclusiveQuery });
+
 export const CopyReadQuery = query({
   view: Type.Optional(layout),
   offset: Type.Optional(bytes('Where to begin; any byte')),
@@ -99,7 +102,7 @@ export const CorrespondenceSchema = shown(
   },
 );
 
-export const CorrespondenceQuery = query(pageQuery);
+export const CorrespondenceQuery = query({ ...pageQuery, maxResults });
 
 export const copySchemas = [
   CopySchema,

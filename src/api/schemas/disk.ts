@@ -105,16 +105,19 @@ export const AllocationSchema = shown('Allocation', 'Allocated ranges in ascendi
   nextPageToken: nullableText('`pageToken` of the next page; null after the last.'),
 });
 
+/** The spelling of CSI's GetMetadataAllocated. */
+export const maxResults = Type.Optional(
+  Type.Integer({
+    description: 'Most ranges in one page, instead of `pageSize`.',
+    minimum: 1,
+    maximum: 10_000,
+  }),
+);
+
 export const AllocationQuery = query({
   ...pageQuery,
   startingOffset: Type.Optional(bytes('Where to begin, instead of `pageToken`')),
-  maxResults: Type.Optional(
-    Type.Integer({
-      description: 'Most ranges in one page, instead of `pageSize`.',
-      minimum: 1,
-      maximum: 10_000,
-    }),
-  ),
+  maxResults,
 });
 
 export const DiskAllocationQuery = query({
