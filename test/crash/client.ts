@@ -26,7 +26,7 @@ export interface Answer {
 }
 
 /** JSON as it comes; what is used of it is checked where it is used. */
-export type Json = Readonly<Record<string, any>>; // eslint-disable-line
+export type Json = Readonly<Record<string, unknown>>;
 
 export function jsonOf(answer: Answer): Json {
   return JSON.parse(answer.body.toString()) as Json;

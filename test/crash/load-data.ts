@@ -1,7 +1,7 @@
 /** Writes, discards, flushes and reads of disks, any size, any alignment. */
 import { Lost } from './client.ts';
 import { Content } from './content.ts';
-import { END, examine, type Write } from './history.ts';
+import { examine, type Write } from './history.ts';
 import { type DiskModel, wrongBytes } from './model.ts';
 import { patternBytes } from './pattern.ts';
 import type { Random } from './random.ts';
@@ -141,8 +141,10 @@ function settleRefusedPut(
   }
   if (code !== 'DISK_FENCED') return;
   // it reached the disk before the fence, so what the restore brings replaces it
-  const restore = disk.writes.findLast(({ number, begin }) => number < 0 && begin < write.end);
-  if (restore !== undefined && restore.end === END) write.before = restore;
+  const restore = disk.writes.findLast(({ number, begin, end }) => {
+    return number < 0 && begin < write.end && end > write.begin;
+  });
+  if (restore !== undefined) write.before = restore;
 }
 
 async function putZeros(world: World, random: Random, disk: DiskModel): Promise<void> {

@@ -1,6 +1,6 @@
 /** What the harness knows: objects, their bytes, and what it has asked for. */
 import type { JobView } from '../../src/api/views.ts';
-import { Content } from './content.ts';
+import type { Content } from './content.ts';
 import { END, examine, type Mismatch, type Write } from './history.ts';
 import { Violation } from './violation.ts';
 
@@ -181,10 +181,12 @@ export interface JobModel {
   id: string | undefined;
   readonly kind: string;
   readonly what: string;
+  /** Of an upload: what it sends, to go on with. */
+  readonly image?: Buffer;
   /** Whether a job of which only the daemon knows the id is this one. */
-  matches(job: JobView): boolean;
+  readonly matches: (job: JobView) => boolean;
   /** It has ended, or (undefined) it never began. */
-  settle(job: JobView | undefined): void;
+  readonly settle: (job: JobView | undefined) => void;
 }
 
 /** What a POST makes, to find it in its list. */
@@ -203,5 +205,5 @@ export interface CutPost {
   readonly json: Readonly<Record<string, unknown>> | undefined;
   readonly key: string;
   readonly makes: Makes | undefined;
-  settle(answer: { status: number; body: Buffer }): void;
+  readonly settle: (answer: { status: number; body: Buffer }) => void;
 }

@@ -97,7 +97,8 @@ export async function readCompact(
       content.put(position, bytes.subarray(0, Math.min(bytes.length, capacity - position)), like);
     }
   }
-  if (expected !== facts.usedBlocks)
+  if (expected !== facts.usedBlocks) {
     throw new Violation(`${path}: its table has ${expected} blocks`);
+  }
   return content;
 }

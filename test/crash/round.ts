@@ -46,12 +46,14 @@ export class Store {
     const { world } = this;
     const killAfterMs = Math.round(world.random.size(200, maxSeconds * 1000));
     world.isOver = false;
+    const { asked } = world.client;
     const load = this.#load();
     const early = load.then(() => 'load' as const);
     const daemon = this.#living();
     await Promise.race([sleep(killAfterMs), early, daemon.exited]);
     daemon.check();
-    const { asked: requests, pending: inFlight } = world.client;
+    const { pending: inFlight } = world.client;
+    const requests = world.client.asked - asked;
     const jobs = world.jobs.length;
     world.trace('end of the load');
     const how = await this.#end(daemon);

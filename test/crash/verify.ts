@@ -7,6 +7,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import type { CopyView, DiskView, JobView } from '../../src/api/views.ts';
 import type { Json } from './client.ts';
 import { END, examine, type Write } from './history.ts';
+import { continueUpload } from './load-uploads.ts';
 import { checkCopy, settleCopy } from './load-objects.ts';
 import { type CutPost, type DiskModel, wrongBytes } from './model.ts';
 import { readFull } from './read-whole.ts';
@@ -136,7 +137,12 @@ async function waitForEnd(world: World, id: string): Promise<JobView> {
       await world.client.json('POST', `/jobs/${id}/${verb}`);
     } else if (job.state === 'waiting') {
       if (job.waitingFor?.kind !== 'upload') throw new Violation('a job waits', { job });
-      await world.client.json('POST', `/jobs/${id}/cancel`);
+      const model = world.jobs.find((each) => each.id === id);
+      if (model?.image !== undefined && world.random.chance(0.6)) {
+        await continueUpload(world, model, job);
+      } else {
+        await world.client.json('POST', `/jobs/${id}/cancel`);
+      }
     } else if (job.state === 'running' && job.maxBytesPerSecond !== null) {
       const json = { maxBytesPerSecond: null };
       const answer = await world.client.ask('PATCH', `/jobs/${id}`, { json });
