@@ -10,12 +10,12 @@
  *  2. A host that is not loopback comes with a token.
  */
 import { readFileSync } from 'node:fs';
-import { isIP } from 'node:net';
 import { delimiter, resolve } from 'node:path';
 import { Type } from 'typebox';
 import type { Static } from 'typebox';
 import { Compile } from 'typebox/compile';
 import { errnoOf } from './base/errors.ts';
+import { isLoopback } from './base/loopback.ts';
 import { parseSize } from './base/size.ts';
 import { GIB, SECTOR_BYTES } from './base/units.ts';
 
@@ -152,14 +152,6 @@ function complete(settings: Settings, workingDir: string): Config {
     salvage: settings.salvage ?? false,
     logLevel: settings.logLevel ?? 'info',
   };
-}
-
-/** True for an address that only this machine can reach, and for the name `localhost`. */
-export function isLoopback(host: string): boolean {
-  const bare = host.replace(/^\[(.*)\]$/, '$1').toLowerCase();
-  if (isIP(bare) === 4) return bare.startsWith('127.');
-  if (isIP(bare) === 6) return bare === '::1' || bare.startsWith('::ffff:127.');
-  return bare === 'localhost';
 }
 
 /** The settings that `find` gives as text, each read as its type in the schema says. */
