@@ -5,8 +5,8 @@
  *  1. A backup's row and its job's are committed together.
  *  2. A copy is a backup job's from the request on: it cannot be deleted under the job.
  *  3. A backup with users is not deleted.
- *  4. An entry is `complete` only while all bytes are on the medium: it is not from before the first
- *     is removed until a scan has found them all.
+ *  4. An entry is `complete` only while all bytes are on the medium: it is not from before the
+ *     first is removed until a scan has found them all.
  */
 import { type Clock, uuidv7 } from '../base/clock.ts';
 import { isStorageError, StorageError } from '../base/errors.ts';

@@ -86,7 +86,7 @@ async function restoreBackup(
         },
         segment: async (segment) => {
           await current.write(segment.segment, segment, segment.damaged);
-          return undefined;
+          return segment.data;
         },
       },
       context.signal,

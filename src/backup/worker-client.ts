@@ -75,7 +75,9 @@ async function answer(
   try {
     const handler: ((...args: never[]) => unknown) | undefined = handlers[name];
     assert(handler !== undefined && isArguments(args), `a handler for ${name}`);
-    tell(worker, { kind: 'answer', id, value: await handler(...args) });
+    const value = await handler(...args);
+    const returned = value instanceof Uint8Array && isWhole(value) ? [value.buffer] : [];
+    tell(worker, { kind: 'answer', id, value }, returned);
   } catch (error) {
     tell(worker, { kind: 'refused', id, error: packError(error) });
   }
@@ -86,6 +88,11 @@ function isArguments(args: unknown): args is never[] {
   return Array.isArray(args);
 }
 
-function tell(worker: Worker, message: ToWorker): void {
-  worker.postMessage(message);
+/** The buffer of a segment, which goes back to the worker. */
+function isWhole(bytes: Uint8Array): bytes is Uint8Array<ArrayBuffer> {
+  return bytes.buffer instanceof ArrayBuffer && bytes.byteOffset === 0;
+}
+
+function tell(worker: Worker, message: ToWorker, transfer: ArrayBuffer[] = []): void {
+  worker.postMessage(message, transfer);
 }

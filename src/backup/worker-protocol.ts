@@ -63,7 +63,8 @@ export interface Calls {
   confirmed: { arguments: readonly [offset: number]; answer: undefined };
   /** The image's facts, before its first segment. */
   facts: { arguments: readonly [facts: ImageFacts]; answer: undefined };
-  segment: { arguments: readonly [segment: ReadSegment]; answer: undefined };
+  /** The buffer goes to the engine and comes back, to be used again. */
+  segment: { arguments: readonly [segment: ReadSegment]; answer: Uint8Array<ArrayBuffer> };
 }
 
 export type CallName = keyof Calls;
@@ -71,14 +72,14 @@ export type CallName = keyof Calls;
 /** Milliseconds that each stage was at work since the last time it was told. */
 export type BusyMs = Readonly<Record<string, number>>;
 
-/** One verified segment on its way to a disk; its buffer is the receiver's. */
+/** One verified segment on its way to a disk; its buffer is the receiver's until it answers. */
 export interface ReadSegment {
   readonly segment: number;
   readonly sourceBlocks: Float64Array;
   /** Indexes of blocks that must not be used. */
   readonly bad: readonly number[];
   readonly damaged: readonly { readonly sourceOffset: number; readonly length: number }[];
-  readonly data: Uint8Array;
+  readonly data: Uint8Array<ArrayBuffer>;
 }
 
 export type ToWorker =

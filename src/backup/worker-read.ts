@@ -39,7 +39,8 @@ export async function runRead(
   try {
     const reader = await ImageReader.open(bytes);
     await engine.call('facts', [reader.facts]);
-    const inFlight: Promise<unknown>[] = [];
+    const inFlight: Promise<Uint8Array<ArrayBuffer>>[] = [];
+    let spare: Uint8Array<ArrayBuffer> | undefined;
     const segments = reader.segments({
       from: task.fromSegment,
       onDamage: task.onDamage,
@@ -47,7 +48,9 @@ export async function runRead(
       onProblem: ({ lost }) => damaged.push(...lost),
     });
     for await (const segment of segments) {
-      const data = Uint8Array.from(segment.data);
+      if (inFlight.length >= AHEAD) spare = await inFlight.shift();
+      const data = refill(spare, segment.data);
+      spare = undefined;
       const message = {
         segment: segment.segment,
         sourceBlocks: segment.sourceBlocks.slice(),
@@ -55,7 +58,6 @@ export async function runRead(
         damaged: segment.damaged,
         data,
       };
-      while (inFlight.length >= AHEAD) await inFlight.shift();
       inFlight.push(engine.call('segment', [message], [data.buffer]));
     }
     await Promise.all(inFlight);
@@ -63,4 +65,14 @@ export async function runRead(
   } finally {
     await bytes.close();
   }
+}
+
+/** The bytes in the spare buffer if they are as long, else in a new one. */
+function refill(
+  spare: Uint8Array<ArrayBuffer> | undefined,
+  bytes: Uint8Array,
+): Uint8Array<ArrayBuffer> {
+  if (spare?.length !== bytes.length) return Uint8Array.from(bytes);
+  spare.set(bytes);
+  return spare;
 }
