@@ -7,6 +7,7 @@
  * mapped, unless the pool's block size is another.
  */
 import { blocksFor } from '../base/units.ts';
+import { CorrespondenceTable } from '../copy/correspondence-table.ts';
 import { unmapBlocks } from '../disk/discard.ts';
 import type { Disk } from '../disk/disk.ts';
 import { WRITE_MAX_BYTES, writeRange } from '../disk/write.ts';
@@ -45,25 +46,16 @@ export class DiskFill {
   /** The next segment, in order. */
   async write(segment: FillSegment): Promise<void> {
     const size = this.#o.blockSizeBytes;
-    const bad = new Set(segment.bad);
-    const { sourceBlocks, data } = segment;
-    const atOnce = WRITE_MAX_BYTES / size;
-    for (let index = 0; index < sourceBlocks.length;) {
-      const first = sourceBlocks[index] ?? NaN;
-      if (bad.has(index) || Number.isNaN(first)) {
-        index += 1;
-        continue;
+    for (const { from, end } of goodStretches(segment)) {
+      const table = CorrespondenceTable.of(segment.sourceBlocks.subarray(from, end));
+      for (const run of table.runs()) {
+        const begin = (from + run.copyBlock) * size;
+        const bytes = segment.data.subarray(begin, begin + run.length * size);
+        for (let at = 0; at < bytes.length; at += WRITE_MAX_BYTES) {
+          const part = bytes.subarray(at, at + WRITE_MAX_BYTES);
+          await this.#writeRun(run.sourceBlock + at / size, part);
+        }
       }
-      let count = 1;
-      while (
-        count < atOnce &&
-        sourceBlocks[index + count] === first + count &&
-        !bad.has(index + count)
-      ) {
-        count += 1;
-      }
-      await this.#writeRun(first, data.subarray(index * size, (index + count) * size));
-      index += count;
     }
   }
 
@@ -118,5 +110,17 @@ export class DiskFill {
   /** Less than a block at either side of a hole, where block sizes differ. */
   async #zero(from: number, to: number): Promise<void> {
     if (from < to) await writeRange(this.#disk, from, new Uint8Array(to - from), true);
+  }
+}
+
+/** Blocks [from, end) of a segment between those that must not be used. */
+function* goodStretches({
+  sourceBlocks,
+  bad,
+}: FillSegment): Generator<{ readonly from: number; readonly end: number }> {
+  let from = 0;
+  for (const end of [...bad].sort((a, b) => a - b).concat(sourceBlocks.length)) {
+    if (from < end) yield { from, end };
+    from = end + 1;
   }
 }
