@@ -15,7 +15,8 @@ import { StorageError } from '../base/errors.ts';
 import { SEGMENT_BLOCK_BYTES } from './checksums.ts';
 import type { CopyChecksums } from './checksums.ts';
 import type { TableRoot } from '../disk/allocation-table.ts';
-import type { DiskUser, Labels } from '../disk/disk.ts';
+import type { Labels } from '../disk/disk.ts';
+import { type User, Users } from '../disk/users.ts';
 import { exclusiveBlocks } from '../disk/exclusive-blocks.ts';
 import { readRange } from '../disk/read.ts';
 import { type MappedRun, mappedRuns, selectMapped } from '../disk/table-walk.ts';
@@ -55,10 +56,8 @@ export class Copy {
   readonly pool: Pool;
   readonly record: CopyRecord;
   readonly #checksums: CopyChecksums;
-  readonly #users = new Set<DiskUser>();
+  readonly #users = new Users();
   #isDeleted = false;
-  /** Why nobody may begin to use it: those who do are being ended. */
-  #ending: StorageError | undefined;
   #exclusive: { readonly key: string; readonly bytes: number } | undefined;
 
   constructor(pool: Pool, record: CopyRecord, checksums: CopyChecksums) {
@@ -101,39 +100,25 @@ export class Copy {
     return this.usedBlocks * this.blockSizeBytes;
   }
 
-  users(): DiskUser[] {
-    return [...this.#users];
+  users(): User[] {
+    return this.#users.list();
   }
 
   /** @throws NOT_FOUND, COPY_IN_USE (it is being deleted); the answer ends the use */
-  addUser(user: DiskUser): () => void {
+  addUser(user: User): () => void {
     this.liveRoot();
-    if (this.#ending !== undefined) throw this.#ending;
-    this.#users.add(user);
-    return () => {
-      this.#users.delete(user);
-    };
+    return this.#users.add(user);
   }
 
   /** Ends all users and waits until they are gone; nobody becomes one meanwhile. */
   async endUsers(reason: StorageError): Promise<void> {
-    this.#ending = reason;
-    try {
-      for (const user of this.users()) user.abort(reason);
-      while (this.#users.size > 0) await new Promise((resolve) => setTimeout(resolve, 5));
-    } finally {
-      this.#ending = undefined;
-    }
+    await this.#users.end(reason);
   }
 
   /** @throws COPY_IN_USE with the users */
   assertUnused(): void {
-    if (this.#users.size === 0) return;
-    const users = this.users().map(({ kind, id }) => ({ kind, id }));
-    throw new StorageError('COPY_IN_USE', `copy ${this.name} is in use`, {
-      copy: this.name,
-      users,
-    });
+    const message = `copy ${this.name} is in use`;
+    this.#users.assertNone('COPY_IN_USE', message, { copy: this.name });
   }
 
   /** @throws RANGE_NOT_SATISFIABLE, DATA_UNREADABLE, NOT_FOUND */

@@ -20,6 +20,7 @@ import { exclusiveBlocks } from './exclusive-blocks.ts';
 import { RangeLock } from './range-lock.ts';
 import { readRange } from './read.ts';
 import { mappedRuns } from './table-walk.ts';
+import { type User, Users } from './users.ts';
 import { writeRange } from './write.ts';
 
 export type Labels = Readonly<Record<string, string>>;
@@ -46,14 +47,6 @@ export interface DiskRecord {
   readonly createdAtMs: number;
 }
 
-/** Whoever works on the disk; `abort` ends it (connection closed, job cancelled). */
-export interface DiskUser {
-  readonly kind: string;
-  readonly id: string;
-  readonly sinceMs: number;
-  abort(reason: StorageError): void;
-}
-
 export interface AllocatedRuns {
   readonly runs: readonly { block: number; length: number; physicalBlock?: number }[];
   /** First block of the next page, if there is one. */
@@ -69,12 +62,10 @@ export class Disk {
   readonly adoptions = new Set<readonly TableChange[]>();
   /** Changes of the record, one at a time. */
   readonly updates = new Mutex();
-  readonly #users = new Set<DiskUser>();
+  readonly #users = new Users();
   /** Unmappings are remembered while a copy or checkpoint older than them exists. */
   keepsTombstones = false;
   #isDeleted = false;
-  /** Why nobody may begin to use it: those who do are being ended. */
-  #ending: StorageError | undefined;
   #exclusive: { readonly key: string; readonly bytes: number } | undefined;
 
   constructor(pool: Pool, record: DiskRecord) {
@@ -153,47 +144,25 @@ export class Disk {
     return this.record.root;
   }
 
-  users(): DiskUser[] {
-    return [...this.#users];
+  users(): User[] {
+    return this.#users.list();
   }
 
   /** @throws NOT_FOUND, DISK_FENCED, DISK_IN_USE (it is being deleted); the answer ends the use */
-  addUser(user: DiskUser): () => void {
+  addUser(user: User): () => void {
     this.assertAccessible();
-    if (this.#ending !== undefined) throw this.#ending;
-    this.#users.add(user);
-    return () => {
-      this.#users.delete(user);
-    };
-  }
-
-  /** A job that works on a disk it fences itself. */
-  addOwner(user: DiskUser): () => void {
-    this.#users.add(user);
-    return () => {
-      this.#users.delete(user);
-    };
+    return this.#users.add(user);
   }
 
   /** Ends all users and waits until they are gone; nobody becomes one meanwhile. */
   async endUsers(reason: StorageError): Promise<void> {
-    this.#ending = reason;
-    try {
-      for (const user of this.users()) user.abort(reason);
-      while (this.#users.size > 0) await new Promise((resolve) => setTimeout(resolve, 5));
-    } finally {
-      this.#ending = undefined;
-    }
+    await this.#users.end(reason);
   }
 
   /** @throws DISK_IN_USE with the users */
   assertUnused(): void {
-    if (this.#users.size === 0) return;
-    const users = this.users().map(({ kind, id }) => ({ kind, id }));
-    throw new StorageError('DISK_IN_USE', `disk ${this.name} is in use`, {
-      disk: this.name,
-      users,
-    });
+    const message = `disk ${this.name} is in use`;
+    this.#users.assertNone('DISK_IN_USE', message, { disk: this.name });
   }
 
   /** @throws NOT_FOUND, DISK_FENCED */

@@ -3,12 +3,12 @@ import { StorageError } from '../../../src/base/errors.ts';
 import { freeze } from '../../../src/copy/freeze.ts';
 import { remap } from '../../../src/copy/remap.ts';
 import { fence } from '../../../src/copy/write-back.ts';
-import type { DiskUser } from '../../../src/disk/disk.ts';
+import type { User } from '../../../src/disk/users.ts';
 import { turns } from '../../support/jumpy.ts';
 import { effect, metadataFull } from '../../support/rows.ts';
 import { SIZE, smallEngine } from '../../support/small-engine.ts';
 
-function user(o: Partial<DiskUser> = {}): DiskUser {
+function user(o: Partial<User> = {}): User {
   return { kind: 'session', id: 'u', sinceMs: 0, abort: () => undefined, ...o };
 }
 
