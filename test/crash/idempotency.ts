@@ -15,7 +15,7 @@ import { Random } from './random.ts';
 import { Violation } from './violation.ts';
 
 const MIB = 1024 * 1024;
-const KILL_WITHIN_MS = 120;
+const KILL_WITHIN_MS = 70;
 const SPREAD_MS = 40;
 
 interface Options {

@@ -1,7 +1,7 @@
 /** Images of copies sent back over HTTP, at times in two parts. */
 import type { JobView } from '../../src/api/views.ts';
 import { Lost } from './client.ts';
-import type { JobModel, Snapshot } from './model.ts';
+import type { CopyModel, JobModel, Snapshot } from './model.ts';
 import type { Random } from './random.ts';
 import {
   beginWriteBack,
@@ -19,23 +19,20 @@ const LARGEST_UPLOAD = 48 * 1024 * 1024;
 export async function upload(world: World, random: Random): Promise<void> {
   const copy = world.usableCopy(random);
   if (copy?.snapshot.content === undefined || world.jobs.length >= world.limits.jobs) return;
-  const { client } = world;
-  const size = await client.ask('HEAD', `/copies/${copy.ref}/image`);
-  if (size.status !== 200 || Number(size.headers['content-length']) > LARGEST_UPLOAD) return;
-  const image = await client.ask('GET', `/copies/${copy.ref}/image`);
-  if (image.status !== 200) return;
+  const image = await download(world, copy);
+  if (image === undefined) return;
   const started = startUpload(world, random, copy.snapshot);
   if (started === undefined) return;
   const { query, ending } = started;
   const what = `upload ${query}`;
-  const model: JobModel = { ...ending, id: undefined, kind: 'restore', what, image: image.body };
+  const model: JobModel = { ...ending, id: undefined, kind: 'restore', what, image };
   world.jobs.push(model);
   world.count('upload');
-  const cutAfter = random.chance(0.3) ? random.int(1, image.body.length) : undefined;
+  const cutAfter = random.chance(0.3) ? random.int(1, image.length) : undefined;
   try {
-    const answer = await client.ask('POST', `/restores?${query}`, {
-      pieces: sliced(image.body),
-      length: image.body.length,
+    const answer = await world.client.ask('POST', `/restores?${query}`, {
+      pieces: sliced(image),
+      length: image.length,
       ...(cutAfter === undefined ? {} : { cutAfter }),
     });
     if (answer.status < 300) {
@@ -50,6 +47,21 @@ export async function upload(world: World, random: Random): Promise<void> {
   } catch (error) {
     if (!(error instanceof Lost) || world.isDying || cutAfter === undefined) throw error;
     await findUpload(world, model);
+  }
+}
+
+/** The image of a copy, unless it is large or deleted meanwhile. */
+async function download(world: World, copy: CopyModel): Promise<Buffer | undefined> {
+  const path = `/copies/${copy.ref}/image`;
+  try {
+    const size = await world.client.ask('HEAD', path);
+    const length = Number(size.headers['content-length']);
+    if (size.status !== 200 || length > LARGEST_UPLOAD) return undefined;
+    const image = await world.client.ask('GET', path);
+    return image.status === 200 ? image.body : undefined;
+  } catch (error) {
+    if (copy.isDeleting) return undefined;
+    throw error;
   }
 }
 
