@@ -1,11 +1,12 @@
 /**
  * Reading a request's body: with back-pressure, an idle limit, and a clear end in every case.
  *
- * A BodyReader answers chunks as they come. Its life:
- *  1. `next` for the first time: `100 Continue` is sent if the client waits for it, reading begins.
- *  2. Chunks queue up to 256 KiB, then the socket is paused (nothing is ever buffered whole).
- *  3. It ends with undefined (whole body), BODY_TRUNCATED (cut off, half-closed or silent for too
- *     long) or with the error that `fail` was given, then and there.
+ * A BodyReader gives chunks to a taker as they come. Its life:
+ *  1. `forEach`: `100 Continue` is sent if the client waits for it, reading begins.
+ *  2. While the taker is busy chunks queue up to 256 KiB, then the socket is paused (nothing is
+ *     ever buffered whole).
+ *  3. It ends with the last chunk taken, with BODY_TRUNCATED (cut off, half-closed or silent for
+ *     too long; what came is taken first) or, at once, with the error that `fail` was given.
  *
  * A client that closes only its sending side too early would get Node's bare 400: `bodyCut` (called
  * by the server's `clientError`) tells the reader instead, so that the request can answer itself.
@@ -13,9 +14,9 @@
 import type { IncomingMessage, Server, ServerResponse } from 'node:http';
 import type { Duplex } from 'node:stream';
 import { StorageError } from '../base/errors.ts';
-import type { Deferred } from '../base/mutex.ts';
 import { deferred } from '../base/mutex.ts';
 import { KIB } from '../base/units.ts';
+import { asStorageError } from './problem.ts';
 
 const QUEUE_BYTES = 256 * KIB;
 
@@ -55,55 +56,52 @@ export function bodyLength({ headers }: IncomingMessage): number | undefined {
   throw new StorageError('BODY_TOO_LARGE', 'the announced length is above 2^53 - 1 bytes');
 }
 
+/** Takes a chunk; a promise means: no further one until it resolves. */
+export type TakeChunk = (chunk: Buffer) => Promise<void> | undefined;
+
 export class BodyReader {
   readonly #request: IncomingMessage;
   readonly #idleTimeoutMs: number;
-  readonly #chunks: Buffer[] = [];
+  readonly #queue: Buffer[] = [];
+  readonly #done = deferred<undefined>();
+  #take: TakeChunk = () => undefined;
   #queuedBytes = 0;
   #receivedBytes = 0;
-  #hasStarted = false;
+  #isBusy = false;
   #isOver = false;
   #error: StorageError | undefined;
-  #waiter: Deferred<Buffer | undefined> | undefined;
   #timer: NodeJS.Timeout | undefined;
 
   constructor(request: IncomingMessage, idleTimeoutMs: number) {
     this.#request = request;
     this.#idleTimeoutMs = idleTimeoutMs;
+    this.#done.promise.catch(() => undefined);
   }
 
   get receivedBytes(): number {
     return this.#receivedBytes;
   }
 
-  /** The next chunk, now the caller's; undefined after the last. One call at a time. */
-  async next(): Promise<Buffer | undefined> {
-    this.#start();
-    const chunk = this.#chunks.shift();
-    if (chunk !== undefined) {
-      this.#queuedBytes -= chunk.length;
-      if (this.#queuedBytes < QUEUE_BYTES && this.#request.isPaused()) this.#request.resume();
-      return chunk;
-    }
-    if (this.#error !== undefined) throw this.#error;
-    if (this.#isOver) return undefined;
-    this.#timer?.refresh();
-    this.#waiter = deferred<Buffer | undefined>();
-    return this.#waiter.promise;
+  /** Gives every chunk to `take`, in order; resolves when all are taken. To be called once. */
+  async forEach(take: TakeChunk): Promise<void> {
+    this.#take = take;
+    if (this.#request.readableEnded) this.#finish();
+    else if (!this.#isOver) this.#start();
+    await this.#done.promise;
   }
 
   /** Ends reading with this error at once; what is queued is dropped. */
   fail(error: StorageError): void {
-    if (this.#isOver && this.#chunks.length === 0) return;
-    this.#chunks.length = 0;
-    this.#error = error;
+    this.#queue.length = 0;
+    this.#error ??= error;
     this.#finish();
+    this.#done.reject(this.#error);
   }
 
-  /** The rest will not come; what is queued is still given out. */
+  /** The rest will not come; what is queued is still given out, then BODY_TRUNCATED. */
   cut(detail: string): void {
     if (this.#isOver) return;
-    this.#error = new StorageError('BODY_TRUNCATED', detail);
+    this.#error ??= new StorageError('BODY_TRUNCATED', detail);
     this.#finish();
   }
 
@@ -114,17 +112,12 @@ export class BodyReader {
   }
 
   #start(): void {
-    if (this.#hasStarted) return;
-    this.#hasStarted = true;
-    if (this.#request.readableEnded) {
-      this.#isOver = true;
-      return;
-    }
     awaitingContinue.get(this.#request)?.writeContinue();
     awaitingContinue.delete(this.#request);
     readers.set(this.#request.socket, this);
     this.#timer = setTimeout(() => {
-      this.cut(`no byte of the body came for ${this.#idleTimeoutMs / 1000} s`);
+      if (this.#isBusy) this.#timer?.refresh();
+      else this.cut(`no byte of the body came for ${this.#idleTimeoutMs / 1000} s`);
     }, this.#idleTimeoutMs);
     this.#request.on('data', this.#onData);
     this.#request.on('end', this.#onEnd);
@@ -135,16 +128,52 @@ export class BodyReader {
   readonly #onData = (chunk: Buffer): void => {
     this.#timer?.refresh();
     this.#receivedBytes += chunk.length;
-    const waiter = this.#waiter;
-    if (waiter !== undefined) {
-      this.#waiter = undefined;
-      waiter.resolve(chunk);
+    if (!this.#isBusy) {
+      this.#give(chunk);
       return;
     }
-    this.#chunks.push(chunk);
+    this.#queue.push(chunk);
     this.#queuedBytes += chunk.length;
     if (this.#queuedBytes >= QUEUE_BYTES) this.#request.pause();
   };
+
+  /** Most chunks are taken in this turn: nothing of them outlives it. */
+  #give(chunk: Buffer): void {
+    let taking: Promise<void> | undefined;
+    try {
+      taking = this.#take(chunk);
+    } catch (error) {
+      this.fail(asStorageError(error));
+      return;
+    }
+    if (taking === undefined) return;
+    this.#isBusy = true;
+    taking.then(this.#onTaken, (error: unknown) => {
+      this.fail(asStorageError(error));
+    });
+  }
+
+  readonly #onTaken = (): void => {
+    this.#isBusy = false;
+    this.#giveQueued();
+    if (this.#isOver) this.#settle();
+    else if (this.#queuedBytes < QUEUE_BYTES && this.#request.isPaused()) this.#resume();
+  };
+
+  #giveQueued(): void {
+    while (!this.#isBusy) {
+      const next = this.#queue.shift();
+      if (next === undefined) return;
+      this.#queuedBytes -= next.length;
+      this.#give(next);
+    }
+  }
+
+  /** The time that the taker needed is not the client's. */
+  #resume(): void {
+    this.#timer?.refresh();
+    this.#request.resume();
+  }
 
   readonly #onEnd = (): void => {
     this.#finish();
@@ -154,6 +183,7 @@ export class BodyReader {
     this.cut('the connection was closed before the end of the body');
   };
 
+  /** No more comes; the taker may still have some to take. */
   #finish(): void {
     if (this.#isOver) return;
     this.#isOver = true;
@@ -161,10 +191,13 @@ export class BodyReader {
     this.#request.off('data', this.#onData);
     this.#request.off('end', this.#onEnd);
     this.#request.pause();
-    const waiter = this.#waiter;
-    this.#waiter = undefined;
-    if (this.#error !== undefined) waiter?.reject(this.#error);
-    else waiter?.resolve(undefined);
+    this.#settle();
+  }
+
+  #settle(): void {
+    if (this.#isBusy || this.#queue.length > 0) return;
+    if (this.#error === undefined) this.#done.resolve(undefined);
+    else this.#done.reject(this.#error);
   }
 }
 
@@ -177,12 +210,12 @@ export function tooLarge(maxBytes: number): StorageError {
 /** The whole body, at most `maxBytes`. @throws BODY_TOO_LARGE, BODY_TRUNCATED */
 export async function readWhole(reader: BodyReader, maxBytes: number): Promise<Buffer> {
   const chunks: Buffer[] = [];
-  for (;;) {
-    const chunk = await reader.next();
-    if (chunk === undefined) return Buffer.concat(chunks);
+  await reader.forEach((chunk) => {
     if (reader.receivedBytes > maxBytes) throw tooLarge(maxBytes);
     chunks.push(chunk);
-  }
+    return undefined;
+  });
+  return Buffer.concat(chunks);
 }
 
 /**

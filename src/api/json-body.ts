@@ -54,14 +54,20 @@ async function readBody({ raw }: FastifyRequest, limits: ApiLimits): Promise<Buf
 
 /** @throws MEDIA_TYPE_UNSUPPORTED unless there is no byte of it */
 async function refuseBody({ raw, headers }: FastifyRequest, limits: ApiLimits): Promise<void> {
-  if (bodyLength(raw) === undefined) {
-    const reader = new BodyReader(raw, limits.idleTimeoutMs);
-    const first = await reader.next();
-    reader.release();
-    if (first === undefined) return;
-  }
   const type = headers['content-type'] ?? 'none';
-  throw new StorageError('MEDIA_TYPE_UNSUPPORTED', `application/json is understood, not ${type}`);
+  const refusal = new StorageError(
+    'MEDIA_TYPE_UNSUPPORTED',
+    `application/json is understood, not ${type}`,
+  );
+  if (bodyLength(raw) !== undefined) throw refusal;
+  const reader = new BodyReader(raw, limits.idleTimeoutMs);
+  try {
+    await reader.forEach(() => {
+      throw refusal;
+    });
+  } finally {
+    reader.release();
+  }
 }
 
 /** Of text in UTF-8. A key `__proto__` is an ordinary, unknown field: JSON.parse makes it own. */

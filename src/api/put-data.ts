@@ -173,13 +173,11 @@ class BodyWrite {
   }
 
   async #pump(writer: PieceWriter): Promise<void> {
-    for (;;) {
-      const chunk = await this.#reader.next();
-      if (chunk === undefined) break;
+    await this.#reader.forEach((chunk) => {
       this.#digest.update(chunk);
       this.#checkEnd(writer.end + chunk.length);
-      await writer.put(chunk);
-    }
+      return writer.put(chunk);
+    });
     await writer.finish();
   }
 
@@ -217,7 +215,11 @@ interface PieceActions {
   onError(error: unknown): void;
 }
 
-/** Cuts a stream into pieces on the grid: one fills while the one before is being written. */
+/**
+ * Cuts a stream into pieces on the grid: one fills while the one before is being written.
+ *
+ * Invariant: after `settle` nothing is written and no buffer is touched.
+ */
 class PieceWriter {
   readonly #pool: PiecePool;
   readonly #actions: PieceActions;
@@ -227,6 +229,8 @@ class PieceWriter {
   /** Where the piece that fills begins. */
   #at: number;
   #writing: Promise<void> = Promise.resolve();
+  #isWriting = false;
+  #isSettled = false;
 
   constructor(pool: PiecePool, offset: number, actions: PieceActions) {
     this.#pool = pool;
@@ -241,46 +245,61 @@ class PieceWriter {
     return this.#at + this.#filled;
   }
 
-  /** Resolves when the chunk can be forgotten. @throws the error of an earlier piece */
-  async put(chunk: Buffer): Promise<void> {
+  /** A promise if the chunk has to wait for a write. It rejects as an earlier piece did. */
+  put(chunk: Buffer): Promise<void> | undefined {
     const { pieceBytes } = this.#pool;
     let taken = 0;
-    while (taken < chunk.length) {
+    while (taken < chunk.length && !this.#isSettled) {
       const room = pieceBytes - (this.#at % pieceBytes) - this.#filled;
       const count = Math.min(room, chunk.length - taken);
       chunk.copy(this.#filling, this.#filled, taken, taken + count);
       this.#filled += count;
       taken += count;
-      if (count === room) await this.#send();
+      if (count < room) continue;
+      if (this.#isWriting) return this.#putLater(chunk.subarray(taken));
+      this.#send();
     }
+    return undefined;
+  }
+
+  async #putLater(rest: Buffer): Promise<void> {
+    await this.#writing;
+    this.#send();
+    await this.put(rest);
   }
 
   /** Writes the rest and waits for it. */
   async finish(): Promise<void> {
-    if (this.#filled > 0) await this.#send();
+    await this.#writing;
+    if (this.#filled > 0) this.#send();
     await this.#writing;
   }
 
   /** Waits until no write is under way; `keepRest` writes what was not a whole piece yet. */
   async settle(keepRest: boolean): Promise<void> {
-    await (keepRest ? this.finish() : this.#writing).catch(() => undefined);
+    if (keepRest) await this.finish().catch(() => undefined);
+    this.#isSettled = true;
     await this.#writing.catch(() => undefined);
   }
 
-  async #send(): Promise<void> {
-    await this.#writing;
+  /** Only while none is being written. */
+  #send(): void {
+    if (this.#isSettled) return;
     const offset = this.#at;
     const piece = this.#filling.subarray(0, this.#filled);
     [this.#filling, this.#other] = [this.#other, this.#filling];
     this.#at += this.#filled;
     this.#filled = 0;
-    this.#writing = this.#actions.write(offset, piece);
+    this.#isWriting = true;
+    this.#writing = this.#actions.write(offset, piece).finally(() => {
+      this.#isWriting = false;
+    });
     this.#writing.catch((error: unknown) => {
       this.#actions.onError(error);
     });
   }
 
-  /** Only after `finish` or `settle`. */
+  /** Only after `settle`, or `finish` without an error. */
   release(): void {
     this.#pool.giveBack(this.#filling);
     this.#pool.giveBack(this.#other);

@@ -49,11 +49,8 @@ async function receive(
   try {
     session = await begin(context, request, start);
     context.cutting.addEventListener('abort', stop);
-    for (;;) {
-      const chunk = await reader.next();
-      if (chunk === undefined) break;
-      await session.push(chunk);
-    }
+    const open = session;
+    await reader.forEach((chunk) => open.push(chunk));
     return await session.finish(effects);
   } catch (error) {
     const reason = asStorageError(error);
