@@ -49,7 +49,7 @@ export interface KeyedRequest {
 export interface Act<T> {
   run(effects: Effects<T> | undefined): Promise<T>;
   describe(result: T): Outcome;
-  /** For `Prefer: wait`: a later answer, once the effect is there. */
+  /** A later answer than that of the deciding step, once the effect is there (`Prefer: wait`). */
   later?(result: T): Promise<Outcome>;
 }
 
@@ -121,6 +121,7 @@ export class Idempotency {
       recorded = bytesOf(act.describe(made));
       return [this.#change(request, recorded)];
     });
+    if (recorded !== undefined && act.later === undefined) return recorded;
     const answer = bytesOf(await (act.later?.(result) ?? act.describe(result)));
     // Without an effect, or with an answer that went on after it, the record is brought up to date.
     if (recorded === undefined || !isSame(recorded, answer)) {

@@ -61,15 +61,20 @@ export function jobAct(
   request: FastifyRequest,
   run: (effects: Effects<Job> | undefined) => Promise<Job>,
 ): Act<Job> {
+  const later = waitingOutcome(context, request);
+  return later === undefined ? { run, describe: jobOutcome } : { run, describe: jobOutcome, later };
+}
+
+/** With `Prefer: wait`: how a job is answered once it has ended or the time is over. */
+export function waitingOutcome(
+  context: ApiContext,
+  request: FastifyRequest,
+): ((job: Job) => Promise<Outcome>) | undefined {
   const seconds = preferredWait(request.headers);
-  const act = { run, describe: jobOutcome };
-  if (seconds === undefined) return act;
-  return {
-    ...act,
-    later: async (job) => {
-      const { headers, ...rest } = jobOutcome(await waitForJob(context, request, job.id, seconds));
-      return { ...rest, headers: { ...headers, 'preference-applied': `wait=${seconds}` } };
-    },
+  if (seconds === undefined) return undefined;
+  return async ({ id }) => {
+    const { headers, ...rest } = jobOutcome(await waitForJob(context, request, id, seconds));
+    return { ...rest, headers: { ...headers, 'preference-applied': `wait=${seconds}` } };
   };
 }
 

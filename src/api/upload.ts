@@ -31,6 +31,7 @@ export async function uploadImage(
   return answerPost<UploadResult>(context, request, reply, {
     run: (effects) => receive(context, request, start, effects),
     describe: outcomeOf,
+    later: async (result) => outcomeOf(result),
   });
 }
 

@@ -3,8 +3,9 @@ import { StorageError } from '../../base/errors.ts';
 import type { Job } from '../../job/job.ts';
 import { checkName } from '../conditions.ts';
 import type { ApiContext, ApiInstance } from '../context.ts';
+import type { Outcome } from '../idempotency.ts';
 import { json, keyHeader, operation, path, waitHeader } from '../operation.ts';
-import { affected, answerPost, created, jobAct, jobOutcome } from '../reply.ts';
+import { affected, answerPost, created, jobAct, jobOutcome, waitingOutcome } from '../reply.ts';
 import { required } from '../requested.ts';
 import { DiskSchema } from '../schemas/disk.ts';
 import { refTo } from '../schemas/fields.ts';
@@ -57,20 +58,20 @@ function addFromCopy(app: ApiInstance, context: ApiContext): void {
       checkRestore(wanted);
       const { restores } = context.services;
       if (request.query.dryRun === true) return reply.send(await wouldLose(context, wanted));
-      const byJob = jobAct(context, request, () => Promise.reject(new Error('not run')));
+      const later = waitingOutcome(context, request);
       return answerPost<CopyRestored>(context, request, reply, {
         run: (effects) => restores.fromCopy(request.params.copy, wanted, effects),
-        describe: (made) => {
-          if ('job' in made) return jobOutcome(made.job);
-          return created(made.disk, `/v1/disks/${made.disk.name}`, diskView(made.disk));
-        },
-        later: async (made) => {
-          if ('job' in made) return (await byJob.later?.(made.job)) ?? jobOutcome(made.job);
-          return created(made.disk, `/v1/disks/${made.disk.name}`, diskView(made.disk));
-        },
+        describe: restoredOutcome,
+        later: async (made) =>
+          'job' in made && later !== undefined ? later(made.job) : restoredOutcome(made),
       });
     },
   });
+}
+
+function restoredOutcome(made: CopyRestored): Outcome {
+  if ('job' in made) return jobOutcome(made.job);
+  return created(made.disk, `/v1/disks/${made.disk.name}`, diskView(made.disk));
 }
 
 function addFromBackup(app: ApiInstance, context: ApiContext): void {
