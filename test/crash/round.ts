@@ -33,7 +33,8 @@ export class Store {
     const { world } = this;
     await createTarget(world);
     for (const [name, blockSizeBytes] of Object.entries({ fine: 16384, coarse: 1048576 })) {
-      const files = [{ path: `${name}.pool`, sizeBytes: 64 * 1024 * 1024 }];
+      const sizeBytes = (world.random.chance(0.5) ? 24 : 64) * 1024 * 1024;
+      const files = [{ path: `${name}.pool`, sizeBytes }];
       await world.client.json('POST', '/pools', { json: { name, blockSizeBytes, files } });
       world.pools.push(name);
     }

@@ -56,7 +56,7 @@ async function runStore(
 ): Promise<boolean> {
   const folder = mkdtempSync(join(tmpdir(), 'spindle-crash-'));
   const world = new World(storeSeed);
-  const poolBytes = (new Random(storeSeed).pick([48, 96, 192, 512]) ?? 96) * MIB;
+  const poolBytes = (new Random(storeSeed).pick([24, 48, 128, 512]) ?? 48) * MIB;
   const store = new Store({ folder, poolBytes, main }, world);
   let round = done;
   try {
