@@ -44,6 +44,7 @@ async function receive(
   const release = await context.bodyMemory.take(2 * context.pieces.pieceBytes);
   const reader = new BodyReader(request.raw, context.limits.idleTimeoutMs);
   let session: UploadSession | undefined;
+  let pushing: Promise<void> = Promise.resolve();
   const stop = (): void => {
     reader.fail(new StorageError('SHUTTING_DOWN', 'the service is shutting down'));
   };
@@ -51,11 +52,15 @@ async function receive(
     session = await begin(context, request, start);
     context.cutting.addEventListener('abort', stop);
     const open = session;
-    await reader.forEach((chunk) => open.push(chunk));
+    await reader.forEach((chunk) => {
+      pushing = open.push(chunk);
+      return pushing;
+    });
     return await session.finish(effects);
   } catch (error) {
     const reason = asStorageError(error);
     if (session === undefined) throw reason;
+    await pushing.catch(() => undefined);
     await session.abort(reason);
     throw reason.with({ job: session.job.id, receivedBytes: session.receivedBytes });
   } finally {
