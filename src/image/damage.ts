@@ -5,7 +5,10 @@
  *  1. A lost range never reaches beyond the disk's capacity.
  *  2. Every block that cannot be restored lies in a reported range; an exact range holds nothing
  *     else. If both records of a block's place are damaged, it lay between the nearest known ones.
+ *     (If table and heads contradict each other, which is reported, the ranges may be wrong.)
  *  3. Lists are bounded (MAX_RANGES), whatever the image claims.
+ *
+ * Rules: docs/format/image.md, "Lost ranges".
  */
 import type { ErrorCode } from '../base/errors.ts';
 import { StorageError } from '../base/errors.ts';
@@ -13,6 +16,17 @@ import type { ImageFrame } from './format.ts';
 
 /** Ranges kept in one list; what follows widens the last one. */
 const MAX_RANGES = 65536;
+
+/** Why a structure of an image cannot be used as it stands. */
+export class Fault {
+  readonly code: 'IMAGE_DAMAGED' | 'IMAGE_INVALID' | 'IMAGE_TRUNCATED';
+  readonly message: string;
+
+  constructor(code: Fault['code'], message: string) {
+    this.code = code;
+    this.message = message;
+  }
+}
 
 /** Logical bytes of the disk that the image can no longer give. */
 export interface LostRange {
@@ -43,7 +57,10 @@ export function problemError(problem: ImageProblem): StorageError {
   return new StorageError(problem.code, problem.message, { imageOffset, length, damaged: lost });
 }
 
-/** Adds a range at or behind the end of the list, joined with the last one where they touch. */
+/**
+ * Adds a range at or behind the end of the list, joined with the last one where they touch. One
+ * that begins before the last one (a crafted image) widens it.
+ */
 export function addRange(ranges: LostRange[], range: LostRange): void {
   const last = ranges.at(-1);
   const end = range.sourceOffset + range.length;
@@ -53,8 +70,10 @@ export function addRange(ranges: LostRange[], range: LostRange): void {
     ranges.push(range);
     return;
   }
-  const length = Math.max(last.sourceOffset + last.length, end) - last.sourceOffset;
-  ranges[ranges.length - 1] = { ...last, length, exact: last.exact && touches };
+  const sourceOffset = Math.min(last.sourceOffset, range.sourceOffset);
+  const length = Math.max(last.sourceOffset + last.length, end) - sourceOffset;
+  const exact = last.exact && touches && sourceOffset === last.sourceOffset;
+  ranges[ranges.length - 1] = { sourceOffset, length, exact };
 }
 
 /** Walks over blocks in X order and notes where on the disk the lost ones were. */
@@ -70,9 +89,12 @@ export class LossList {
     this.#before = before;
   }
 
-  /** The next block: its A (NaN if unknown, then it is lost), and whether it is lost. */
+  /**
+   * The next block: its A, and whether it is lost. An A that is NaN, or not above those before
+   * (a table that lies), is unknown; such a block is lost.
+   */
   next(sourceBlock: number, isLost: boolean): void {
-    if (Number.isNaN(sourceBlock)) {
+    if (!(sourceBlock > this.#before)) {
       this.#unknown = true;
       return;
     }
@@ -83,7 +105,9 @@ export class LossList {
 
   /** @param after lowest A known for an X after the last block, or the disk's number of blocks */
   end(after: number): void {
-    if (this.#unknown) this.#add(this.#before + 1, after, false);
+    const first = this.#before + 1;
+    if (this.#unknown && first < after) this.#add(first, after, false);
+    else if (this.#unknown) this.#add(0, this.#frame.diskBlocks, false); // known places that lie
     this.#unknown = false;
   }
 

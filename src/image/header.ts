@@ -43,7 +43,7 @@ const at = {
   options: 2176,
   nameLength: 2240,
   name: 2241,
-  reserved: 2496,
+  reserved: 2495,
 } as const;
 
 export function encodeHeader(frame: ImageFrame): Buffer {
@@ -143,9 +143,9 @@ function checkRest(bytes: Buffer, frame: ImageFrame): void {
   if (!bytes.subarray(at.name, at.name + name.length).equals(name)) throw senseless('disk name');
   const options = bytes.subarray(at.options, at.options + OPTIONS_BYTES);
   if (!isZero(options) || readU64(bytes, at.zeroRanges) !== 0) throw senseless('options');
+  if (!isZero(bytes.subarray(at.name + name.length, at.reserved))) throw senseless('name padding');
   // An unknown read-only-compatible feature may keep something in the reserved bytes.
   if (bytes.readBigUInt64LE(at.readOnlyCompatible) !== 0n) return;
-  if (!isZero(bytes.subarray(at.name + name.length, at.reserved))) throw senseless('name padding');
   if (!isZero(bytes.subarray(at.reserved, CRC_AT))) throw senseless('reserved bytes');
 }
 

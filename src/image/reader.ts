@@ -11,11 +11,13 @@
  *     whole image is good (a pass from a later segment: all from there on).
  *  3. With `skip`, every problem is reported and every lost block lies in a reported range.
  *
- * Bytes: docs/format/image.md.
+ *  4. With `skip`, nothing but the header and errors of the source end a pass early.
+ *
+ * Bytes: docs/format/image.md; which check gives which code and costs what: "Reading" there.
  */
 import { assert } from '../base/assert.ts';
 import { isStorageError, StorageError } from '../base/errors.ts';
-import { LossList, problemError } from './damage.ts';
+import { Fault, LossList, problemError } from './damage.ts';
 import type { ImageProblem, OnDamage, OnProblem } from './damage.ts';
 import { TABLE_PAGE_ENTRIES, UNIT_BYTES } from './format.ts';
 import type { ImageFacts, ImageFrame, ImageLayout } from './format.ts';
@@ -75,7 +77,7 @@ export class ImageReader {
 
   /** @throws IMAGE_TRUNCATED without its whole length and trailer; IMAGE_INVALID if longer */
   async checkComplete(): Promise<void> {
-    const problem = await this.#endProblem('fail');
+    const problem = this.#excess() ?? (await this.#endProblem('fail'));
     if (problem !== undefined) throw problemError(problem);
   }
 
@@ -84,12 +86,14 @@ export class ImageReader {
    *
    * Cost: reads the image once; memory two segments (16.8 MiB).
    * @throws with `fail`: IMAGE_TRUNCATED, IMAGE_INVALID, IMAGE_DAMAGED (details.damaged: ranges);
-   *   with `skip` only what is no damage: IMAGE_INVALID (contradictions), errors of the source
+   *   with both: errors of the source
    */
   async *segments(options: PassOptions): AsyncGenerator<ImageSegment, void, undefined> {
     const { from = 0 } = options;
     assert(from >= 0 && from <= this.layout.segmentCount, `first segment ${from}`);
     const pass = new Pass(this.#bytes, this.#frame, options);
+    const excess = this.#excess();
+    if (excess !== undefined) pass.report(excess);
     const endProblem = await this.#endProblem(options.onDamage);
     if (endProblem !== undefined) pass.report(endProblem);
     let index = from;
@@ -102,11 +106,20 @@ export class ImageReader {
     if (endProblem === undefined && from === 0) await this.#checkDigest(pass);
   }
 
-  /** The digest that the trailer states, or undefined without a valid trailer. */
-  async #readTrailer(onDamage: OnDamage): Promise<Buffer | undefined> {
+  /** The digest that the trailer states, or why there is none. */
+  async #readTrailer(onDamage: OnDamage): Promise<Buffer | Fault> {
     const trailer = Buffer.alloc(UNIT_BYTES);
     await readParts(this.#bytes, this.layout.trailerOffset, trailer, [UNIT_BYTES], onDamage);
     return decodeTrailer(this.#frame, trailer);
+  }
+
+  /** Bytes behind the end, if any. */
+  #excess(): ImageProblem | undefined {
+    const { imageBytes } = this.layout;
+    const length = this.#bytes.sizeBytes - imageBytes;
+    if (length <= 0) return undefined;
+    const message = `${length} bytes follow the end of the image`;
+    return { code: 'IMAGE_INVALID', message, imageOffset: imageBytes, length, lost: [] };
   }
 
   async #endProblem(onDamage: OnDamage): Promise<ImageProblem | undefined> {
@@ -117,17 +130,14 @@ export class ImageReader {
       const message = `the image has ${sizeBytes} of its ${imageBytes} bytes`;
       return { ...found, code: 'IMAGE_TRUNCATED', message };
     }
-    if (sizeBytes > imageBytes) {
-      const message = `${sizeBytes - imageBytes} bytes follow the end of the image`;
-      return { ...found, code: 'IMAGE_INVALID', message };
-    }
-    if ((await this.#readTrailer(onDamage)) !== undefined) return undefined;
-    return { ...found, code: 'IMAGE_TRUNCATED', message: 'the image has no valid trailer' };
+    const trailer = await this.#readTrailer(onDamage);
+    if (!(trailer instanceof Fault)) return undefined;
+    return { ...found, code: trailer.code, message: trailer.message };
   }
 
   async #checkDigest(pass: Pass): Promise<void> {
     const stated = await this.#readTrailer(pass.onDamage);
-    if (pass.digest === undefined || stated?.equals(pass.digest) === true) return;
+    if (pass.digest === undefined || stated instanceof Fault || stated.equals(pass.digest)) return;
     pass.report({
       code: 'IMAGE_INVALID',
       message: 'the trailer belongs to other segments: its digest differs',
@@ -140,14 +150,18 @@ export class ImageReader {
 
 /** What one walk over the segments remembers. */
 class Pass {
-  /** Of the heads so far; undefined once one was damaged. */
+  /** Of the heads so far; undefined once one proved nothing. */
   digest: Buffer | undefined = emptyDigest();
   readonly #bytes: ImageBytes;
   readonly #frame: ImageFrame;
   readonly #options: PassOptions;
-  /** Highest A known so far. */
+  /** Highest A in good heads so far. */
+  #beforeHead = -1;
+  /** The same, or the highest A that the table gave for a lost block. */
   #before = -1;
   #page: { readonly number: number; readonly blocks: Float64Array | undefined } | undefined;
+  /** Highest A on the good pages so far. */
+  #beforePage = -1;
 
   constructor(bytes: ImageBytes, frame: ImageFrame, options: PassOptions) {
     this.#bytes = bytes;
@@ -184,13 +198,13 @@ class Pass {
     const end = first + layout.segmentBlocks(index);
     const table = await this.#places(first, end);
     const after = Number.isNaN(table.at(-1)) ? await this.#placeAfter(end) : this.#frame.diskBlocks;
-    const places = { table, before: this.#before, after };
-    const { segment, problem, headIsGood } = examineSegment(this.#frame, index, bytes, places);
-    if (problem !== undefined) this.report(problem);
-    const last = segment.sourceBlocks.findLast((block) => !Number.isNaN(block));
-    this.#before = last ?? this.#before;
-    const digest = headIsGood ? this.digest : undefined;
-    this.digest = digest && chainDigest(this.#frame, digest, index, bytes);
+    const places = { table, beforeHead: this.#beforeHead, before: this.#before, after };
+    const { segment, problems, head } = examineSegment(this.#frame, index, bytes, places);
+    for (const problem of problems) this.report(problem);
+    const last = segment.sourceBlocks.findLast((block) => !Number.isNaN(block)) ?? -1;
+    if (head !== undefined) this.#beforeHead = last;
+    this.#before = Math.max(head === undefined ? this.#before : -1, last);
+    this.digest = this.digest && head && chainDigest(this.#frame, this.digest, index, head.bare);
     return segment;
   }
 
@@ -203,7 +217,7 @@ class Pass {
     let skip = first % TABLE_PAGE_ENTRIES;
     while (page < layout.tablePages && layout.pageOffset(page) < this.#bytes.sizeBytes) {
       this.#checkSignal();
-      const blocks = (await this.#decodePage(page))?.subarray(skip) ?? [NaN];
+      const blocks = (await this.#readPage(page))?.subarray(skip) ?? [NaN];
       for (const block of blocks) losses.next(block, true);
       page += 1;
       skip = 0;
@@ -219,7 +233,7 @@ class Pass {
     });
   }
 
-  /** The A of X = `first` … `end` - 1 by the table; NaN where its page is damaged. */
+  /** The A of X = `first` … `end` - 1 by the table; NaN where its page is not good. */
   async #places(first: number, end: number): Promise<Float64Array> {
     const places = new Float64Array(end - first).fill(NaN);
     let next = first;
@@ -235,28 +249,27 @@ class Pass {
     return places;
   }
 
-  /** One page of the table, reported if damaged; the last one asked for is kept. */
+  /** One page of the table, reported if not good; the last one asked for is kept. */
   async #readPage(page: number): Promise<Float64Array | undefined> {
     if (this.#page?.number === page) return this.#page.blocks;
-    const blocks = await this.#decodePage(page);
-    this.#page = { number: page, blocks };
-    if (blocks === undefined) {
-      this.report({
-        code: 'IMAGE_DAMAGED',
-        message: `page ${page} of the correspondence table is damaged`,
-        imageOffset: this.#frame.layout.pageOffset(page),
-        length: UNIT_BYTES,
-        lost: [],
-      });
+    const decoded = await this.#decodePage(page);
+    const isGood = !(decoded instanceof Fault);
+    this.#page = { number: page, blocks: isGood ? decoded : undefined };
+    if (isGood) {
+      this.#beforePage = decoded.at(-1) ?? this.#beforePage;
+      return decoded;
     }
-    return blocks;
+    const { code, message } = decoded;
+    const imageOffset = this.#frame.layout.pageOffset(page);
+    this.report({ code, message, imageOffset, length: UNIT_BYTES, lost: [] });
+    return undefined;
   }
 
-  async #decodePage(page: number): Promise<Float64Array | undefined> {
+  async #decodePage(page: number): Promise<Float64Array | Fault> {
     const bytes = Buffer.alloc(UNIT_BYTES);
     const offset = this.#frame.layout.pageOffset(page);
     await readParts(this.#bytes, offset, bytes, [UNIT_BYTES], this.onDamage);
-    return decodeTablePage(this.#frame, page, bytes);
+    return decodeTablePage(this.#frame, page, bytes, this.#beforePage);
   }
 
   /** The lowest A that a block from X = `end` on can have, as far as good pages tell. */
@@ -265,7 +278,8 @@ class Pass {
     const firstPage = Math.ceil(end / TABLE_PAGE_ENTRIES);
     const endPage = Math.min(layout.tablePages, firstPage + PAGES_LOOKED_THROUGH);
     for (let page = firstPage; page < endPage; page += 1) {
-      const first = (await this.#decodePage(page))?.[0];
+      const blocks = await this.#decodePage(page);
+      const first = blocks instanceof Fault ? undefined : blocks[0];
       if (first !== undefined) return first;
     }
     return diskBlocks - (layout.usedBlocks - end);

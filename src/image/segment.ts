@@ -8,19 +8,24 @@
  *  1. The header is a function of the image's facts and the sequence number; one that differs
  *     in any bit is not this segment.
  *  2. One CRC covers header and entries; the padding behind them is zero.
+ *  3. Entries are believed only if the CRC that stands in the head is that of the header as it must
+ *     be and of these entries, whether they were read, taken from the table, or computed.
  *
  * Bytes: docs/format/image.md, "Segment".
  */
 import { assert } from '../base/assert.ts';
 import { asBuffer, readU64, writeU64 } from '../base/bytes.ts';
 import { crc32, saltedCrc32 } from '../base/checksum.ts';
+import { MIN_BLOCK_SIZE_BYTES } from '../base/units.ts';
+import { Fault } from './damage.ts';
 import { bareHeadBytes, FORMAT_VERSION } from './format.ts';
-import { SEGMENT_ENTRY_BYTES, SEGMENT_HEADER_BYTES } from './format.ts';
+import { SEGMENT_DATA_BYTES, SEGMENT_ENTRY_BYTES, SEGMENT_HEADER_BYTES } from './format.ts';
 import type { ImageFrame } from './format.ts';
 
 const MAGIC = 'SPDLSEGM';
 const SALT = 'spindle image segment';
 const CRC_AT = SEGMENT_HEADER_BYTES - 4;
+const MAX_BLOCKS = SEGMENT_DATA_BYTES / MIN_BLOCK_SIZE_BYTES;
 
 const at = {
   magic: 0,
@@ -41,6 +46,14 @@ const at = {
 export interface SegmentEntries {
   readonly sourceBlocks: Float64Array;
   readonly checksums: Uint32Array;
+}
+
+/** A head that is proven. */
+export interface SegmentHead extends SegmentEntries {
+  /** Header and entries as they were written. */
+  readonly bare: Buffer;
+  /** True if something of it was damaged, and follows from the rest of the image. */
+  readonly isRepaired: boolean;
 }
 
 /** The header without its CRC. */
@@ -79,9 +92,8 @@ export function encodeSegmentHead(
   const head = asBuffer(into).subarray(0, frame.layout.segmentHeadBytes(segment));
   headerFields(frame, segment).copy(head);
   for (let index = 0; index < count; index += 1) {
-    const entryAt = SEGMENT_HEADER_BYTES + index * SEGMENT_ENTRY_BYTES;
-    writeU64(head, sourceBlocks[index] ?? 0, entryAt);
-    head.writeUInt32LE(checksums[index] ?? 0, entryAt + 8);
+    writeU64(head, sourceBlocks[index] ?? 0, entryAt(index));
+    head.writeUInt32LE(checksums[index] ?? 0, entryAt(index) + 8);
   }
   const bareBytes = bareHeadBytes(count);
   head.fill(0, bareBytes);
@@ -89,25 +101,75 @@ export function encodeSegmentHead(
 }
 
 /**
- * The entries of a segment from its head, or undefined if the head is damaged or another one's.
+ * The head that a segment begins with, or why it is not that of this segment.
  * The A are as they stand there: the caller checks their order.
  */
 export function decodeSegmentHead(
   frame: ImageFrame,
   segment: number,
   from: Uint8Array,
-): SegmentEntries | undefined {
-  const count = frame.layout.segmentBlocks(segment);
-  const bareBytes = bareHeadBytes(count);
-  const head = asBuffer(from).subarray(0, bareBytes);
-  if (!head.subarray(0, CRC_AT).equals(headerFields(frame, segment))) return undefined;
-  if (head.readUInt32LE(CRC_AT) !== headCrc(head, bareBytes)) return undefined;
+): SegmentHead | Fault {
+  const bare = asBuffer(from).subarray(0, bareHeadBytes(frame.layout.segmentBlocks(segment)));
+  const isThis = bare.subarray(0, CRC_AT).equals(headerFields(frame, segment));
+  if (isThis && hasRightCrc(bare)) return proven(bare, false);
+  if (!isThis && isHeadOfAny(asBuffer(from))) {
+    return new Fault('IMAGE_INVALID', `segment ${segment} has the head of another segment`);
+  }
+  return new Fault('IMAGE_DAMAGED', `the head of segment ${segment} is damaged`);
+}
+
+/**
+ * The head that was written, if all that is wrong with the one that is there follows from the
+ * header, the table or the blocks; else undefined.
+ *
+ * @param bytes the whole segment
+ * @param places A of each block by the table, or NaN
+ */
+export function repairSegmentHead(
+  frame: ImageFrame,
+  segment: number,
+  bytes: Uint8Array,
+  places: Float64Array,
+): SegmentHead | undefined {
+  const { blockSizeBytes } = frame.layout;
+  const bare = Buffer.from(bytes.subarray(0, bareHeadBytes(places.length)));
+  headerFields(frame, segment).copy(bare);
+  if (hasRightCrc(bare)) return proven(bare, true);
+  if (places.includes(NaN)) return undefined;
+  places.forEach((place, index) => {
+    writeU64(bare, place, entryAt(index));
+  });
+  if (hasRightCrc(bare)) return proven(bare, true);
+  const data = bytes.subarray(frame.layout.segmentHeadBytes(segment));
+  for (let index = 0; index < places.length; index += 1) {
+    const block = data.subarray(index * blockSizeBytes, (index + 1) * blockSizeBytes);
+    bare.writeUInt32LE(crc32(block), entryAt(index) + 8);
+  }
+  return hasRightCrc(bare) ? proven(bare, true) : undefined;
+}
+
+/** True if the bytes begin with an undamaged head of whatever segment of whatever image. */
+function isHeadOfAny(bytes: Buffer): boolean {
+  const count = bytes.readUInt32LE(at.count);
+  if (bytes.toString('latin1', 0, at.version) !== MAGIC || count > MAX_BLOCKS) return false;
+  return hasRightCrc(bytes.subarray(0, bareHeadBytes(count)));
+}
+
+function hasRightCrc(bare: Buffer): boolean {
+  return bare.readUInt32LE(CRC_AT) === headCrc(bare, bare.length);
+}
+
+function proven(bare: Buffer, isRepaired: boolean): SegmentHead {
+  const count = (bare.length - SEGMENT_HEADER_BYTES) / SEGMENT_ENTRY_BYTES;
   const sourceBlocks = new Float64Array(count);
   const checksums = new Uint32Array(count);
   for (let index = 0; index < count; index += 1) {
-    const entryAt = SEGMENT_HEADER_BYTES + index * SEGMENT_ENTRY_BYTES;
-    sourceBlocks[index] = readU64(head, entryAt) ?? Infinity;
-    checksums[index] = head.readUInt32LE(entryAt + 8);
+    sourceBlocks[index] = readU64(bare, entryAt(index)) ?? Infinity;
+    checksums[index] = bare.readUInt32LE(entryAt(index) + 8);
   }
-  return { sourceBlocks, checksums };
+  return { sourceBlocks, checksums, bare, isRepaired };
+}
+
+function entryAt(index: number): number {
+  return SEGMENT_HEADER_BYTES + index * SEGMENT_ENTRY_BYTES;
 }

@@ -12,12 +12,11 @@
  *  3. `confirmedBytes` is 0 or the boundary behind a structure; a reader that is resumed from the
  *     state at that point gives the same as one that saw everything.
  *
- * Bytes: docs/format/image.md.
+ * Bytes: docs/format/image.md; which check gives which code and costs what: "Reading" there.
  */
 import { assert, defined } from '../base/assert.ts';
 import { crc32 } from '../base/checksum.ts';
-import { StorageError } from '../base/errors.ts';
-import { LossList, problemError } from './damage.ts';
+import { Fault, LossList, problemError } from './damage.ts';
 import type { ImageProblem, OnDamage, OnProblem } from './damage.ts';
 import { ImageFrame, TABLE_PAGE_ENTRIES, UNIT_BYTES } from './format.ts';
 import type { ImageFacts, ImageLayout, ImageRegion } from './format.ts';
@@ -45,12 +44,12 @@ export interface ImageStreamState {
   readonly facts: ImageFacts;
   /** The next segment; the number of segments if the trailer is next. */
   readonly segment: number;
-  /** Digest of the heads so far, in hex; absent once a head was damaged. */
+  /** Digest of the heads so far, in hex; absent once a head proved nothing. */
   readonly digest?: string;
   /** CRC-32 of all A by the table, and of those of the segments so far; absent after damage. */
   readonly tableChecksum?: number;
   readonly placesChecksum?: number;
-  /** Highest A so far, or -1. */
+  /** Highest A in good heads so far, or -1. */
   readonly before: number;
 }
 
@@ -72,10 +71,16 @@ export class ImageStreamReader {
   #buffer: Uint8Array = Buffer.alloc(UNIT_BYTES);
   #filled = 0;
   #reading = false;
+  #hasExcess = false;
   #digest: Buffer | undefined = emptyDigest();
   #tableChecksum: number | undefined = 0;
   #placesChecksum: number | undefined = 0;
+  /** Highest A in good heads so far. */
+  #beforeHead = -1;
+  /** The same, or the highest A that the table gave for a lost block. */
   #before = -1;
+  /** Highest A on good pages so far. */
+  #beforePage = -1;
   readonly #pages: (Float64Array | undefined)[] = [];
 
   constructor(options: StreamOptions = {}) {
@@ -92,6 +97,7 @@ export class ImageStreamReader {
     reader.#digest = state.digest === undefined ? undefined : Buffer.from(state.digest, 'hex');
     reader.#tableChecksum = state.tableChecksum;
     reader.#placesChecksum = state.placesChecksum;
+    reader.#beforeHead = state.before;
     reader.#before = state.before;
     const { layout } = reader.#frame;
     assert(state.segment <= layout.segmentCount, `segment ${state.segment}`);
@@ -119,7 +125,7 @@ export class ImageStreamReader {
       ...(this.#digest === undefined ? {} : { digest: this.#digest.toString('hex') }),
       ...(this.#tableChecksum === undefined ? {} : { tableChecksum: this.#tableChecksum }),
       ...(this.#placesChecksum === undefined ? {} : { placesChecksum: this.#placesChecksum }),
-      before: this.#before,
+      before: this.#beforeHead,
     };
   }
 
@@ -135,7 +141,10 @@ export class ImageStreamReader {
     let rest = bytes;
     while (rest.length > 0) {
       const expected = this.#expected;
-      if (expected.kind === 'ended') throw excess();
+      if (expected.kind === 'ended') {
+        this.#takeExcess(expected.offset, rest.length);
+        break;
+      }
       const taken = rest.subarray(0, expected.length - this.#filled);
       this.#buffer.set(taken, this.#filled);
       this.#filled += taken.length;
@@ -201,24 +210,15 @@ export class ImageStreamReader {
   }
 
   #takePage(frame: ImageFrame, page: number, bytes: Uint8Array): void {
-    const blocks = decodeTablePage(frame, page, bytes);
-    const first = blocks?.[0];
-    if (first !== undefined && first <= this.#before) {
-      throw new StorageError('IMAGE_INVALID', `table page ${page} is out of order`);
-    }
-    this.#before = blocks?.at(-1) ?? this.#before;
-    if (page === frame.layout.tablePages - 1) this.#before = -1; // segments begin again
-    const checksum = blocks === undefined ? undefined : this.#tableChecksum;
-    this.#tableChecksum = checksumOf(checksum, blocks);
+    const decoded = decodeTablePage(frame, page, bytes, this.#beforePage);
+    const blocks = decoded instanceof Fault ? undefined : decoded;
+    this.#beforePage = blocks?.at(-1) ?? this.#beforePage;
+    this.#tableChecksum = checksumOf(this.#tableChecksum, blocks);
     if (this.#options.onDamage === 'skip' && page < PAGES_KEPT) this.#pages[page] = blocks;
-    if (blocks !== undefined) return;
-    this.#report({
-      code: 'IMAGE_DAMAGED',
-      message: `page ${page} of the correspondence table is damaged`,
-      imageOffset: frame.layout.pageOffset(page),
-      length: UNIT_BYTES,
-      lost: [],
-    });
+    if (!(decoded instanceof Fault)) return;
+    const { code, message } = decoded;
+    const imageOffset = frame.layout.pageOffset(page);
+    this.#report({ code, message, imageOffset, length: UNIT_BYTES, lost: [] });
   }
 
   #takeSegment(frame: ImageFrame, index: number, bytes: Uint8Array): ImageSegment {
@@ -226,14 +226,18 @@ export class ImageStreamReader {
     const first = layout.segmentFirstBlock(index);
     const end = first + layout.segmentBlocks(index);
     const table = Float64Array.from({ length: end - first }, (_, at) => this.#placeOf(first + at));
-    const places = { table, before: this.#before, after: this.#placeAfter(frame, end) };
-    const { segment, problem, headIsGood } = examineSegment(frame, index, bytes, places);
-    if (problem !== undefined) this.#report(problem);
-    const { sourceBlocks } = segment;
-    this.#before = sourceBlocks.findLast((block) => !Number.isNaN(block)) ?? this.#before;
-    this.#placesChecksum = checksumOf(this.#placesChecksum, headIsGood ? sourceBlocks : undefined);
-    const digest = headIsGood ? this.#digest : undefined;
-    this.#digest = digest && chainDigest(frame, digest, index, bytes);
+    const after = this.#placeAfter(frame, end);
+    const places = { table, beforeHead: this.#beforeHead, before: this.#before, after };
+    const { segment, problems, head } = examineSegment(frame, index, bytes, places);
+    for (const problem of problems) {
+      this.#report(problem);
+      if (problem.code === 'IMAGE_INVALID') this.#tableChecksum = undefined; // it has been told
+    }
+    const last = segment.sourceBlocks.findLast((block) => !Number.isNaN(block)) ?? -1;
+    if (head !== undefined) this.#beforeHead = last;
+    this.#before = Math.max(head === undefined ? this.#before : -1, last);
+    this.#placesChecksum = checksumOf(this.#placesChecksum, head?.sourceBlocks);
+    this.#digest = this.#digest && head && chainDigest(frame, this.#digest, index, head.bare);
     return segment;
   }
 
@@ -241,8 +245,8 @@ export class ImageStreamReader {
     const { imageBytes, trailerOffset } = frame.layout;
     const at = { imageOffset: trailerOffset, length: imageBytes - trailerOffset, lost: [] };
     const stated = decodeTrailer(frame, bytes);
-    if (stated === undefined) {
-      this.#report({ ...at, code: 'IMAGE_TRUNCATED', message: 'the image has no valid trailer' });
+    if (stated instanceof Fault) {
+      this.#report({ ...at, code: stated.code, message: stated.message });
     } else if (this.#digest !== undefined && !stated.equals(this.#digest)) {
       const message = 'the trailer belongs to other segments: its digest differs';
       this.#report({ ...at, code: 'IMAGE_INVALID', message });
@@ -289,14 +293,18 @@ export class ImageStreamReader {
     });
   }
 
+  /** Bytes behind the trailer are reported once. */
+  #takeExcess(imageOffset: number, length: number): void {
+    if (this.#hasExcess) return;
+    this.#hasExcess = true;
+    const message = 'bytes follow the end of the image';
+    this.#report({ code: 'IMAGE_INVALID', message, imageOffset, length, lost: [] });
+  }
+
   #report(problem: ImageProblem): void {
     if (this.#options.onDamage !== 'skip') throw problemError(problem);
     this.#options.onProblem?.(problem);
   }
-}
-
-function excess(): StorageError {
-  return new StorageError('IMAGE_INVALID', 'bytes follow the end of the image');
 }
 
 /** CRC-32 of places, continued; undefined once something is missing. */

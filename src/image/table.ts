@@ -2,15 +2,15 @@
  * Pages of the correspondence table in an image (FIG. 11): the A of each X, 510 to a page.
  *
  * Invariants:
- *  1. A is strictly ascending in X, so A ≥ X, and every A lies on the disk.
+ *  1. A is strictly ascending in X and lies on the disk, so X ≤ A ≤ blocks of the disk - (n - X).
  *  2. A page holds its own number and its image's tag, so a right page in a wrong place fails.
  *
  * Bytes: docs/format/image.md, "Correspondence table".
  */
-import { assert, defined } from '../base/assert.ts';
+import { assert } from '../base/assert.ts';
 import { asBuffer, isZero, readU64, writeU64 } from '../base/bytes.ts';
 import { saltedCrc32 } from '../base/checksum.ts';
-import { StorageError } from '../base/errors.ts';
+import { Fault } from './damage.ts';
 import { TABLE_PAGE_ENTRIES, UNIT_BYTES } from './format.ts';
 import type { ImageFrame } from './format.ts';
 
@@ -40,56 +40,54 @@ export function encodeTablePage(
 }
 
 /**
- * The A of a page's entries, or undefined if the page is damaged or belongs elsewhere.
+ * The A of a page's entries, or why it must not be used.
  *
- * @throws IMAGE_INVALID if the page is whole but says what cannot be (a crafted image)
+ * @param before an A that must be below all of them (of an earlier page), or -1
  */
 export function decodeTablePage(
   frame: ImageFrame,
   page: number,
   from: Uint8Array,
-): Float64Array | undefined {
+  before: number,
+): Float64Array | Fault {
   const bytes = asBuffer(from).subarray(0, UNIT_BYTES);
-  const crc = saltedCrc32(SALT, bytes.subarray(0, CRC_AT));
-  if (bytes.readUInt32LE(CRC_AT) !== crc || bytes.readUInt32LE(PAGE_AT) !== page) return undefined;
+  if (bytes.readUInt32LE(CRC_AT) !== saltedCrc32(SALT, bytes.subarray(0, CRC_AT))) {
+    return new Fault('IMAGE_DAMAGED', `page ${page} of the correspondence table is damaged`);
+  }
+  const invalid = (why: string): Fault =>
+    new Fault('IMAGE_INVALID', `page ${page} of the correspondence table ${why}`);
   const tag = frame.imageIdBytes.subarray(0, TAG_BYTES);
-  if (!bytes.subarray(TAG_AT, PAGE_AT).equals(tag)) return undefined;
+  if (bytes.readUInt32LE(PAGE_AT) !== page) return invalid('is another page');
+  if (!bytes.subarray(TAG_AT, PAGE_AT).equals(tag)) return invalid('is of another image');
   const count = frame.layout.pageEntries(page);
+  if (!isZero(bytes.subarray(count * 8, TAG_AT))) return invalid('goes on behind the last block');
   const sourceBlocks = new Float64Array(count);
   for (let index = 0; index < count; index += 1) {
     sourceBlocks[index] = readU64(bytes, index * 8) ?? Infinity;
   }
-  checkSourceBlocks(frame, page * TABLE_PAGE_ENTRIES, sourceBlocks, -1);
-  if (!isZero(bytes.subarray(count * 8, TAG_AT))) {
-    throw new StorageError('IMAGE_INVALID', `table page ${page} has entries beyond the last block`);
-  }
-  return sourceBlocks;
+  const problem = placesProblem(frame, page * TABLE_PAGE_ENTRIES, sourceBlocks, before);
+  return problem === undefined ? sourceBlocks : invalid(`makes no sense: ${problem}`);
 }
 
 /**
- * Asserts invariant 1 of decoded blocks, the first of which is X = `firstBlock`.
+ * What is against invariant 1 in decoded blocks, the first of which is X = `firstBlock`.
  *
  * @param before an A that must be below all of them, or -1
- * @throws IMAGE_INVALID
  */
-export function checkSourceBlocks(
+export function placesProblem(
   frame: ImageFrame,
   firstBlock: number,
   sourceBlocks: Float64Array,
   before: number,
-): void {
+): string | undefined {
+  const room = frame.diskBlocks - frame.layout.usedBlocks;
   let last = Math.max(before, firstBlock - 1);
+  let copyBlock = firstBlock;
   for (const block of sourceBlocks) {
-    if (!(block > last && block < frame.diskBlocks)) {
-      throw new StorageError('IMAGE_INVALID', `block ${block} is out of order or off the disk`, {
-        copyBlock: firstBlock,
-      });
-    }
+    if (!(block > last)) return `place ${block} of block ${copyBlock} is out of order`;
+    if (block > room + copyBlock) return `place ${block} of block ${copyBlock} is off the disk`;
     last = block;
+    copyBlock += 1;
   }
-}
-
-/** The last of ascending blocks. */
-export function lastOf(sourceBlocks: Float64Array): number {
-  return defined(sourceBlocks.at(-1), 'last block');
+  return undefined;
 }

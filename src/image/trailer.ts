@@ -14,6 +14,7 @@ import { createHash } from 'node:crypto';
 import { assert } from '../base/assert.ts';
 import { asBuffer, writeU64 } from '../base/bytes.ts';
 import { saltedCrc32 } from '../base/checksum.ts';
+import { Fault } from './damage.ts';
 import { bareHeadBytes, FORMAT_VERSION, UNIT_BYTES } from './format.ts';
 import type { ImageFrame } from './format.ts';
 
@@ -45,7 +46,7 @@ export function emptyDigest(): Buffer {
   return Buffer.alloc(DIGEST_BYTES);
 }
 
-/** The digest after one more segment. `segment` begins with its head. */
+/** The digest after one more segment, of which `bytes` begins with the head. */
 export function chainDigest(
   frame: ImageFrame,
   digest: Uint8Array,
@@ -74,10 +75,17 @@ export function encodeTrailer(frame: ImageFrame, digest: Uint8Array): Buffer {
   return bytes;
 }
 
-/** The digest that a trailer states, or undefined if it is not the trailer of this image. */
-export function decodeTrailer(frame: ImageFrame, from: Uint8Array): Buffer | undefined {
+/** The digest that a trailer states, or why it is none of this image. */
+export function decodeTrailer(frame: ImageFrame, from: Uint8Array): Buffer | Fault {
   const bytes = asBuffer(from).subarray(0, UNIT_BYTES);
+  if (!isTrailer(bytes)) return new Fault('IMAGE_TRUNCATED', 'the image has no valid trailer');
   const digest = Buffer.from(bytes.subarray(at.digest, at.digest + DIGEST_BYTES));
-  if (digest.length !== DIGEST_BYTES) return undefined;
-  return bytes.equals(encodeTrailer(frame, digest)) ? digest : undefined;
+  if (bytes.equals(encodeTrailer(frame, digest))) return digest;
+  return new Fault('IMAGE_INVALID', 'the trailer contradicts the header');
+}
+
+/** True for the trailer of any image. Damage cannot be told from an end that was never written. */
+function isTrailer(bytes: Buffer): boolean {
+  if (bytes.length < UNIT_BYTES || bytes.toString('latin1', 0, at.version) !== MAGIC) return false;
+  return bytes.readUInt32LE(CRC_AT) === saltedCrc32(SALT, bytes.subarray(0, CRC_AT));
 }

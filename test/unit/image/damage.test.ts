@@ -2,6 +2,7 @@
  * Every flipped bit of a small image is found and attributed to the blocks that it costs.
  */
 import { beforeAll, describe, expect, test } from 'vitest';
+import { Fault } from '../../../src/image/damage.ts';
 import { ImageFrame } from '../../../src/image/format.ts';
 import { examineSegment } from '../../../src/image/segment-check.ts';
 import { decodeTablePage } from '../../../src/image/table.ts';
@@ -24,6 +25,12 @@ const tableAt = 4096;
 const segmentAt = 8192;
 const dataAt = segmentAt + 4096;
 const trailerAt = dataAt + 3 * blockSize;
+const known = {
+  table: Float64Array.from(places),
+  beforeHead: -1,
+  before: -1,
+  after: frame.diskBlocks,
+};
 const firstLost = { sourceOffset: blockSize, length: blockSize, exact: true };
 const lastLost = { sourceOffset: 5 * blockSize, length: blockSize, exact: true };
 const allLost = [{ ...firstLost, length: 2 * blockSize }, lastLost];
@@ -44,6 +51,10 @@ function forEachFlip(bytes: Buffer, from: number, to: number, body: (bit: number
   }
 }
 
+function codeOfFault(decoded: unknown): string | undefined {
+  return decoded instanceof Fault ? decoded.code : undefined;
+}
+
 function check(isRight: boolean, bit: number): void {
   if (!isRight) throw new Error(`flipped bit ${bit} was not found or not attributed`);
 }
@@ -52,36 +63,43 @@ describe('every flipped bit', () => {
   test('of a table page is found', () => {
     const page = Buffer.from(image.subarray(tableAt, segmentAt));
     forEachFlip(page, 0, page.length, (bit) => {
-      check(decodeTablePage(frame, 0, page) === undefined, bit);
+      check(codeOfFault(decodeTablePage(frame, 0, page, -1)) === 'IMAGE_DAMAGED', bit);
     });
-    expect(decodeTablePage(frame, 0, page)).toEqual(Float64Array.from(places));
+    expect(decodeTablePage(frame, 0, page, -1)).toEqual(Float64Array.from(places));
   });
 
   test('of a trailer is found', () => {
     const trailer = Buffer.from(image.subarray(trailerAt));
     forEachFlip(trailer, 0, trailer.length, (bit) => {
-      check(decodeTrailer(frame, trailer) === undefined, bit);
+      check(codeOfFault(decodeTrailer(frame, trailer)) === 'IMAGE_TRUNCATED', bit);
     });
-    expect(decodeTrailer(frame, trailer)).toBeDefined();
+    expect(decodeTrailer(frame, trailer)).toBeInstanceOf(Buffer);
   });
 
-  test('of a segment head costs its blocks, of its padding nothing', () => {
+  test('of a segment head costs nothing, unless it is in the CRC: then its blocks', () => {
     const segment = Buffer.from(image.subarray(segmentAt, trailerAt));
-    const known = { table: Float64Array.from(places), before: -1, after: frame.diskBlocks };
-    const bareBytes = 256 + 3 * 12;
     forEachFlip(segment, 0, 4096, (bit) => {
-      const { problem, segment: found } = examineSegment(frame, 0, segment, known);
-      const inHead = bit < bareBytes * 8;
-      check(problem?.code === 'IMAGE_DAMAGED', bit);
-      check(found.bad.size === (inHead ? 3 : 0), bit);
-      check(problem?.lost.length === (inHead ? 2 : 0), bit);
+      const { problems, segment: found } = examineSegment(frame, 0, segment, known);
+      const inCrc = bit >= 252 * 8 && bit < 256 * 8;
+      check(problems.length === 1 && problems[0]?.code === 'IMAGE_DAMAGED', bit);
+      check(found.bad.size === (inCrc ? 3 : 0), bit);
+      check(problems[0]?.lost.length === (inCrc ? 2 : 0), bit);
     });
-    expect(examineSegment(frame, 0, segment, known).problem).toBeUndefined();
+    expect(examineSegment(frame, 0, segment, known).problems).toEqual([]);
+  });
+
+  test('of a segment head without its table page costs nothing before the CRC', () => {
+    const segment = Buffer.from(image.subarray(segmentAt, trailerAt));
+    const alone = { ...known, table: new Float64Array(3).fill(NaN) };
+    forEachFlip(segment, 0, 256 + 3 * 12, (bit) => {
+      const { problems, segment: found } = examineSegment(frame, 0, segment, alone);
+      check(problems.length === 1 && problems[0]?.code === 'IMAGE_DAMAGED', bit);
+      check(found.bad.size === (bit < 252 * 8 ? 0 : 3), bit);
+    });
   });
 
   test('of the data costs just its block (one bit of every byte)', () => {
     const segment = Buffer.from(image.subarray(segmentAt, trailerAt));
-    const known = { table: Float64Array.from(places), before: -1, after: frame.diskBlocks };
     for (let byte = 4096; byte < segment.length; byte += 1) {
       const before = segment[byte] ?? 0;
       segment[byte] = before ^ (1 << (byte % 8));
@@ -100,8 +118,10 @@ describe('a flipped bit in a whole image', () => {
     ['in the header', 2100, 'IMAGE_INVALID', []],
     ['in the table', tableAt + 9, 'IMAGE_DAMAGED', []],
     ['in the unused table', tableAt + 100, 'IMAGE_DAMAGED', []],
-    ['in the segment header', segmentAt + 3, 'IMAGE_DAMAGED', allLost],
-    ['in a checksum', segmentAt + 256 + 8, 'IMAGE_DAMAGED', allLost],
+    ['in the segment header', segmentAt + 3, 'IMAGE_DAMAGED', []],
+    ['in the CRC of a head', segmentAt + 252, 'IMAGE_DAMAGED', allLost],
+    ['in a place of a head', segmentAt + 256, 'IMAGE_DAMAGED', []],
+    ['in a checksum of a head', segmentAt + 256 + 8, 'IMAGE_DAMAGED', []],
     ['in the padding', dataAt - 1, 'IMAGE_DAMAGED', []],
     ['in the first block', dataAt, 'IMAGE_DAMAGED', [firstLost]],
     ['in the last block', trailerAt - 1, 'IMAGE_DAMAGED', [lastLost]],
@@ -163,7 +183,7 @@ describe('what is lost', () => {
     const damaged = await imageOf(many);
     damaged.fill(0xee, 4096 + 4096 + 8, 4096 + 4096 + 16); // X = 510 … 1019
     const { layout } = new ImageFrame(many.facts);
-    damaged.fill(0xee, layout.segmentOffset(1), layout.segmentOffset(1) + 8); // X = 512 … 1023
+    damaged.fill(0xee, layout.segmentOffset(1), layout.segmentOffset(1) + 256); // X = 512 … 1023
     const result = await verifyImage(new MemoryBytes(damaged));
     expect(result.problems).toHaveLength(2);
     expect(result.damaged).toEqual([
@@ -180,7 +200,7 @@ describe('what is lost', () => {
   test('reaches to the end of the disk if nothing behind it is known', async () => {
     const damaged = Buffer.from(image);
     damaged.fill(0, tableAt, tableAt + 16);
-    damaged.fill(0, segmentAt, segmentAt + 16);
+    damaged.fill(0, segmentAt, segmentAt + 256);
     const result = await verifyImage(new MemoryBytes(damaged));
     expect(result.damaged).toEqual([
       { sourceOffset: 0, length: copy.facts.capacityBytes, exact: false },

@@ -2,7 +2,6 @@ import { describe, expect, test } from 'vitest';
 import { saltedCrc32 } from '../../../src/base/checksum.ts';
 import { isStorageError } from '../../../src/base/errors.ts';
 import type { ErrorCode } from '../../../src/base/errors.ts';
-import { writeU64 } from '../../../src/base/bytes.ts';
 import { MAX_CAPACITY_BYTES, MAX_POOL_BLOCKS, MIB } from '../../../src/base/units.ts';
 import { ImageFrame } from '../../../src/image/format.ts';
 import { decodeHeader, encodeHeader } from '../../../src/image/header.ts';
@@ -100,6 +99,9 @@ describe('a header with a right CRC is refused', () => {
     ['with a name of 255 bytes', 'IMAGE_INVALID', (h) => h.writeUInt8(255, 2240)],
     ['with a name that is no UTF-8', 'IMAGE_INVALID', (h) => h.writeUInt8(0xff, 2241)],
     ['with a name longer than said', 'IMAGE_INVALID', (h) => h.writeUInt8(5, 2240)],
+    ['with a name that ends in half a letter', 'IMAGE_INVALID', (h) => h.writeUInt8(0xc3, 2246)],
+    ['with a name that has a control', 'IMAGE_INVALID', (h) => h.writeUInt8(0x7f, 2242)],
+    ['with the first reserved byte in use', 'IMAGE_INVALID', (h) => h.writeUInt8(1, 2495)],
     ['with reserved bytes in use', 'IMAGE_INVALID', (h) => h.writeUInt8(1, 4091)],
   ];
   test.each(cases)('%s: %s', (_what, code, change) => {
@@ -109,8 +111,11 @@ describe('a header with a right CRC is refused', () => {
 
 test('an unknown read-only-compatible feature may use the reserved bytes', () => {
   const header = crafted((bytes) => {
-    writeU64(bytes, 1, 2072);
-    bytes.write('something', 3000);
+    bytes.fill(0xff, 2072, 2080);
+    bytes.fill('something', 2495, 4092);
   });
   expect(decodeHeader(header).facts).toEqual(facts);
+  header.writeUInt8(1, 2494); // the last byte of the name
+  header.writeUInt32LE(saltedCrc32('spindle image header', header.subarray(0, 4092)), 4092);
+  expect(codeOf(header)).toBe('IMAGE_INVALID');
 });

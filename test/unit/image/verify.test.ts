@@ -33,7 +33,7 @@ test('a good image is proven, with progress up to its end', async () => {
 test('all problems of an image are found in one pass', async () => {
   const image = await imageOf(copy);
   const segment = 4096 + 8 * 1024 * 1024;
-  for (const at of [4096, 8192 + 4096, 8192 + segment, image.length - 1]) image[at] = 0xaa;
+  for (const at of [4096, 8192 + 4096, 8192 + segment + 252, image.length - 1]) image[at] = 0xaa;
   const result = await verifyImage(new MemoryBytes(image));
   expect(result.problemCount).toBe(4);
   expect(result.blocks).toBe(31 + 6);
