@@ -9,7 +9,8 @@
 
 IMAGE may be - for standard input. With --salvage each PART is a piece of one image, cut anywhere,
 with or without its head; a piece that holds no segment's start can be placed by hand as
-PART@OFFSET (its offset in the image in bytes).
+PART@OFFSET (its offset in the image in bytes). If it is not certain which image the pieces are of
+(the disk may hold images too), the program says what it found; then choose by --image-id.
 
 Damage stops a restore, unless --skip-damage (implied by --salvage) is given: then all that can be
 proven is restored, and each lost range of the disk is printed as
@@ -17,8 +18,8 @@ proven is restored, and each lost range of the disk is printed as
   lost OFFSET LENGTH within     the lost blocks lay somewhere in this range
 
 Exit status: 0 all restored or proven; 1 the system failed (reading, writing, no room);
-2 wrong usage; 3 no image, a newer format, or one that contradicts itself;
-4 the image is damaged or incomplete, and was not restored; 5 restored, but with losses.
+2 wrong usage; 3 no image, a newer format, one that contradicts itself, or which one is not certain;
+4 the image is damaged or incomplete, and was not restored; 5 restored, but with problems.
 
 The format is described in docs/format/image.md of Spindle's source.
 """
@@ -28,6 +29,7 @@ import array
 import bisect
 import datetime
 import hashlib
+import heapq
 import itertools
 import os
 import re
@@ -58,6 +60,8 @@ MAX_MESSAGES = 1000
 KEPT_PAGES = 16384  # of the table, to know where lost blocks belonged: 64 MiB
 MAX_CANDIDATES = 16  # versions of one segment looked at where pieces overlap
 MAX_PIECES = 4096  # that one segment may be put together from
+MAX_STRAYS = 1000  # magics without a structure that are remembered of a piece
+MAX_TAGS = 1024  # pages of a table that are looked at to see whose it is
 SCAN_CHUNK = 4 << 20
 BLKZEROOUT = 0x127F  # linux/fs.h
 
@@ -87,6 +91,27 @@ class Stop(Exception):
         self.status = status
 
 
+# The errors of the format page, and what the program ends with.
+STATUS = {
+    'IMAGE_TRUNCATED': DAMAGED,
+    'IMAGE_DAMAGED': DAMAGED,
+    'IMAGE_INVALID': INVALID,
+    'IMAGE_UNSUPPORTED': INVALID,
+}
+
+
+class Fault(Stop):
+    """Something is wrong with an image. Decoders of parts that may be skipped return it."""
+
+    def __init__(self, code, message):
+        super().__init__(STATUS[code], f'{code}: {message}')
+        self.code, self.problem = code, message
+
+
+def senseless(what):
+    return Fault('IMAGE_INVALID', f'the header makes no sense: {what}')
+
+
 def salted_crc(salt, data):
     return zlib.crc32(data, zlib.crc32(salt))
 
@@ -103,18 +128,18 @@ class Frame:
 
     def __init__(self, image_id, copy_id, disk_id, capacity, block_size, used_blocks):
         if block_size not in [1 << power for power in range(14, 21)]:
-            raise Stop(INVALID, f'the image makes no sense: block size {block_size}')
+            raise senseless(f'block size {block_size}')
         if not 512 <= capacity <= MAX_CAPACITY or capacity % 512:
-            raise Stop(INVALID, f'the image makes no sense: capacity {capacity}')
+            raise senseless(f'capacity {capacity}')
         self.disk_blocks = -(-capacity // block_size)
         if used_blocks > min(MAX_BLOCKS, self.disk_blocks):
-            raise Stop(INVALID, f'the image makes no sense: {used_blocks} used blocks')
+            raise senseless(f'{used_blocks} used blocks')
         options = struct.pack('<I', VERSION) + bytes(64)
         digest = bytearray(hashlib.sha256(copy_id + options).digest()[:16])
         digest[6] = digest[6] & 0x0F | 0x80
         digest[8] = digest[8] & 0x3F | 0x80
         if bytes(digest) != image_id:
-            raise Stop(INVALID, 'the image makes no sense: image UUID')
+            raise senseless('image UUID')
         self.image_id, self.copy_id, self.disk_id = image_id, copy_id, disk_id
         self.capacity, self.block_size, self.used_blocks = capacity, block_size, used_blocks
         self.per_segment = SEGMENT_DATA // block_size
@@ -142,92 +167,113 @@ class Frame:
         count = self.count(segment)
         return self.head_bytes_for(count) + count * self.block_size
 
+    def key(self):
+        """What all parts of an image have in common."""
+        return self.image_id, self.disk_id, self.capacity, self.block_size, self.used_blocks
+
     def page_entries(self, page):
         return min(PAGE_ENTRIES, self.used_blocks - page * PAGE_ENTRIES)
 
 
 def check_version(version, features):
     if version > VERSION:
-        raise Stop(INVALID, f'the image has format version {version}; this program reads {VERSION}')
+        message = f'the image has format version {version}; this program reads {VERSION}'
+        raise Fault('IMAGE_UNSUPPORTED', message)
+    if version != VERSION:
+        raise senseless(f'version {version}')
     if features:
-        raise Stop(INVALID, f'the image uses features unknown to this program ({features:#x})')
+        message = f'the image uses features unknown to this program ({features:#x})'
+        raise Fault('IMAGE_UNSUPPORTED', message)
 
 
 def decode_header(data):
     """The Frame, name, generation and time in a header. Stops if it is not valid."""
     if len(data) < UNIT:
-        raise Stop(DAMAGED, 'shorter than the header of an image')
+        raise Fault('IMAGE_TRUNCATED', 'shorter than the header of an image')
     fields = HEADER.unpack_from(data, 2048)
     if fields[0] != HEADER_MAGIC:
-        raise Stop(INVALID, 'this is no Spindle image (with a damaged head try --salvage)')
+        raise Fault('IMAGE_INVALID', 'this is no Spindle image (with a damaged head try --salvage)')
     (crc,) = struct.unpack_from('<I', data, UNIT - 4)
     if crc != salted_crc(HEADER_SALT, data[: UNIT - 4]):
-        raise Stop(INVALID, 'the header of the image is damaged (try --salvage)')
+        raise Fault('IMAGE_INVALID', 'the header of the image is damaged (try --salvage)')
     _, version, block_size, features, read_only = fields[:5]
     image_id, copy_id, disk_id, capacity, used = fields[5:10]
     generation, frozen_at, image_bytes, zero_ranges, options, name_length, name = fields[10:]
     check_version(version, features)
     frame = Frame(image_id, copy_id, disk_id, capacity, block_size, used)
     if image_bytes != frame.image_bytes or zero_ranges or not is_zero(options):
-        raise Stop(INVALID, 'the header of the image contradicts itself')
-    rest = name[name_length:] + data[2048 + HEADER.size : UNIT - 4]
-    if not 1 <= name_length <= 254 or (not read_only and not is_zero(rest)):
-        raise Stop(INVALID, 'the header of the image has stray bytes')
+        raise senseless('image length, zero ranges or options')
+    if not 1 <= name_length <= 254 or not is_zero(name[name_length:]):
+        raise senseless('length of the disk name')
+    if not read_only and not is_zero(data[2048 + HEADER.size : UNIT - 4]):
+        raise senseless('reserved bytes')
     try:
         frame.name = name[:name_length].decode('utf-8')
     except UnicodeDecodeError:
-        raise Stop(INVALID, 'the header of the image makes no sense: disk name') from None
+        raise senseless('disk name') from None
     if any(unicodedata.category(letter) == 'Cc' for letter in frame.name):
-        raise Stop(INVALID, 'the header of the image makes no sense: disk name')
+        raise senseless('disk name')
     if not 1 <= generation < 2**53 or frozen_at > MAX_TIME_MS:
-        raise Stop(INVALID, 'the header of the image makes no sense: generation or time')
+        raise senseless('generation or time')
     frame.generation, frame.frozen_at = generation, frozen_at
     return frame
 
 
-def decode_page(frame, page, data):
-    """The places on a table page, or None if it is damaged."""
+def decode_page(frame, page, data, before):
+    """The places on a table page, or a Fault. `before`: highest place on the good pages so far."""
     tag, number, crc = struct.unpack_from('<8sII', data, PAGE_ENTRIES * 8)
     if crc != salted_crc(TABLE_SALT, data[: UNIT - 4]):
-        return None
+        return Fault('IMAGE_DAMAGED', f'page {page} of the correspondence table is damaged')
     if number != page or tag != frame.image_id[:8]:
-        return None
+        return Fault('IMAGE_INVALID', f'page {page} of the correspondence table is another one')
     count = frame.page_entries(page)
     if not is_zero(data[count * 8 : PAGE_ENTRIES * 8]):
-        raise Stop(INVALID, f'table page {page} has entries beyond the last block')
+        return Fault('IMAGE_INVALID', f'page {page} of the correspondence table goes on too far')
     places = array.array('Q', struct.unpack_from(f'<{count}Q', data))
-    check_places(frame, page * PAGE_ENTRIES, places, -1)
+    if not are_places(frame, page * PAGE_ENTRIES, places, before):
+        return Fault('IMAGE_INVALID', f'page {page} of the correspondence table makes no sense')
     return places
 
 
-def check_places(frame, first, places, before):
-    last = max(before, first - 1)
-    for place in places:
-        if not last < place < frame.disk_blocks:
-            raise Stop(INVALID, f'block {place} is out of order or off the disk')
+def are_places(frame, first, places, before):
+    """True if these can be the places of X = `first` … with an earlier block at `before`."""
+    last, room = max(before, first - 1), frame.disk_blocks - frame.used_blocks
+    for block, place in enumerate(places, first):
+        if not last < place <= room + block:
+            return False
         last = place
+    return True
 
 
 def segment_frame(data):
-    """Frame and number of the segment whose head `data` begins with, or None."""
-    if len(data) < SEGMENT_HEADER:
+    """Frame and number of the segment that `data` begins with if its head is right, or None."""
+    if not is_head(data):
         return None
     fields = SEGMENT.unpack_from(data)
     _, version, block_size, features, image_id, copy_id, disk_id, capacity, used = fields[:9]
-    sequence, count = fields[10:]
-    bare = SEGMENT_HEADER + count * ENTRY.size
-    if count > SEGMENT_DATA >> 14 or len(data) < bare:
-        return None
-    if struct.unpack_from('<I', data, 252)[0] != head_crc(data[:bare]):
-        return None
+    sequence = fields[10]
     try:
         check_version(version, features)
         frame = Frame(image_id, copy_id, disk_id, capacity, block_size, used)
-    except Stop:
+    except Fault:
         return None
     if sequence >= frame.segments or data[:252] != segment_fields(frame, sequence):
         return None
+    places = [place for place, _ in decode_segment_head(frame, sequence, data)]
+    if not are_places(frame, sequence * frame.per_segment, places, -1):
+        return None
     return frame, sequence
+
+
+def is_head(data):
+    """True if `data` begins with an undamaged head, whatever it says."""
+    if len(data) < SEGMENT_HEADER or not data.startswith(SEGMENT_MAGIC):
+        return False
+    count = SEGMENT.unpack_from(data)[11]
+    bare = SEGMENT_HEADER + count * ENTRY.size
+    if count > SEGMENT_DATA >> 14 or len(data) < bare:
+        return False
+    return struct.unpack_from('<I', data, 252)[0] == head_crc(data[:bare])
 
 
 def segment_fields(frame, segment):
@@ -244,38 +290,90 @@ def head_crc(bare_head):
     return zlib.crc32(bare_head[SEGMENT_HEADER:], salted_crc(SEGMENT_SALT, bare_head[:252]))
 
 
+def bare_bytes(frame, segment):
+    return SEGMENT_HEADER + frame.count(segment) * ENTRY.size
+
+
 def decode_segment_head(frame, segment, data):
-    """[(place, checksum)] of a segment, or None if its head is damaged or another one's."""
-    bare = data[: SEGMENT_HEADER + frame.count(segment) * ENTRY.size]
-    if bare[:252] != segment_fields(frame, segment):
-        return None
-    if struct.unpack_from('<I', bare, 252)[0] != head_crc(bare):
-        return None
-    return list(ENTRY.iter_unpack(bare[SEGMENT_HEADER:]))
+    """[(place, checksum)] of a segment, or a Fault."""
+    bare = data[: bare_bytes(frame, segment)]
+    is_this = bare[:252] == segment_fields(frame, segment)
+    if is_this and struct.unpack_from('<I', bare, 252)[0] == head_crc(bare):
+        return list(ENTRY.iter_unpack(bare[SEGMENT_HEADER:]))
+    if not is_this and is_head(data):
+        return Fault('IMAGE_INVALID', f'segment {segment} has the head of another segment')
+    return Fault('IMAGE_DAMAGED', f'the head of segment {segment} is damaged')
+
+
+def repaired_head(frame, segment, data, places):
+    """Header and entries of a damaged head if they follow from the rest of the image, or None.
+
+    `data`: the whole segment; `places`: those of its blocks by the table, None if unknown.
+    """
+    crc = data[252:SEGMENT_HEADER]
+    entries = list(ENTRY.iter_unpack(data[SEGMENT_HEADER : bare_bytes(frame, segment)]))
+    candidates = [lambda: entries]
+    if None not in places:
+        start, size = frame.head_bytes_for(len(places)), frame.block_size
+        blocks = memoryview(data)[start:]
+        candidates += [
+            lambda: [(place, old) for place, (_, old) in zip(places, entries)],
+            lambda: [
+                (place, zlib.crc32(blocks[index * size : (index + 1) * size]))
+                for index, place in enumerate(places)
+            ],
+        ]
+    for candidate in candidates:
+        head = segment_fields(frame, segment) + crc
+        head += b''.join(ENTRY.pack(*entry) for entry in candidate())
+        if crc == struct.pack('<I', head_crc(head)):
+            return head
+    return None
+
+
+def is_trailer(data):
+    """True for an undamaged trailer of any image."""
+    if len(data) < UNIT or not data.startswith(TRAILER_MAGIC):
+        return False
+    return struct.unpack_from('<I', data, UNIT - 4)[0] == salted_crc(TRAILER_SALT, data[: UNIT - 4])
 
 
 def decode_trailer(frame, data):
-    """The digest in the trailer, or None if it is not this image's."""
-    if len(data) < UNIT:
-        return None
+    """The digest in the trailer, or a Fault."""
+    if not is_trailer(data):
+        return Fault('IMAGE_TRUNCATED', 'the image has no valid trailer: it is not complete')
     digest = data[80:112]
     fields = TRAILER.pack(
         TRAILER_MAGIC, VERSION, frame.block_size, 0, frame.image_id, frame.used_blocks,
         frame.segments, frame.pages, 0, frame.image_bytes, digest,
     )  # fmt: skip
-    whole = fields.ljust(UNIT - 4 - len(TRAILER_END), b'\0') + TRAILER_END
-    whole += struct.pack('<I', salted_crc(TRAILER_SALT, whole))
-    return digest if data == whole else None
+    if data[: UNIT - 4] == fields.ljust(UNIT - 4 - len(TRAILER_END), b'\0') + TRAILER_END:
+        return digest
+    return Fault('IMAGE_INVALID', 'the trailer contradicts the rest of the image')
+
+
+def first_good(candidates, decode):
+    """What the first good candidate decodes to, else the Fault that tells most."""
+    fault = None
+    for data in candidates:
+        found = decode(data)
+        if not isinstance(found, Fault):
+            return found
+        if fault is None or found.code == 'IMAGE_INVALID':
+            fault = found
+    return fault
 
 
 # --- Where the bytes of an image come from --------------------------------------------------------
 
 
 class Stream:
-    """An image that can only be read from head to end."""
+    """An image that can only be read from head to end; the last bytes read can be read again."""
+
+    excess = 0
 
     def __init__(self, file):
-        self.file, self.position, self.ended = file, 0, False
+        self.file, self.position, self.ended, self.last = file, 0, False, (0, b'')
 
     def indexes(self, first_offset, stride, count):
         """Numbers of the structures of `stride` bytes that may be there, as far as they go."""
@@ -286,6 +384,8 @@ class Stream:
 
     def read(self, offset, length):
         """The bytes from here on; missing ones are zeros."""
+        if offset == self.last[0] and length <= len(self.last[1]):
+            return iter([self.last[1][:length]])
         assert offset == self.position or self.ended
         parts, left = [], length
         while left and not self.ended:
@@ -294,13 +394,15 @@ class Stream:
             parts.append(part)
             left -= len(part)
         self.position += length - left
-        return iter([b''.join(parts).ljust(length, b'\0')])
+        self.last = (offset, b''.join(parts).ljust(length, b'\0'))
+        return iter([self.last[1]])
 
 
 class Extents:
     """Pieces of an image in files. An extent is (image offset, end, file, file offset)."""
 
-    def __init__(self, extents):
+    def __init__(self, extents, excess=0):
+        self.excess = excess  # bytes behind the end of the image
         self.list = sorted(extents)
         self.starts = [extent[0] for extent in self.list]
         self.furthest = list(itertools.accumulate((extent[1] for extent in self.list), max))
@@ -367,102 +469,228 @@ def note(message):
 class Anchor:
     """A proven structure in a file: it tells where in which image the bytes around it belong."""
 
-    def __init__(self, at, length, image_id, frame, image_offset):
-        self.at, self.end = at, at + length
-        self.image_id, self.frame, self.image_offset = image_id, frame, image_offset
+    def __init__(self, at, image_id, frame, image_offset, proven):
+        self.at, self.image_id, self.frame, self.image_offset = at, image_id, frame, image_offset
+        self.proven = proven  # ascending (start, end) in the file
+
+    @property
+    def delta(self):
+        """What leads from an offset in the file to one in the image."""
+        return self.image_offset - self.at
 
 
 MAGICS = re.compile(b'SPDL(?:HEAD|SEGM|TAIL)')
 
 
-def anchors(file, size):
-    """All anchors in a file. What lies inside good blocks (a nested image) is none."""
-    found, at, base, data = [], 0, 0, b''
+def scan(file, size):
+    """Anchors of a file, and strays: magics with no right structure, as (offset, magic).
+
+    What lies in proven bytes is neither: an image in there belongs to the disk.
+    """
+    found, strays, proven = [], [], []  # proven: a heap of what lies ahead
+    at, base, data = 0, 0, b''
     while at < size:
+        while proven and proven[0][0] <= at:
+            at = max(at, heapq.heappop(proven)[1])
         if not base <= at < base + len(data) - len(HEADER_MAGIC):
             base, data = at, os.pread(file, SCAN_CHUNK, at)
         hit = MAGICS.search(data, at - base)
-        if hit is None:
-            if base + len(data) >= size or not data:
-                break
-            at = base + max(1, len(data) - len(HEADER_MAGIC) + 1)
+        position = base + hit.start() if hit else base + max(1, len(data) - len(HEADER_MAGIC) + 1)
+        if proven and proven[0][0] <= position:
+            at = proven[0][0]
             continue
-        at = base + hit.start()
-        anchor = anchor_at(file, at)
+        if hit is None and (base + len(data) >= size or not data):
+            break
+        at = position + (hit is not None)
+        anchor = anchor_at(file, position) if hit else None
         if anchor is not None:
             found.append(anchor)
-        at = max(at + 1, anchor.end if anchor is not None else 0)
-    return found
+            for piece_of in anchor.proven:
+                heapq.heappush(proven, piece_of)
+        elif hit and len(strays) < MAX_STRAYS:
+            strays.append((position, hit.group()))
+    return found, strays
 
 
 def anchor_at(file, at):
     """The anchor whose magic stands at `at`, or None."""
     data = os.pread(file, 2 * UNIT, at)
     if data.startswith(HEADER_MAGIC):
+        start = at - 2048
         try:
-            frame = decode_header(os.pread(file, UNIT, at - 2048)) if at >= 2048 else None
-        except Stop:
+            frame = decode_header(os.pread(file, UNIT, start)) if start >= 0 else None
+        except Fault:
             return None
-        return frame and Anchor(at - 2048, UNIT, frame.image_id, frame, 0)
+        return frame and Anchor(start, frame.image_id, frame, 0, [(start, start + UNIT)])
     if data.startswith(TRAILER_MAGIC):
-        crc = data[UNIT - 4 : UNIT]
-        if crc != struct.pack('<I', salted_crc(TRAILER_SALT, data[: UNIT - 4])):
+        if not is_trailer(data[:UNIT]):
             return None
-        image_id = TRAILER.unpack_from(data)[4]
-        return Anchor(at, UNIT, image_id, None, None)
+        fields = TRAILER.unpack_from(data)
+        return Anchor(at, fields[4], None, fields[9] - UNIT, [(at, at + UNIT)])
     found = segment_frame(data)
     if found is None:
         return None
     frame, segment = found
-    length = frame.head_bytes_for(frame.count(segment))
+    block_at = at + frame.head_bytes_for(frame.count(segment))
+    proven = [(at, block_at)]
     for _, checksum in decode_segment_head(frame, segment, data):
-        if zlib.crc32(os.pread(file, frame.block_size, at + length)) != checksum:
-            break
-        length += frame.block_size
-    return Anchor(at, length, frame.image_id, frame, frame.segment_offset(segment))
+        if zlib.crc32(os.pread(file, frame.block_size, block_at)) == checksum:
+            proven.append((block_at, block_at + frame.block_size))
+        block_at += frame.block_size
+    return Anchor(at, frame.image_id, frame, frame.segment_offset(segment), proven)
 
 
-def extents_of(file, size, found, frame):
-    """Extents of a file from its anchors: each holds for what surrounds it."""
+class Part:
+    """One file of a salvage: what was recognised in it, and of which image it may be."""
+
+    def __init__(self, name):
+        path, _, offset = name.rpartition('@')
+        self.by_hand = bool(path) and offset.isdigit() and not os.path.exists(name)
+        self.name, self.base = name, int(offset) if self.by_hand else 0
+        self.file, self.size = open_seekable(path if self.by_hand else name)
+        self.anchors, self.strays = scan(self.file, self.size)
+        self.tags = self.in_place()
+
+    def in_place(self):
+        """Tags of the images that have a structure where it lies if the part lies at `base`."""
+        mine = [anchor for anchor in self.anchors if anchor.delta == self.base]
+        if any(anchor.image_offset == 0 for anchor in mine):
+            mine = [anchor for anchor in mine if anchor.image_offset == 0]  # the header decides
+            return {anchor.image_id[:8] for anchor in mine}
+        tags = {anchor.image_id[:8] for anchor in mine}
+        first = max(0, self.base // UNIT - 1)
+        for page in range(first, first + MAX_TAGS):
+            at = UNIT + page * UNIT - self.base
+            if at + UNIT > self.size:
+                break
+            data = os.pread(self.file, UNIT, at) if at >= 0 else bytes(UNIT)
+            tag, number, crc = struct.unpack_from('<8sII', data, PAGE_ENTRIES * 8)
+            if number == page and crc == salted_crc(TABLE_SALT, data[: UNIT - 4]):
+                tags.add(tag)
+        return tags
+
+    def images(self, frames):
+        """The ids of the images that this may be a part of, and doubts whether it is."""
+        found = {anchor.image_id for anchor in self.anchors}
+        if not self.tags:
+            if self.by_hand:
+                return set(), []
+            return found, self.doubts(frames.get(min(found))) if len(found) == 1 else []
+        own = {key for key in frames if key[:8] in self.tags}
+        if len(self.tags) > 1 or len(own) > 1:
+            return own | found, ['structures of several images lie in their places']
+        if not own:
+            return found, ['table or trailer are of an image of which nothing else was found']
+        (key,) = own
+        if self.base + self.size > frames[key].image_bytes:
+            return own | found, ['bytes follow the end of the image']
+        return own, []
+
+    def doubts(self, frame):
+        """Why a loose piece with structures of this image alone may be of another one."""
+        if frame is None:
+            return []
+        deltas = {anchor.delta for anchor in self.anchors}
+        if len(deltas) > 1:
+            return ['bytes were lost or put in between structures']
+        (delta,) = deltas
+        if delta < 0 or delta + self.size > frame.image_bytes:
+            return ['there are bytes before or behind the image']
+        own = {HEADER_MAGIC: 2048, TRAILER_MAGIC: frame.trailer_offset}
+        for at, magic in self.strays:
+            if magic == SEGMENT_MAGIC:
+                from_start = at + delta - frame.segments_offset
+                is_own = from_start >= 0 and from_start % frame.full_segment == 0
+            else:
+                is_own = at + delta == own[magic]
+            if not is_own:
+                return [f'at {at} there is what may be left of another image']
+        return []
+
+
+def extents_of(part, key, frame):
+    """Extents of a part from its anchors: each holds for what surrounds it."""
+    found = [anchor for anchor in part.anchors if anchor.image_id == key]
+    if not found and part.tags == {key[:8]}:
+        return [(part.base, part.base + part.size, part.file, 0)]
     extents, start = [], 0
     for index, anchor in enumerate(found):
-        offset = frame.trailer_offset if anchor.frame is None else anchor.image_offset
-        end = size if index == len(found) - 1 else max(found[index + 1].at, start)
-        delta = offset - anchor.at
+        end = part.size if index == len(found) - 1 else max(found[index + 1].at, start)
+        delta = anchor.delta
         low, high = max(start + delta, 0), min(end + delta, frame.image_bytes)
         if low < high:
             if extents and extents[-1][3] - extents[-1][0] == -delta:
                 low = extents.pop()[0]
-            extents.append((low, high, file, low - delta))
-        start = min(anchor.end, size)
+            extents.append((low, high, part.file, low - delta))
+        start = min(contiguous_end(anchor.proven), part.size)
     return extents
 
 
-def assemble(parts, image_id):
-    """The Frame and the Extents of the image that the parts belong to."""
-    placed, scanned = [], []
-    for name in parts:
-        path, _, offset = name.rpartition('@')
-        by_hand = path and offset.isdigit() and not os.path.exists(name)
-        file, size = open_seekable(path if by_hand else name)
-        if by_hand:
-            placed.append((int(offset), int(offset) + size, file, 0))
-        scanned.append((name, file, size, by_hand, anchors(file, size)))
-    frames = {a.image_id: a.frame for part in scanned for a in part[4] if a.frame is not None}
+def contiguous_end(ranges):
+    end = ranges[0][0]
+    for start, stop in ranges:
+        if start != end:
+            break
+        end = stop
+    return end
+
+
+def known_frames(parts):
+    """{image id: Frame} of all images of which a header or a head was found."""
+    frames = {}
+    for part in parts:
+        for anchor in part.anchors:
+            frame = anchor.frame
+            if frame is None:
+                continue
+            if frames.setdefault(frame.image_id, frame).key() != frame.key():
+                name = uuid.UUID(bytes=frame.image_id)
+                raise Fault('IMAGE_INVALID', f'heads of the image {name} contradict each other')
+    return frames
+
+
+def choose(parts, frames, image_id):
+    """The id of the image that all parts are of. Stops if that is not certain."""
     if image_id is not None:
-        frames = {key: frame for key, frame in frames.items() if key == image_id}
+        if image_id not in frames:
+            raise Fault('IMAGE_INVALID', 'no header and no segment of that image was found')
+        return image_id
+    candidates, doubts = set(), []
+    for part in parts:
+        found, why = part.images(frames)
+        candidates |= found
+        doubts += [f'{part.name}: {doubt}' for doubt in why]
     if not frames:
-        raise Stop(INVALID, 'no header and no segment of the image was found')
-    if len(frames) > 1:
-        names = ', '.join(str(uuid.UUID(bytes=key)) for key in frames)
-        raise Stop(INVALID, f'pieces of several images: choose one by --image-id: {names}')
-    ((key, frame),) = frames.items()
-    for name, file, size, by_hand, found in scanned:
-        mine = [anchor for anchor in found if anchor.image_id == key]
-        if not by_hand:
-            placed += extents_of(file, size, mine, frame)
-            if not mine:
-                note(f'{name}: nothing of the image recognised; ignored (try {name}@OFFSET)')
+        raise Fault('IMAGE_INVALID', 'no header and no segment of the image was found')
+    if len(candidates) == 1 and not doubts:
+        (key,) = candidates
+        if key in frames:
+            return key
+    reasons = '; '.join(doubts) or 'there are parts of several images'
+    lines = [
+        f'  {uuid.UUID(bytes=key)}: copy {uuid.UUID(bytes=frame.copy_id)} of a disk of '
+        f'{frame.capacity} bytes, {frame.used_blocks} blocks used'
+        for key, frame in frames.items()
+    ]
+    message = f'it is not certain which image this is ({reasons}); choose one by --image-id:\n'
+    raise Fault('IMAGE_INVALID', message + '\n'.join(lines))
+
+
+def assemble(names, image_id):
+    """The Frame and the Extents of the image that the parts belong to."""
+    parts = [Part(name) for name in names]
+    frames = known_frames(parts)
+    key = choose(parts, frames, image_id)
+    frame, placed = frames[key], []
+    for part in parts:
+        if part.by_hand:
+            placed.append((part.base, part.base + part.size, part.file, 0))
+            continue
+        extents = extents_of(part, key, frame)
+        placed += extents
+        if not extents:
+            name = part.name
+            note(f'{name}: nothing of the image recognised; ignored (try {name}@OFFSET)')
     return frame, Extents(clip(placed, frame.image_bytes))
 
 
@@ -479,19 +707,24 @@ class Losses:
     def __init__(self, frame):
         self.frame, self.before, self.unknown, self.ranges = frame, -1, False, []
 
-    def next(self, place, is_lost):
-        """A block at `place`; None if that is unknown (then it is lost)."""
-        if place is None:
+    def by_table(self, place):
+        """A lost block. A place that is None, or not above those before, is not known."""
+        if place is None or place <= self.before:
             self.unknown = True
-            return
+        else:
+            self.by_head(place, True)
+
+    def by_head(self, place, is_lost):
         self.end(place)
         self.before = place
         if is_lost:
             self.add(place, place + 1, True)
 
     def end(self, after):
-        if self.unknown:
+        if self.unknown and self.before + 1 < after:
             self.add(self.before + 1, after, False)
+        elif self.unknown:
+            self.add(0, self.frame.disk_blocks, False)  # known places that lie
         self.unknown = False
 
     def add(self, first, end, exact):
@@ -501,29 +734,37 @@ class Losses:
             last_start, last_stop, last_exact = self.ranges[-1]
             touches = last_stop >= start and last_exact == exact
             if touches or len(self.ranges) >= MAX_RANGES:
-                self.ranges[-1] = (last_start, max(stop, last_stop), exact and touches)
+                exact = exact and touches and start >= last_start
+                self.ranges[-1] = (min(start, last_start), max(stop, last_stop), exact)
                 return
         self.ranges.append((start, stop, exact))
 
 
 class Walk:
-    """One pass over an image. `strict`: the first problem stops the program."""
+    """One pass over an image. `strict`: the first problem stops the program.
+
+    Heads and blocks alone decide what is written. The table tells what is lost where a head proves
+    nothing, and helps to repair heads.
+    """
 
     def __init__(self, source, frame, strict, output):
         self.source, self.frame, self.strict, self.output = source, frame, strict, output
         self.pages, self.page_numbers = {}, []  # the numbers ascend
-        self.problems, self.good = 0, 0
+        self.problems, self.good, self.status = 0, 0, 0
         self.losses, self.before, self.next_segment = Losses(frame), -1, 0
         self.digest = bytes(32)
 
-    def problem(self, message):
+    def problem(self, fault):
         if self.strict:
-            raise Stop(DAMAGED, message)
+            raise fault
         self.problems += 1
+        self.status = INVALID if INVALID in (self.status, fault.status) else fault.status
         if self.problems <= MAX_MESSAGES:
-            note(message)
+            note(fault)
 
     def run(self):
+        if self.source.excess:
+            self.problem(excess(self.source.excess))
         self.table()
         for segment in self.source.indexes(
             self.frame.segments_offset, self.frame.full_segment, self.frame.segments
@@ -536,19 +777,23 @@ class Walk:
         self.trailer()
 
     def table(self):
-        seen = 0
+        seen, before = 0, -1
         for page in self.source.indexes(UNIT, UNIT, self.frame.pages):
             candidates = self.source.read(UNIT + page * UNIT, UNIT)
-            decoded = (decode_page(self.frame, page, data) for data in candidates)
-            places = next((found for found in decoded if found is not None), None)
+            places = first_good(
+                candidates, lambda data: decode_page(self.frame, page, data, before)
+            )
             seen += 1
-            if places is None:
-                self.problem(f'page {page} of the correspondence table is damaged')
-            elif len(self.pages) < KEPT_PAGES:
+            if isinstance(places, Fault):
+                self.problem(places)
+                continue
+            before = places[-1]
+            if len(self.pages) < KEPT_PAGES:
                 self.pages[page] = places
                 self.page_numbers.append(page)
         if seen < self.frame.pages:
-            self.problem(f'{self.frame.pages - seen} pages of the correspondence table are missing')
+            message = f'{self.frame.pages - seen} pages of the correspondence table are missing'
+            self.problem(Fault('IMAGE_TRUNCATED', message))
 
     def place(self, block):
         """The place of X by the table, or None."""
@@ -560,7 +805,8 @@ class Walk:
         if self.next_segment >= end_segment:
             return
         self.digest = None
-        self.problem(f'segments {self.next_segment} … {end_segment - 1} are missing')
+        message = f'segments {self.next_segment} … {end_segment - 1} are missing'
+        self.problem(Fault('IMAGE_TRUNCATED', message))
         first = self.next_segment * self.frame.per_segment
         end = min(end_segment * self.frame.per_segment, self.frame.used_blocks)
         index = bisect.bisect_left(self.page_numbers, first // PAGE_ENTRIES)
@@ -569,45 +815,70 @@ class Walk:
                 break
             start = max(first, page * PAGE_ENTRIES)
             if start > first:
-                self.losses.next(None, True)
+                self.losses.by_table(None)
             first = min(end, (page + 1) * PAGE_ENTRIES)
             for block in range(start, first):
-                self.losses.next(self.place(block), True)
+                self.losses.by_table(self.place(block))
         if first < end:
-            self.losses.next(None, True)
+            self.losses.by_table(None)
 
     def segment(self, segment):
-        frame = self.frame
-        read = self.source.read(frame.segment_offset(segment), frame.segment_bytes(segment))
-        first, count = segment * frame.per_segment, frame.count(segment)
+        first, count = segment * self.frame.per_segment, self.frame.count(segment)
         places = [self.place(block) for block in range(first, first + count)]
-        tried, entries = [], None
-        while entries is None:
-            head = next(read, None)
-            if head is None:
-                break
-            tried.append(head)
-            entries = decode_segment_head(frame, segment, head)
-        if entries is None:
+        whole = self.source.read(
+            self.frame.segment_offset(segment), self.frame.segment_bytes(segment)
+        )
+        head, fault = self.find_head(segment, places)
+        if head is None:
             self.digest = None
-            self.problem(f'the head of segment {segment} is damaged: its blocks are lost')
+            self.problem(Fault(fault.code, f'{fault.problem}: its blocks are lost'))
             for place in places:
-                self.losses.next(place, True)
+                self.losses.by_table(place)
             return
-        self.check_entries(segment, first, entries, places)
-        bare = SEGMENT_HEADER + count * ENTRY.size
-        if not is_zero(head[bare : frame.head_bytes_for(count)]):
-            self.problem(f'the padding of segment {segment} is damaged; no data is lost')
+        if fault is not None:
+            self.problem(fault)
+        bare = bare_bytes(self.frame, segment)
+        entries = list(ENTRY.iter_unpack(head[SEGMENT_HEADER:bare]))
+        self.before = entries[-1][0]
+        if any(known not in (None, entry[0]) for known, entry in zip(places, entries)):
+            message = f'the head of segment {segment} and the correspondence table disagree'
+            self.problem(Fault('IMAGE_INVALID', message))
+        if not is_zero(head[bare:]):
+            message = f'the padding of segment {segment} is damaged; no data is lost'
+            self.problem(Fault('IMAGE_DAMAGED', message))
         if self.digest is not None:
             self.digest = hashlib.sha256(self.digest + head[:bare]).digest()
-        self.blocks(segment, first, entries, itertools.chain(tried, read))
+        self.blocks(segment, first, entries, whole)
 
-    def check_entries(self, segment, first, entries, places):
-        check_places(self.frame, first, [place for place, _ in entries], self.before)
-        self.before = entries[-1][0]
-        for (place, _), by_table in zip(entries, places):
-            if by_table is not None and by_table != place:
-                raise Stop(INVALID, f'segment {segment} and the correspondence table disagree')
+    def find_head(self, segment, places):
+        """The proven head of a segment with its padding, or None; the Fault of the one there."""
+        frame, bare = self.frame, bare_bytes(self.frame, segment)
+        offset, head_bytes = frame.segment_offset(segment), frame.head_bytes_for(len(places))
+        head, fault = None, None
+        for data in self.source.read(offset, head_bytes):
+            found = decode_segment_head(frame, segment, data)
+            if isinstance(found, Fault):
+                fault = found if fault is None or found.code == 'IMAGE_INVALID' else fault
+            elif head is not None and head[:bare] != data[:bare]:
+                message = f'pieces hold different heads of segment {segment}'
+                return None, Fault('IMAGE_INVALID', message)
+            elif head is None:
+                head = data
+        if head is None:
+            for data in self.source.read(offset, frame.segment_bytes(segment)):
+                found = repaired_head(frame, segment, data, places)
+                if found is not None:
+                    head = found + data[bare:head_bytes]
+                    break
+        else:
+            fault = None
+        if head is None:
+            return None, fault
+        entries = ENTRY.iter_unpack(head[SEGMENT_HEADER:bare])
+        if are_places(frame, segment * frame.per_segment, [e[0] for e in entries], self.before):
+            return head, fault
+        message = f'the places in the head of segment {segment} make no sense'
+        return None, Fault('IMAGE_INVALID', message)
 
     def blocks(self, segment, first, entries, candidates):
         size, head_bytes = self.frame.block_size, self.frame.head_bytes_for(len(entries))
@@ -622,23 +893,28 @@ class Walk:
             if not bad:
                 break
         if bad:
-            self.problem(f'{len(bad)} blocks of segment {segment} are damaged')
+            message = f'{len(bad)} blocks of segment {segment} are damaged'
+            self.problem(Fault('IMAGE_DAMAGED', message))
         self.good += len(found)
         for index, (place, _) in enumerate(entries):
-            self.losses.next(place, index not in found)
+            self.losses.by_head(place, index not in found)
             if self.output is not None and index in found:
                 self.output.put(first + index, place, found[index])
 
     def trailer(self):
         candidates = self.source.read(self.frame.trailer_offset, UNIT)
-        digests = (decode_trailer(self.frame, data) for data in candidates)
-        digest = next((found for found in digests if found is not None), None)
-        if digest is None:
-            self.problem('the image has no valid trailer: it is not complete')
+        digest = first_good(candidates, lambda data: decode_trailer(self.frame, data))
+        if isinstance(digest, Fault):
+            self.problem(digest)
         elif self.digest is not None and digest != self.digest:
-            self.problem('the trailer belongs to other segments')
+            message = 'the trailer belongs to other segments: its digest differs'
+            self.problem(Fault('IMAGE_INVALID', message))
         if isinstance(self.source, Stream) and not self.source.ended and self.source.file.read(1):
-            self.problem('bytes follow the end of the image')
+            self.problem(excess('some'))
+
+
+def excess(count):
+    return Fault('IMAGE_INVALID', f'{count} bytes follow the end of the image')
 
 
 # --- Where the disk goes --------------------------------------------------------------------------
@@ -734,19 +1010,19 @@ def open_image(path, strict):
         source = Stream(file)
         return decode_header(next(source.read(0, UNIT))[: source.position]), source
     file, size = open_seekable(path)
-    source = Extents([(0, size, file, 0)])
     frame = decode_header(os.pread(file, UNIT, 0))
     is_device = stat.S_ISBLK(os.fstat(file).st_mode)
-    if size < frame.image_bytes and strict:
-        raise Stop(DAMAGED, f'the image has {size} of its {frame.image_bytes} bytes')
-    if size > frame.image_bytes and not is_device:
-        message = f'{size - frame.image_bytes} bytes follow the end of the image'
-        if strict:
-            raise Stop(INVALID, message)
-        note(message)
-    if strict and decode_trailer(frame, os.pread(file, UNIT, frame.trailer_offset)) is None:
-        raise Stop(DAMAGED, 'the image has no valid trailer: it is not complete')
-    return frame, Extents(clip([(0, size, file, 0)], frame.image_bytes))
+    behind = 0 if is_device else max(0, size - frame.image_bytes)
+    if strict:
+        if size < frame.image_bytes:
+            message = f'the image has {size} of its {frame.image_bytes} bytes'
+            raise Fault('IMAGE_TRUNCATED', message)
+        if behind:
+            raise excess(behind)
+        digest = decode_trailer(frame, os.pread(file, UNIT, frame.trailer_offset))
+        if isinstance(digest, Fault):
+            raise digest
+    return frame, Extents(clip([(0, size, file, 0)], frame.image_bytes), behind)
 
 
 def is_seekable(path):
@@ -789,7 +1065,7 @@ def verify(arguments):
     walk = Walk(source, frame, False, None)
     walk.run()
     summary(walk)
-    return DAMAGED if walk.problems else 0
+    return walk.status
 
 
 def restore(arguments):

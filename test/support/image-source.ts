@@ -25,6 +25,8 @@ export interface MemoryCopyOptions {
   readonly blockSizeBytes?: number;
   readonly capacityBytes?: number;
   readonly diskName?: string;
+  readonly copyId?: string;
+  readonly diskId?: string;
   readonly block?: (place: number, blockSizeBytes: number) => Buffer;
 }
 
@@ -41,8 +43,8 @@ export class MemoryCopy implements ImageSource {
     this.places = places;
     this.#block = options.block ?? labelledBlock;
     this.facts = {
-      copyId,
-      diskId,
+      copyId: options.copyId ?? copyId,
+      diskId: options.diskId ?? diskId,
       diskName: options.diskName ?? 'web-01',
       frozenAtMs: Date.UTC(2026, 0, 2, 3, 4, 5, 678),
       generation: 7,
