@@ -188,8 +188,7 @@ export class Disks {
       return await made;
     } catch (error) {
       // as if it had never been
-      disk.markDeleted();
-      this.#forget(disk);
+      this.forgetShell(disk);
       this.reclaimer(pool).add(disk.root);
       throw error;
     } finally {

@@ -100,6 +100,8 @@ export class Flusher {
       } catch (error) {
         const failure = this.#fail(error);
         for (const { done } of waiters) done.reject(failure);
+        // so that what they take back is not in the next batch
+        await new Promise((resolve) => setImmediate(resolve));
       }
     }
     this.#running = undefined;

@@ -153,7 +153,8 @@ export class MetadataPages {
   }
 
   /**
-   * Images of all that changed since the last call. Cost: one copy of each changed page.
+   * Images of all that changed since the last call. Cost: one copy of each changed page, all in
+   * one buffer: many small ones would leave the heap in pieces.
    * The caller commits them and calls `settle` with the same array when they are durable.
    */
   take(): PageImage[] {
@@ -162,8 +163,14 @@ export class MetadataPages {
       data: undefined,
     }));
     this.#removed.clear();
+    let length = 0;
+    for (const page of this.#dirty) length += page.words.byteLength;
+    const batch = new Uint8Array(length);
+    let end = 0;
     for (const page of this.#dirty) {
-      const bytes = new Uint8Array(page.words.buffer).slice();
+      const bytes = batch.subarray(end, end + page.words.byteLength);
+      end += bytes.length;
+      bytes.set(new Uint8Array(page.words.buffer));
       const absent = page.kind !== 'node' && isZero(bytes);
       images.push({ kind: page.kind, number: page.number, data: absent ? undefined : bytes });
       page.dirty = false;

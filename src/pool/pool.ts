@@ -12,6 +12,7 @@
  */
 import { defined } from '../base/assert.ts';
 import { StorageError } from '../base/errors.ts';
+import { Mutex } from '../base/mutex.ts';
 import { GIB, MIB } from '../base/units.ts';
 import { Allocator, type AllocatorExtent, type Chosen } from './allocator.ts';
 import { Flusher, type RowMaker } from './flusher.ts';
@@ -55,8 +56,8 @@ export class Pool {
   #freed: number[] = [];
   #freeing = 0;
   #raising: Promise<void> | undefined;
-  /** Marks that are being committed, by extent: no row may say less. */
-  readonly #raisedMarks = new Map<number, number>();
+  /** Commits of extent rows, one at a time: none says less than one before it. */
+  readonly #layout = new Mutex();
   #makeRoom: (() => Promise<boolean>) | undefined;
   #nextNode: number;
   #reservedBytes: () => number = () => 0;
@@ -280,11 +281,13 @@ export class Pool {
     this.#closed = true;
     try {
       if (this.poison !== undefined || this.isReadOnly) return;
-      const rows = this.allocator.extents.map((extent, index) => {
-        extent.highWater = extent.virginFrom;
-        return this.#markRow(index);
+      await this.#layout.run(async () => {
+        const rows = this.allocator.extents.map((extent, index) => {
+          extent.highWater = extent.virginFrom;
+          return this.#extentRow(index, extent);
+        });
+        await this.#flusher.flush(rows);
       });
-      await this.#flusher.flush(rows);
     } finally {
       await this.files.close();
     }
@@ -294,7 +297,14 @@ export class Pool {
   async grow(specs: readonly FileSpec[]): Promise<void> {
     this.assertWritable();
     await this.files.grow(specs, this.record.preallocate);
-    await this.flush(this.layoutRows());
+    await this.#layout.run(async () => {
+      await this.flush(this.layoutRows());
+      this.#takeExtents();
+    });
+  }
+
+  /** The allocator gets what the files have more, which is durable now. */
+  #takeExtents(): void {
     this.files.extents.forEach((extent, index) => {
       const known = this.allocator.extents[index];
       const { firstBlock, blocks } = extent;
@@ -316,7 +326,11 @@ export class Pool {
       key: { pool: this.id, file },
       row: { path, size_bytes: sizeBytes, kind },
     }));
-    return [...files, ...this.files.extents.map((_, index) => this.#markRow(index))];
+    const extents = this.files.extents.map((extent, index) => {
+      const { highWater } = this.allocator.extents[index] ?? extent;
+      return this.#extentRow(index, { blocks: extent.blocks, highWater });
+    });
+    return [...files, ...extents];
   }
 
   async #settleFrees(): Promise<boolean> {
@@ -339,33 +353,33 @@ export class Pool {
   /** Moves the marks up by a step and commits them before any block above is handed out. */
   async #raiseMarks(count: number): Promise<void> {
     try {
-      const step = Math.max(count, MARK_STEP_BYTES / this.blockSizeBytes);
-      const index = this.allocator.extents.findIndex((extent) => extent.highWater < extent.blocks);
-      const extent = this.allocator.extents[index];
-      if (extent === undefined) return;
-      const highWater = Math.min(extent.blocks, extent.highWater + step);
-      this.#raisedMarks.set(index, highWater);
-      await this.flush([this.#markRow(index)]);
-      // asked for again: the extent may have grown meanwhile
-      defined(this.allocator.extents[index], 'raised extent').highWater = highWater;
-      this.#raisedMarks.delete(index);
+      await this.#layout.run(async () => {
+        const step = Math.max(count, MARK_STEP_BYTES / this.blockSizeBytes);
+        const { extents } = this.allocator;
+        const index = extents.findIndex((candidate) => candidate.highWater < candidate.blocks);
+        const extent = extents[index];
+        if (extent === undefined) return;
+        const highWater = Math.min(extent.blocks, extent.highWater + step);
+        // as long as the allocator knows it: what the files have more may not be durable
+        await this.flush([this.#extentRow(index, { blocks: extent.blocks, highWater })]);
+        extent.highWater = highWater;
+      });
     } finally {
       this.#raising = undefined;
     }
   }
 
-  #markRow(index: number): RowChange {
+  #extentRow(index: number, o: { blocks: number; highWater: number }): RowChange {
     const place = defined(this.files.extents[index], `extent ${index}`);
-    const known = this.allocator.extents[index];
     return {
       table: 'pool_extents',
       key: { pool: this.id, extent: index },
       row: {
         first_block: place.firstBlock,
-        blocks: place.blocks,
+        blocks: o.blocks,
         file: place.file,
         file_block: place.fileBlock,
-        high_water: this.#raisedMarks.get(index) ?? known?.highWater ?? place.highWater,
+        high_water: o.highWater,
       },
     };
   }

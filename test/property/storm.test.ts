@@ -14,6 +14,7 @@ const worlds = fc.record({
   actors: fc.constantFrom(3, 8, 16),
   operations: fc.constant(30),
   maxSectors: fc.constantFrom(2 * BLOCK, 5 * BLOCK, 90 * BLOCK),
+  troubles: fc.boolean(),
 });
 
 describe('many operations at once', { timeout: 120_000 }, () => {

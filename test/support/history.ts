@@ -20,6 +20,8 @@ export interface Write {
   readonly zeroes: boolean;
   readonly calledAt: number;
   answeredAt: number;
+  /** What it puts into each sector, if that is not its number. */
+  readonly contents?: ReadonlyMap<number, Buffer> | undefined;
   /** It failed and may have changed some of its sectors. */
   partly: boolean;
   /** It failed and changed nothing. */
@@ -64,7 +66,12 @@ export class History {
     return this.#writes;
   }
 
-  call(first: number, count: number, zeroes: boolean): Write {
+  call(
+    first: number,
+    count: number,
+    zeroes: boolean,
+    contents?: ReadonlyMap<number, Buffer>,
+  ): Write {
     History.#numbers += 1;
     const write: Write = {
       number: History.#numbers,
@@ -72,6 +79,7 @@ export class History {
       first,
       end: first + count,
       zeroes,
+      contents,
       calledAt: this.#clock.tick(),
       answeredAt: OPEN,
       partly: false,
@@ -153,7 +161,30 @@ export class History {
   #is(sector: number, found: Buffer, write: Write | undefined): boolean {
     const initial = this.#initial.get(sector);
     if (write === undefined && initial !== undefined) return found.equals(initial);
+    const given = write?.contents?.get(sector);
+    if (given !== undefined) return found.equals(given);
     if (write === undefined || write.zeroes) return found.every((byte) => byte === 0);
     return found.equals(sectorOf(write.disk, write.number));
   }
+}
+
+/** Sectors that differ: what they are, what they were. */
+export function differences(found: Buffer, wanted: Buffer): string[] {
+  if (found.equals(wanted)) return [];
+  const before = sectorsOf(wanted);
+  return [...sectorsOf(found)]
+    .filter(([sector, bytes]) => !bytes.equals(before.get(sector)!))
+    .map(([sector, bytes]) => {
+      const then = before.get(sector)!.readUInt32LE(0);
+      const [now, disk] = [bytes.readUInt32LE(0), bytes.readUInt32LE(4)];
+      return `sector ${sector}: ${now} of disk ${disk}, was ${then}`;
+    });
+}
+
+export function sectorsOf(bytes: Buffer): Map<number, Buffer> {
+  const sectors = new Map<number, Buffer>();
+  for (let at = 0; at < bytes.length; at += SECTOR) {
+    sectors.set(at / SECTOR, bytes.subarray(at, at + SECTOR));
+  }
+  return sectors;
 }

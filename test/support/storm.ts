@@ -10,11 +10,12 @@ import { KIB, MIB } from '../../src/base/units.ts';
 import type { Copy } from '../../src/copy/copy.ts';
 import { freeze } from '../../src/copy/freeze.ts';
 import { remap } from '../../src/copy/remap.ts';
+import { fence, swapTable, unfence } from '../../src/copy/write-back.ts';
 import type { Disk } from '../../src/disk/disk.ts';
 import { checkEngine } from './check-engine.ts';
 import { type Engine, openEngine } from './engine.ts';
-import { Clock, History, SECTOR, type Write } from './history.ts';
-import { JumpyFiles, JumpyMetadata, turns } from './jumpy.ts';
+import { Clock, differences, History, SECTOR, sectorsOf, type Write } from './history.ts';
+import { JumpyFiles, JumpyMetadata, turns, within } from './jumpy.ts';
 import { generator } from './volatile-medium.ts';
 
 const SIZE = 16 * KIB;
@@ -43,7 +44,12 @@ export interface StormOptions {
   readonly operations: number;
   /** Longest write, in sectors. */
   readonly maxSectors: number;
+  /** Now and then a commit or write finds no room, or a read fails. */
+  readonly troubles?: boolean;
 }
+
+/** What an operation may be refused with beside its own reasons, once there are troubles. */
+const troubles: readonly ErrorCode[] = ['METADATA_FULL', 'HOST_FULL', 'DATA_UNREADABLE'];
 
 export class Storm {
   readonly engine: Engine;
@@ -86,11 +92,14 @@ export class Storm {
   async run(): Promise<void> {
     const actors = Array.from({ length: this.#o.actors }, () => this.#act());
     await within(60_000, Promise.all(actors), () => `the storm is stuck: ${this.#state()}`);
+    this.store.isFull = false;
+    this.files.failNoMore();
     await within(10_000, this.#rest(), () => `it does not come to rest: ${this.#state()}`);
     for (const live of this.#copies) await this.#readCopy(live);
     for (const live of this.#disks) await this.#readDisk(live, 0, this.#sectors(live));
     expect(await checkEngine(this.engine, this.store)).toEqual([]);
-    expect(this.engine.errors).toEqual([]);
+    const errors = this.engine.errors.filter((error) => !isStorageError(error, 'METADATA_FULL'));
+    expect(errors).toEqual([]);
     await this.engine.close();
   }
 
@@ -137,8 +146,10 @@ export class Storm {
     if (kind < 92) return this.#remap();
     if (kind < 94) return this.#deleteDisk(live);
     if (kind < 96) return this.#create();
-    if (kind < 98) return this.#resize(live);
-    return this.#grow();
+    if (kind < 97) return this.#resize(live);
+    if (kind < 98) return this.#grow();
+    if (this.#o.troubles === true && this.#pick(2) === 0) return this.#makeTrouble();
+    return this.#writeBack(live);
   }
 
   #pick(count: number): number {
@@ -165,8 +176,11 @@ export class Storm {
     const capacityBytes = this.#o.diskBlocks * SIZE - SECTOR * this.#pick(3);
     const detectZeroes = this.#pick(2) === 0;
     const name = this.#name('d');
-    const { disk } = await this.engine.disks.create({ name, capacityBytes, detectZeroes });
-    this.#disks.push({ disk, history: new History(this.#names, this.#clock), isDeleted: false });
+    const number = this.#names;
+    const made = this.engine.disks.create({ name, capacityBytes, detectZeroes });
+    const disk = (await this.#valueOf(made, []))?.disk;
+    if (disk === undefined) return;
+    this.#disks.push({ disk, history: new History(number, this.#clock), isDeleted: false });
   }
 
   async #write(live: LiveDisk, zeroes: boolean): Promise<void> {
@@ -196,16 +210,23 @@ export class Storm {
     done: Promise<unknown>,
     inParts = false,
   ): Promise<void> {
-    const code = await this.#codeOf(done, ['POOL_FULL', 'NOT_FOUND', 'RANGE_NOT_SATISFIABLE']);
+    const code = await this.#codeOf(done, [
+      'POOL_FULL',
+      'NOT_FOUND',
+      'RANGE_NOT_SATISFIABLE',
+      'DISK_FENCED',
+      'DISK_IN_USE',
+    ]);
     if (code === undefined) {
       live.history.answer(write);
       return;
     }
     const many = inParts || (write.end - write.first) * SECTOR > OPERATION - SIZE;
-    if (code === 'POOL_FULL' && !many) live.history.refuse(write);
+    const clean = code === 'POOL_FULL' || code === 'DISK_FENCED' || code === 'NOT_FOUND';
+    if (clean && !many) live.history.refuse(write);
     else write.partly = true;
     live.history.answer(write);
-    if (code === 'NOT_FOUND') expect(live.isDeleted).toBe(true);
+    if (code === 'NOT_FOUND' && write.contents === undefined) expect(live.isDeleted).toBe(true);
   }
 
   async #read(live: LiveDisk): Promise<void> {
@@ -219,6 +240,7 @@ export class Storm {
     const code = await this.#codeOf(live.disk.read(first * SECTOR, bytes), [
       'NOT_FOUND',
       'RANGE_NOT_SATISFIABLE',
+      'DISK_FENCED',
     ]);
     if (code !== undefined) return;
     const why = live.history.explain(first, bytes, calledAt, this.#clock.tick());
@@ -226,7 +248,32 @@ export class Storm {
   }
 
   async #flush(live: LiveDisk): Promise<void> {
-    await live.disk.flush();
+    await this.#codeOf(live.disk.flush(), []);
+  }
+
+  async #makeTrouble(): Promise<void> {
+    const kind = this.#pick(3);
+    if (kind === 0) this.store.isFull = true;
+    else if (kind === 1) this.files.failNext('write', 'ENOSPC');
+    else this.files.failNext('read', 'EIO');
+  }
+
+  /** The disk gets the bytes of a copy: like a write of them all. */
+  async #writeBack(live: LiveDisk): Promise<void> {
+    const source = this.#copies[this.#pick(this.#copies.length)];
+    if (source === undefined) return;
+    const job = this.#name('job');
+    const fenced = await this.#codeOf(fence(live.disk, job, true), [
+      'NOT_FOUND',
+      'DISK_FENCED',
+      'DISK_IN_USE',
+    ]);
+    if (fenced !== undefined) return;
+    const sectors = Math.max(this.#sectors(live), source.bytes.length / SECTOR);
+    const write = live.history.call(0, sectors, true, sectorsOf(source.bytes));
+    const swapped = swapTable(this.engine.copies, live.disk, source.copy, undefined);
+    await this.#change(live, write, swapped, true);
+    while (live.disk.state === 'fenced') await this.#codeOf(unfence(live.disk), []);
   }
 
   async #freeze(live: LiveDisk): Promise<void> {
@@ -234,12 +281,12 @@ export class Storm {
     const calledAt = this.#clock.tick();
     const name = this.#name('c');
     const frozen = freeze(this.engine.copies, live.disk.id, { name });
-    const copy = await this.#valueOf(frozen, ['NOT_FOUND']);
+    const copy = await this.#valueOf(frozen, ['NOT_FOUND', 'DISK_FENCED']);
     if (copy === undefined) return;
     const answeredAt = this.#clock.tick();
     const release = copy.addUser(this.#user());
     const bytes = Buffer.alloc(copy.record.sourceCapacityBytes, 0xee);
-    await copy.read('full', 0, bytes);
+    await this.#retried(() => copy.read('full', 0, bytes));
     release();
     expect(live.history.explain(0, bytes, calledAt, answeredAt)).toBeUndefined();
     expect(live.history.explainCut(sectorsOf(bytes))).toBeUndefined();
@@ -258,10 +305,10 @@ export class Storm {
     const release = copy.addUser(this.#user());
     try {
       const full = Buffer.alloc(bytes.length, 0xee);
-      await copy.read('full', 0, full);
+      await this.#retried(() => copy.read('full', 0, full));
       expect(differences(full, bytes)).toEqual([]);
       const compact = Buffer.alloc(copy.viewBytes('compact'), 0xee);
-      await copy.read('compact', 0, compact);
+      await this.#retried(() => copy.read('compact', 0, compact));
       const { runs } = await copy.correspondence(0, 10_000);
       for (const run of runs) {
         const from = run.sourceBlock * SIZE;
@@ -278,7 +325,7 @@ export class Storm {
     const live = this.#copies[this.#pick(this.#copies.length)];
     if (live === undefined || live.isDeleted) return;
     live.isDeleted = true;
-    await this.engine.copies.delete(live.copy.id, { force: true });
+    await this.#codeOf(this.engine.copies.delete(live.copy.id, { force: true }), []);
     this.#copies.splice(this.#copies.indexOf(live), 1);
   }
 
@@ -297,14 +344,24 @@ export class Storm {
   async #deleteDisk(live: LiveDisk): Promise<void> {
     if (live.isDeleted || this.#disks.length < 2) return;
     live.isDeleted = true;
-    await this.engine.disks.delete(live.disk.id);
+    const deleted = this.engine.disks.delete(live.disk.id);
+    const code = await this.#codeOf(deleted, ['DISK_FENCED', 'DISK_IN_USE']);
+    if (code === 'DISK_FENCED' || code === 'DISK_IN_USE') {
+      live.isDeleted = false;
+      return;
+    }
     this.#disks.splice(this.#disks.indexOf(live), 1);
   }
 
   async #grow(): Promise<void> {
     this.#blocks += 1;
     const files = [{ path: '/p', sizeBytes: MIB + this.#blocks * SIZE }];
-    await this.engine.pools.update('p', { files });
+    await this.#codeOf(this.engine.pools.update('p', { files }), []);
+  }
+
+  /** A read that finds trouble is tried again. */
+  async #retried(read: () => Promise<void>): Promise<void> {
+    while ((await this.#codeOf(read(), [])) !== undefined) await turns(1);
   }
 
   #user(): Parameters<Copy['addUser']>[0] {
@@ -317,7 +374,8 @@ export class Storm {
       this.counts['ok'] = (this.counts['ok'] ?? 0) + 1;
       return value;
     } catch (error) {
-      if (!isStorageError(error) || !allowed.includes(error.code)) throw error;
+      const refusals = this.#o.troubles === true ? [...allowed, ...troubles] : allowed;
+      if (!isStorageError(error) || !refusals.includes(error.code)) throw error;
       this.counts[error.code] = (this.counts[error.code] ?? 0) + 1;
       return undefined;
     }
@@ -336,41 +394,5 @@ export class Storm {
       allowed,
     );
     return code;
-  }
-}
-
-/** Sectors that differ: what they are, what they were. */
-function differences(found: Buffer, wanted: Buffer): string[] {
-  if (found.equals(wanted)) return [];
-  const before = sectorsOf(wanted);
-  return [...sectorsOf(found)]
-    .filter(([sector, bytes]) => !bytes.equals(before.get(sector)!))
-    .map(([sector, bytes]) => {
-      const then = before.get(sector)!.readUInt32LE(0);
-      const [now, disk] = [bytes.readUInt32LE(0), bytes.readUInt32LE(4)];
-      return `sector ${sector}: ${now} of disk ${disk}, was ${then}`;
-    });
-}
-
-function sectorsOf(bytes: Buffer): Map<number, Buffer> {
-  const sectors = new Map<number, Buffer>();
-  for (let at = 0; at < bytes.length; at += SECTOR) {
-    sectors.set(at / SECTOR, bytes.subarray(at, at + SECTOR));
-  }
-  return sectors;
-}
-
-/** The same promise, or a failure that says what is stuck. */
-export async function within<T>(ms: number, done: Promise<T>, why: () => string): Promise<T> {
-  let timer: NodeJS.Timeout | undefined;
-  const late = new Promise<never>((_, reject) => {
-    timer = setTimeout(() => {
-      reject(new Error(why()));
-    }, ms);
-  });
-  try {
-    return await Promise.race([done, late]);
-  } finally {
-    clearTimeout(timer);
   }
 }

@@ -3,7 +3,7 @@ import { MIB } from '../../../src/base/units.ts';
 import { freeze } from '../../../src/copy/freeze.ts';
 import { openEngine } from '../../support/engine.ts';
 import { turns } from '../../support/jumpy.ts';
-import { metadataFull } from '../../support/rows.ts';
+import { metadataFull, RecordingMetadata } from '../../support/rows.ts';
 import { readAll, SIZE, smallEngine } from '../../support/small-engine.ts';
 
 const second = {
@@ -158,4 +158,44 @@ describe('growing a pool', () => {
     await small.rest();
     await small.reopen();
   });
+
+  it('that cannot be committed leaves rows with which the store opens', async () => {
+    const small = await smallEngine({ blocks: 2 });
+    const files = [{ path: '/p', sizeBytes: MIB + 9 * SIZE }];
+    small.store.failNextCommit(metadataFull());
+    const grown = small.engine.pools.update('p', { files });
+    await expect(grown).rejects.toMatchObject({ code: 'METADATA_FULL' });
+    // raises the mark of the extent that did not become longer
+    await (await small.disk()).write(0, Buffer.alloc(2 * SIZE, 1));
+    await small.rest();
+    const engine = await small.reopen();
+    expect(engine.pools.get('p').capacityBytes).toBe(2 * SIZE);
+    await engine.pools.update('p', { files });
+    await engine.disks.get('d').write(2 * SIZE, Buffer.alloc(7 * SIZE, 1));
+    await small.rest();
+  });
+
+  it('while a mark is raised leaves rows of files and extents that fit', async () => {
+    for (let step = 0; step < 12; step += 1) await growBesideWrite(step);
+  });
 });
+
+async function growBesideWrite(pause: number): Promise<void> {
+  const store = new RecordingMetadata();
+  const small = await smallEngine({ blocks: 2, store });
+  const disk = await small.disk();
+  const files = [{ path: '/p', sizeBytes: MIB + 9 * SIZE }];
+  const grown = small.engine.pools.update('p', { files });
+  await turns(Math.floor(pause / 4));
+  for (let hop = 0; hop < pause % 4; hop += 1) await Promise.resolve();
+  await Promise.all([grown, disk.write(0, Buffer.alloc(SIZE, 1))]);
+  let fileBlocks = 2;
+  for (const change of store.batches.flatMap(({ rows }) => rows)) {
+    if (change.table === 'pool_files') {
+      fileBlocks = (Number(change.row?.['size_bytes']) - MIB) / SIZE;
+    }
+    if (change.table !== 'pool_extents') continue;
+    expect(change.row?.['blocks']).toBe(fileBlocks);
+  }
+  await small.rest();
+}
