@@ -171,7 +171,8 @@ function plainJob(kind: string): Ending & { kind: string } {
 }
 
 async function deleteBackup(world: World, random: Random): Promise<void> {
-  const backup = random.pick(world.backups.filter((each) => each.isUsable));
+  const idle = world.backups.filter(({ id, isDeleting }) => id !== undefined && !isDeleting);
+  const backup = random.pick(idle);
   if (backup === undefined) return;
   backup.isDeleting = true;
   const force = random.chance(0.5);
@@ -181,7 +182,8 @@ async function deleteBackup(world: World, random: Random): Promise<void> {
     world.backups = world.backups.filter((each) => each !== backup);
     return;
   }
-  world.refused('DELETE backup', answer, []);
+  const gone = backup.existence === 'sure' ? [] : ['NOT_FOUND'];
+  world.refused('DELETE backup', answer, gone);
   backup.isDeleting = false;
 }
 

@@ -227,6 +227,8 @@ async function findBackups(world: World): Promise<void> {
     }
     backup.isDeleting = false;
     backup.isComplete = state === 'complete';
+    // a scan takes out what is left of a deletion
+    if (!backup.isComplete) backup.existence = 'maybe';
   });
 }
 
