@@ -219,6 +219,7 @@ export class Disk {
   async write(offset: number, bytes: Uint8Array): Promise<void> {
     this.assertRange(offset, bytes.length);
     this.assertAccessible();
+    this.pool.assertWritable();
     await writeRange(this, offset, bytes);
   }
 
@@ -226,6 +227,7 @@ export class Disk {
   async discard(offset: number, length: number): Promise<void> {
     this.assertRange(offset, length);
     this.assertAccessible();
+    this.pool.assertWritable();
     await discardRange(this, offset, length);
   }
 

@@ -202,6 +202,7 @@ async function operate(
     await pool.throttle();
     if (disk.adoptions.size > 0) await settleAdoptions(disk);
     if (exclusive) await chooseBlocks(request, pieces);
+    pool.assertWritable();
     request.admitted();
     disk.assertRange(request.offset, request.bytes.length);
     const missing = missingForChange(pool, disk.liveRoot(), head.logical, pieces.length);

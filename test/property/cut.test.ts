@@ -37,6 +37,22 @@ describe('a power cut at any step', { timeout: 120_000 }, () => {
     await cutEverywhere({ seed: 9, poolBlocks: 30, diskBlocks: 12, operations: 80, cacheBytes });
   });
 
+  it('or an error of I/O at any step: only reads go on, and the next start finds all', async () => {
+    const o = { seed: 17, poolBlocks: 20, diskBlocks: 10, operations: 80 };
+    const whole = new CutWorkload(o);
+    await whole.run();
+    for (let step = 1; step <= whole.files.steps; step += 1) {
+      const workload = new CutWorkload(o);
+      try {
+        await workload.runUntilFailure(step);
+        await workload.recover();
+        await workload.goOn();
+      } catch (error) {
+        throw new Error(`seed ${o.seed}, failure at step ${step}`, { cause: error });
+      }
+    }
+  });
+
   it('does so for any seed', async () => {
     for (const seed of [11, 12, 13, 14, 15, 16]) {
       const o = { seed, poolBlocks: 20, diskBlocks: 10, operations: 200, cacheBytes: 2 * MIB };

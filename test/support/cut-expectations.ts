@@ -6,6 +6,7 @@ import { expect } from 'vitest';
 import { isStorageError } from '../../src/base/errors.ts';
 import { KIB } from '../../src/base/units.ts';
 import type { Disk } from '../../src/disk/disk.ts';
+import type { Engine } from './engine.ts';
 import { SECTOR, sectorOf } from './history.ts';
 
 export const SIZE = 16 * KIB;
@@ -74,5 +75,19 @@ export async function touchHoles(disk: Disk): Promise<void> {
     const found = Buffer.alloc(SIZE);
     await disk.read(block * SIZE, found);
     expect(found.equals(wanted)).toBe(true);
+  }
+}
+
+/** A poisoned pool reads and does nothing else. */
+export async function expectOnlyReads(engine: Engine): Promise<void> {
+  const poisoned = { code: 'POOL_POISONED' };
+  for (const pool of engine.pools.list()) {
+    if (pool.poison === undefined) continue;
+    await expect(pool.flush()).rejects.toMatchObject(poisoned);
+    for (const disk of engine.disks.list()) {
+      if (disk.state === 'fenced') continue;
+      await expect(disk.write(0, Buffer.alloc(1))).rejects.toMatchObject(poisoned);
+      await disk.read(0, Buffer.alloc(disk.capacityBytes));
+    }
   }
 }

@@ -18,6 +18,7 @@ import { checkEngine } from './check-engine.ts';
 import {
   type Contents,
   type Expected,
+  expectOnlyReads,
   explain,
   latest,
   mark,
@@ -65,13 +66,27 @@ export class CutWorkload {
 
   /** Runs to the end, or until the cut; answers whether it was cut. */
   async run(): Promise<boolean> {
-    return untilCut(this.files, async () => {
-      await this.#open();
-      await this.#makePool();
-      await this.#create();
-      for (let count = 0; count < this.#o.operations; count += 1) await this.#operate();
-      await this.engine.close();
-    });
+    return untilCut(this.files, () => this.#work());
+  }
+
+  async #work(): Promise<void> {
+    await this.#open();
+    await this.#makePool();
+    await this.#create();
+    for (let count = 0; count < this.#o.operations; count += 1) await this.#operate();
+    await this.#close();
+  }
+
+  /** Runs until a call of I/O or a commit fails with EIO; reads must go on, nothing else may. */
+  async runUntilFailure(step: number): Promise<void> {
+    this.files.failAt(step);
+    try {
+      await this.#work();
+    } catch (error) {
+      const known = ['POOL_POISONED', 'DATA_UNREADABLE', 'POOL_UNAVAILABLE'] as const;
+      if (!known.some((code) => isStorageError(error, code))) throw error;
+    }
+    if (this.#engine !== undefined) await expectOnlyReads(this.#engine);
   }
 
   /** Power loss; then opens again and compares with what was answered. */
@@ -108,7 +123,7 @@ export class CutWorkload {
     this.files.cutAt(this.files.steps + step);
     return untilCut(this.files, async () => {
       await this.#open();
-      await this.engine.close();
+      await this.#close();
     });
   }
 
@@ -143,6 +158,12 @@ export class CutWorkload {
       epoch: this.#epoch,
       cacheBytes: this.#o.cacheBytes ?? 2 * MIB,
     });
+  }
+
+  async #close(): Promise<void> {
+    const { engine } = this;
+    this.#engine = undefined;
+    await engine.close();
   }
 
   async #makePool(): Promise<void> {
@@ -188,7 +209,7 @@ export class CutWorkload {
     if (kind < 93) return this.#fill(disk);
     if (kind < 95) return this.#delete(disk);
     if (kind < 97) return this.#create();
-    await this.engine.close();
+    await this.#close();
     this.#durable();
     return this.#open();
   }

@@ -188,6 +188,9 @@ describe('a pool that fails', () => {
     const poisoned = { code: 'POOL_POISONED' };
     await expect(disk.write(0, Buffer.alloc(SIZE, 2))).rejects.toMatchObject(poisoned);
     await expect(disk.write(SIZE, Buffer.alloc(SIZE, 2))).rejects.toMatchObject(poisoned);
+    // also what would change nothing
+    await expect(disk.write(5 * SIZE, Buffer.alloc(SIZE))).rejects.toMatchObject(poisoned);
+    await expect(disk.discard(5 * SIZE, SIZE)).rejects.toMatchObject(poisoned);
     await expect(disk.flush()).rejects.toMatchObject(poisoned);
     await expect(freeze(small.engine.copies, 'd', { name: 'c' })).rejects.toMatchObject(poisoned);
     expect(small.pool.state).toBe('poisoned');
