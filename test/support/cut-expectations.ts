@@ -91,3 +91,25 @@ export async function expectOnlyReads(engine: Engine): Promise<void> {
     }
   }
 }
+
+/** What the disk shows now is what it may show. */
+export async function learn(disk: Disk, contents: Contents): Promise<void> {
+  const bytes = Buffer.alloc(disk.capacityBytes);
+  await disk.read(0, bytes);
+  for (const [sector, numbers] of contents) {
+    if ((sector + 1) * SECTOR > bytes.length) continue;
+    const shown = bytes.readUInt32LE(sector * SECTOR);
+    if (numbers.at(-1) !== shown) contents.set(sector, [...numbers, shown]);
+  }
+}
+
+/** Whether it is refused for want of room. */
+export async function isFull(done: Promise<unknown>): Promise<boolean> {
+  try {
+    await done;
+    return false;
+  } catch (error) {
+    if (!isStorageError(error, 'POOL_FULL')) throw error;
+    return true;
+  }
+}

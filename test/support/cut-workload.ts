@@ -20,7 +20,9 @@ import {
   type Expected,
   expectOnlyReads,
   explain,
+  isFull,
   latest,
+  learn,
   mark,
   SECTORS,
   settle,
@@ -245,10 +247,9 @@ export class CutWorkload {
     const bytes = Buffer.concat(Array.from({ length: count }, () => sector));
     const before = new Map(contents);
     mark(contents, first, count, number);
-    await this.#unlessFull(disk.write(first * SECTOR, bytes), () => {
-      for (const [key, numbers] of before) contents.set(key, numbers);
-      for (const key of contents.keys()) if (!before.has(key)) contents.delete(key);
-    });
+    if (!(await this.#isRefused(disk.write(first * SECTOR, bytes)))) return;
+    contents.clear();
+    for (const [key, numbers] of before) contents.set(key, numbers);
   }
 
   async #discard([name, { contents }]: [string, Expected]): Promise<void> {
@@ -257,32 +258,16 @@ export class CutWorkload {
     const count = 1 + this.#pick(sectors);
     const first = this.#pick(sectors - count + 1);
     mark(contents, first, count, 0);
-    await this.#unlessFull(disk.discard(first * SECTOR, count * SECTOR), () => undefined);
     // a refused discard may have done some of it
-    if (this.refused > 0) await this.#learn(name);
-  }
-
-  /** What the disk shows now is what it may show. */
-  async #learn(name: string): Promise<void> {
-    const { contents } = this.#expected.get(name)!;
-    const disk = this.engine.disks.get(name);
-    const bytes = Buffer.alloc(disk.capacityBytes);
-    await disk.read(0, bytes);
-    for (const [sector, numbers] of contents) {
-      if ((sector + 1) * SECTOR > bytes.length) continue;
-      const shown = bytes.readUInt32LE(sector * SECTOR);
-      if (numbers.at(-1) !== shown) contents.set(sector, [...numbers, shown]);
+    if (await this.#isRefused(disk.discard(first * SECTOR, count * SECTOR))) {
+      await learn(disk, contents);
     }
   }
 
-  async #unlessFull(done: Promise<void>, undo: () => void): Promise<void> {
-    try {
-      await done;
-    } catch (error) {
-      if (!isStorageError(error, 'POOL_FULL')) throw error;
-      this.refused += 1;
-      undo();
-    }
+  async #isRefused(done: Promise<unknown>): Promise<boolean> {
+    const refused = await isFull(done);
+    if (refused) this.refused += 1;
+    return refused;
   }
 
   async #freeze([name, { contents, capacities }]: [string, Expected]): Promise<void> {
@@ -365,11 +350,10 @@ export class CutWorkload {
     }
     expected.capacities.push(capacityBytes);
     const updated = this.engine.disks.update(name, { capacityBytes, discard: true });
-    await this.#unlessFull(
-      updated.then(() => undefined),
-      () => expected.capacities.pop(),
-    );
-    if (this.refused > 0) await this.#learn(name);
+    if (await this.#isRefused(updated)) {
+      expected.capacities.pop();
+      await learn(this.engine.disks.get(name), contents);
+    }
     await this.#flush();
     expected.capacities = expected.capacities.slice(-1);
   }
