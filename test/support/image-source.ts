@@ -27,6 +27,8 @@ export interface MemoryCopyOptions {
   readonly diskName?: string;
   readonly copyId?: string;
   readonly diskId?: string;
+  readonly frozenAtMs?: number;
+  readonly generation?: number;
   readonly block?: (place: number, blockSizeBytes: number) => Buffer;
 }
 
@@ -46,8 +48,8 @@ export class MemoryCopy implements ImageSource {
       copyId: options.copyId ?? copyId,
       diskId: options.diskId ?? diskId,
       diskName: options.diskName ?? 'web-01',
-      frozenAtMs: Date.UTC(2026, 0, 2, 3, 4, 5, 678),
-      generation: 7,
+      frozenAtMs: options.frozenAtMs ?? Date.UTC(2026, 0, 2, 3, 4, 5, 678),
+      generation: options.generation ?? 7,
       capacityBytes: options.capacityBytes ?? ((places.at(-1) ?? 0) + 10) * blockSizeBytes,
       blockSizeBytes,
       usedBlocks: places.length,

@@ -7,6 +7,7 @@ import { join } from 'node:path';
 import { describe, expect, test } from 'vitest';
 import { verifyImage } from '../../../src/image/verify.ts';
 import { goldenCopy, goldenImage, goldenNames } from '../../support/golden-images.ts';
+import { readableNames } from '../../support/golden-images.ts';
 import { imageOf, MemoryBytes, readImage, readStream } from '../../support/image-source.ts';
 
 describe.each(goldenNames)('%s', (name) => {
@@ -30,6 +31,20 @@ describe.each(goldenNames)('%s', (name) => {
       });
     }
   });
+});
+
+test('each golden image is of a copy of its own', () => {
+  const ids = goldenNames.map((name) => goldenCopy(name).facts.copyId);
+  expect(new Set(ids).size).toBe(goldenNames.length);
+});
+
+test('features that only forbid writing do not hinder reading', async () => {
+  for (const [name, plain] of Object.entries(readableNames)) {
+    const image = goldenImage(name as keyof typeof readableNames);
+    expect(await verifyImage(new MemoryBytes(image))).toMatchObject({ ok: true });
+    const read = readStream(image, 'fail');
+    expect([...read.blocks]).toEqual([...readStream(goldenImage(plain), 'fail').blocks]);
+  }
 });
 
 test('the worked example of the format page shows the bytes of the small image', () => {
