@@ -11,7 +11,7 @@ RUN npm run build && npm prune --omit=dev --omit=optional
 
 FROM node:24-slim
 ENV NODE_ENV=production SPINDLE_DATA_DIR=/data SPINDLE_PORT=8470 \
-    MALLOC_ARENA_MAX=2 MALLOC_MMAP_THRESHOLD_=131072
+    MALLOC_ARENA_MAX=2 MALLOC_MMAP_THRESHOLD_=65536
 WORKDIR /app
 COPY --from=build /app/package.json ./
 COPY --from=build /app/node_modules ./node_modules
@@ -25,4 +25,4 @@ STOPSIGNAL SIGTERM
 HEALTHCHECK --interval=10s --timeout=3s --start-period=30s CMD ["node", "-e", \
   "fetch(`http://127.0.0.1:${process.env.SPINDLE_PORT}/readyz`).then((r) => process.exit(r.ok ? 0 : 1), () => process.exit(1))"]
 # The daemon is process 1: signals reach it, and its exit code is the container's.
-CMD ["node", "--max-semi-space-size=2", "--optimize-for-size", "dist/main.js"]
+CMD ["node", "--max-semi-space-size=1", "--optimize-for-size", "dist/main.js"]

@@ -6,6 +6,11 @@
  */
 import { assert } from '../base/assert.ts';
 import { StorageError } from '../base/errors.ts';
+import { collectYoung } from '../base/memory.ts';
+import { MIB } from '../base/units.ts';
+
+/** What the socket's own buffers may add up to before they are collected. */
+const COLLECT_EVERY_BYTES = 16 * MIB;
 
 interface Waiter {
   readonly bytes: number;
@@ -59,6 +64,7 @@ export class PiecePool {
   readonly pieceBytes: number;
   readonly #maxKept: number;
   readonly #kept: Buffer[] = [];
+  #streamedBytes = 0;
 
   constructor(pieceBytes: number, maxKept = 3) {
     this.pieceBytes = pieceBytes;
@@ -73,6 +79,11 @@ export class PiecePool {
   /** Only for a buffer that nobody touches any more. */
   giveBack(piece: Buffer): void {
     assert(piece.length === this.pieceBytes, 'a piece of another size');
+    this.#streamedBytes += piece.length;
+    if (this.#streamedBytes >= COLLECT_EVERY_BYTES) {
+      this.#streamedBytes = 0;
+      collectYoung();
+    }
     if (this.#kept.length < this.#maxKept) this.#kept.push(piece);
   }
 }

@@ -7,6 +7,7 @@
 import { Worker } from 'node:worker_threads';
 import { assert } from '../base/assert.ts';
 import { AssertionError } from '../base/assert.ts';
+import { collectYoung } from '../base/memory.ts';
 import { packError, unpackError } from '../base/packed-error.ts';
 import { workerUrl } from '../base/worker-url.ts';
 import type { CallName, Calls, FromWorker, Task, ToWorker } from './worker-protocol.ts';
@@ -29,6 +30,8 @@ export async function runTask(
   signal: AbortSignal,
 ): Promise<unknown> {
   signal.throwIfAborted();
+  // the thread's buffers take the place of what requests have left
+  collectYoung();
   const worker = new Worker(workerUrl(import.meta.url, './worker'), { resourceLimits: limits });
   let stopTimer: NodeJS.Timeout | undefined;
   const onAbort = (): void => {

@@ -24,7 +24,7 @@ import { RESERVE_BYTES, Reserve, checkDirectory, sizeOf } from './files.ts';
 import { checkIdentity, migrate, readMigrations } from './migrate.ts';
 
 export const PAGE_SIZE_BYTES = 4 * KIB;
-const CACHE_BYTES = 8 * MIB;
+const CACHE_BYTES = 4 * MIB;
 const WAL_LIMIT_BYTES = 16 * MIB;
 /** A checkpoint of this many frames takes about 10 ms. */
 const CHECKPOINT_FRAMES = 1000;

@@ -10,10 +10,14 @@ import { MetaDatabase } from './database.ts';
 import type { DatabaseOptions } from './database.ts';
 import { Maintenance } from './maintenance.ts';
 import { Pages } from './pages.ts';
+import { collectYoung } from '../base/memory.ts';
 import { packError } from '../base/packed-error.ts';
+import { MIB } from '../base/units.ts';
 import type { Answer, Message, Reply, Request } from './protocol.ts';
 import { deleteOlder, list } from './queries.ts';
 import { Rows, growthBytes } from './rows.ts';
+
+const COLLECT_EVERY_BYTES = 8 * MIB;
 
 const port = defined(parentPort, 'parent port');
 
@@ -25,6 +29,8 @@ class Server {
   /** Requests that are being served, beyond the turn in which they came. */
   readonly #serving = new Set<Promise<void>>();
   #checkpoint: NodeJS.Immediate | undefined;
+  /** Bytes of committed pages whose buffers may not have been collected yet. */
+  #takenBytes = 0;
 
   constructor(options: DatabaseOptions) {
     this.#database = MetaDatabase.open(options);
@@ -110,6 +116,7 @@ class Server {
     };
     this.#database.transaction(apply, growth);
     this.#checkpointLater();
+    for (const packed of pages) this.#takenBytes += packed.bytes.byteLength;
     return { op: 'done' };
   }
 
@@ -117,6 +124,9 @@ class Server {
     this.#checkpoint ??= setImmediate(() => {
       this.#checkpoint = undefined;
       this.#database.checkpoint();
+      if (this.#takenBytes < COLLECT_EVERY_BYTES) return;
+      this.#takenBytes = 0;
+      collectYoung();
     });
   }
 
