@@ -179,11 +179,11 @@ def check_version(version, features):
     if version > VERSION:
         message = f'the image has format version {version}; this program reads {VERSION}'
         raise Fault('IMAGE_UNSUPPORTED', message)
-    if version != VERSION:
-        raise senseless(f'version {version}')
     if features:
         message = f'the image uses features unknown to this program ({features:#x})'
         raise Fault('IMAGE_UNSUPPORTED', message)
+    if version != VERSION:
+        raise senseless(f'version {version}')
 
 
 def decode_header(data):

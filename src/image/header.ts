@@ -102,7 +102,6 @@ function checkFeatures(bytes: Buffer): void {
       { version },
     );
   }
-  if (version !== FORMAT_VERSION) throw senseless(`version ${version}`);
   const unknown = bytes.readBigUInt64LE(at.incompatible);
   if (unknown !== 0n) {
     throw new StorageError(
@@ -111,6 +110,7 @@ function checkFeatures(bytes: Buffer): void {
       { features: `0x${unknown.toString(16)}` },
     );
   }
+  if (version !== FORMAT_VERSION) throw senseless(`version ${version}`);
 }
 
 function readFacts(bytes: Buffer): ImageFacts | undefined {

@@ -83,6 +83,11 @@ describe('a header with a right CRC is refused', () => {
   const cases: [string, ErrorCode, (header: Buffer) => void][] = [
     ['of a newer version', 'IMAGE_UNSUPPORTED', (h) => h.writeUInt32LE(2, 2056)],
     ['of version 0', 'IMAGE_INVALID', (h) => h.writeUInt32LE(0, 2056)],
+    [
+      'of version 0 with an unknown feature',
+      'IMAGE_UNSUPPORTED',
+      (h) => h.fill(0, 2056, 2060).fill(1, 2064, 2065),
+    ],
     ['with an unknown feature', 'IMAGE_UNSUPPORTED', (h) => h.writeUInt8(1, 2064)],
     ['with the last unknown feature', 'IMAGE_UNSUPPORTED', (h) => h.writeUInt8(128, 2071)],
     ['with a block size of 0', 'IMAGE_INVALID', (h) => h.writeUInt32LE(0, 2060)],
