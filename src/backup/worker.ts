@@ -36,13 +36,16 @@ const engine: Engine = {
     lastCall += 1;
     const id = lastCall;
     tell({ kind: 'call', id, name, args }, transfer);
-    return new Promise<Calls[Name]['answer']>((resolve, reject) => {
+    const answered = new Promise<Calls[Name]['answer']>((resolve, reject) => {
       const settle = (value: unknown): void => {
         assert(isAnswer(name, value), `an answer to ${name}`);
         resolve(value);
       };
       waiting.set(id, { resolve: settle, reject });
     });
+    // a call may be refused before the task comes to await it
+    answered.catch(() => undefined);
+    return answered;
   },
 };
 

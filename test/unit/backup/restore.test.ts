@@ -357,3 +357,30 @@ describe('an upload', () => {
     expect(bench.disks.find('up')).toBeUndefined();
   });
 });
+
+describe('a restore that the pool has no room for after all', () => {
+  it('fails with the code of the write and leaves nothing', async () => {
+    const { disk } = await bench.disks.create({ name: 'd1', capacityBytes: TIB });
+    for (let at = 0; at < 40; at += 4) await disk.write(at * MIB, randomBytes(4 * MIB));
+    await disk.flush();
+    await freeze(bench.copies, 'd1', { name: 'monday' });
+    await makeBackup('b1', 'monday');
+    const files = [{ path: join(dir, 'pools', 'tight.dat'), sizeBytes: 42 * MIB }];
+    await bench.pools.create({ name: 'tight', files, preallocate: false });
+    const request = { method: 'remap', disk: 'd2', pool: 'tight', maxBytesPerSecond: MIB } as const;
+    const job = await bench.work.restores.fromBackup('b1', request);
+    while (bench.disks.find('d2') === undefined) await new Promise((r) => setTimeout(r, 5));
+    const { disk: other } = await bench.disks.create({
+      name: 'd3',
+      pool: 'tight',
+      capacityBytes: TIB,
+    });
+    await other.write(0, randomBytes(4 * MIB));
+    await bench.runner.update(job.id, { maxBytesPerSecond: null });
+    expect(await bench.ended(job)).toMatchObject({
+      state: 'failed',
+      problem: { code: 'POOL_FULL' },
+    });
+    expect(bench.disks.find('d2')).toBeUndefined();
+  });
+});
