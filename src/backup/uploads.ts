@@ -12,11 +12,11 @@
  */
 import { setTimeout as delay } from 'node:timers/promises';
 import { StorageError } from '../base/errors.ts';
-import { deferred, type Deferred } from '../base/mutex.ts';
+import { deferred } from '../base/mutex.ts';
 import { rfc3339 } from '../base/clock.ts';
 import { ImageStreamReader, type ImageStreamState } from '../image/stream-reader.ts';
 import { isEnd, isJsonObject, type Job, type Json, type JsonObject, toJson } from '../job/job.ts';
-import type { JobContext } from '../job/job-run.ts';
+import { type JobContext, JobInterrupt } from '../job/job-run.ts';
 import type { RowChange } from '../pool/metadata-store.ts';
 import type { Backups } from './backups.ts';
 import { markRow } from './restore-mark.ts';
@@ -29,74 +29,17 @@ import {
 } from './restore-plan.ts';
 import { RestoreSession } from './restore-session.ts';
 import { finishRestore, type Restored, restoredJson } from './restore-target.ts';
+import {
+  Channel,
+  cut,
+  type Message,
+  settleBadly,
+  type UploadRows,
+  whyStopped,
+} from './upload-channel.ts';
 
 /** A cut upload that nobody continues for so long has failed. */
 const CONTINUE_WITHIN_MS = 24 * 60 * 60 * 1000;
-
-export type UploadRows = (job: Job, restored: Restored) => readonly RowChange[];
-
-type Message =
-  | { readonly kind: 'bytes'; readonly bytes: Uint8Array; readonly taken: Deferred<undefined> }
-  | { readonly kind: 'end'; readonly rows: UploadRows; readonly done: Deferred<Restored> }
-  | { readonly kind: 'cut'; readonly taken: Deferred<undefined> };
-
-/** Between the request that sends and the job that takes. */
-class Channel {
-  #connected = deferred<undefined>();
-  #next = deferred<Message>();
-  #ended: Error | undefined;
-  isConnected = false;
-  receivedBytes = 0;
-
-  connect(): void {
-    this.isConnected = true;
-    this.#connected.resolve(undefined);
-  }
-
-  get connected(): Promise<undefined> {
-    return this.#connected.promise;
-  }
-
-  /** Only one message at a time is under way. @throws what ended the job */
-  send(message: Message): void {
-    if (this.#ended !== undefined) throw this.#ended;
-    this.#next.resolve(message);
-  }
-
-  async receive(signal: AbortSignal): Promise<Message> {
-    const stopped = deferred<never>();
-    const onAbort = (): void => {
-      stopped.reject(signal.reason);
-    };
-    signal.addEventListener('abort', onAbort, { once: true });
-    try {
-      signal.throwIfAborted();
-      const message = await Promise.race([this.#next.promise, stopped.promise]);
-      this.#next = deferred<Message>();
-      return message;
-    } finally {
-      signal.removeEventListener('abort', onAbort);
-    }
-  }
-
-  disconnect(): void {
-    this.isConnected = false;
-    this.#connected = deferred<undefined>();
-  }
-
-  /** The job has ended badly: whoever sends is told. */
-  fail(error: unknown): void {
-    this.#ended = error instanceof Error ? error : new StorageError('CANCELLED', String(error));
-    void this.#next.promise.then((message) => {
-      settleBadly(message, error);
-    });
-  }
-}
-
-function settleBadly(message: Message, error: unknown): void {
-  if (message.kind === 'end') message.done.reject(error);
-  else message.taken.reject(error);
-}
 
 /** What the API holds of an upload. */
 export interface UploadSession {
@@ -180,7 +123,7 @@ export class Uploads {
       this.#channels.delete(id);
       return result;
     } catch (error) {
-      channel.fail(error);
+      channel.fail(whyStopped(error, id));
       this.#channels.delete(id);
       throw error;
     }
@@ -213,17 +156,12 @@ export class Uploads {
         return { job: await runner.wait(job.id, 5000), restored };
       },
       async abort(reason) {
+        if (channel.hasEnded) return;
         const kept = reason.code === 'BODY_TRUNCATED' || reason.code === 'SHUTTING_DOWN';
         await (kept ? cut(channel) : runner.cancel(job.id)).catch(() => undefined);
       },
     };
   }
-}
-
-async function cut(channel: Channel): Promise<void> {
-  const taken = deferred<undefined>();
-  channel.send({ kind: 'cut', taken });
-  await taken.promise;
 }
 
 /** One attempt of an upload's job. */
@@ -257,7 +195,7 @@ class UploadRun {
     if (this.#state !== undefined) await this.#session.begin(this.#state.facts);
     for (;;) {
       if (!this.#channel.isConnected) await this.#waitForClient();
-      const message = await this.#channel.receive(this.#context.signal);
+      const message = await this.#receive();
       try {
         if (message.kind === 'bytes') {
           await this.#take(message.bytes);
@@ -269,9 +207,20 @@ class UploadRun {
           return await this.#end(message);
         }
       } catch (error) {
-        settleBadly(message, error);
+        this.#channel.receivedBytes = this.#readerFrom(readState(this.#context.job)).confirmedBytes;
+        settleBadly(message, whyStopped(error, this.#context.job.id));
         throw error;
       }
+    }
+  }
+
+  /** The next message; a job that is to stop meanwhile remembers all that it has taken. */
+  async #receive(): Promise<Message> {
+    try {
+      return await this.#channel.receive(this.#context.signal);
+    } catch (error) {
+      if (error instanceof JobInterrupt && error.reason !== 'cancel') await this.#rewind();
+      throw error;
     }
   }
 
@@ -313,12 +262,16 @@ class UploadRun {
     if (this.#session.mustSave) await this.#save();
   }
 
-  /** Forgets the part of a structure that was cut; whole segments are durable and stay. */
   async #cut(): Promise<void> {
+    await this.#rewind();
+    this.#channel.disconnect();
+  }
+
+  /** Forgets the part of a structure that was cut; whole segments are durable and stay. */
+  async #rewind(): Promise<void> {
     await this.#save();
     this.#reader = this.#readerFrom(this.#state);
     this.#channel.receivedBytes = this.#reader.confirmedBytes;
-    this.#channel.disconnect();
   }
 
   async #end(message: Extract<Message, { kind: 'end' }>): Promise<Json> {

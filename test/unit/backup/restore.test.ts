@@ -1,44 +1,18 @@
-import { createHash, randomBytes } from 'node:crypto';
+import { randomBytes } from 'node:crypto';
 import { open, readFile, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
 import { submitScan } from '../../../src/backup/scan-job.ts';
 import { submitVerify } from '../../../src/backup/verify-job.ts';
-import { StorageError, isStorageError } from '../../../src/base/errors.ts';
-import type { UploadSession } from '../../../src/backup/uploads.ts';
+import { StorageError } from '../../../src/base/errors.ts';
 import { GIB, KIB, MIB, TIB } from '../../../src/base/units.ts';
-import type { Copy } from '../../../src/copy/copy.ts';
 import { freeze } from '../../../src/copy/freeze.ts';
-import type { Disk } from '../../../src/disk/disk.ts';
 import { ImageWriter } from '../../../src/image/writer.ts';
+import { digest, makeDisk } from '../../support/work-content.ts';
 import { makeFolder, openWork, removeFolder, type WorkBench } from '../../support/work.ts';
 
-const EXTENT = 64 * MIB;
 let dir: string;
 let bench: WorkBench;
-
-async function digest(source: Disk | Copy, bytes = EXTENT): Promise<string> {
-  const hash = createHash('sha256');
-  const part = Buffer.alloc(4 * MIB);
-  for (let at = 0; at < bytes; at += part.length) {
-    if ('fencedBy' in source) await source.read(at, part);
-    else await source.read('full', at, part);
-    hash.update(part);
-  }
-  return hash.digest('hex');
-}
-
-/** Data, holes, mapped zeros, an odd tail. */
-async function makeDisk(name: string): Promise<Disk> {
-  const { disk } = await bench.disks.create({ name, capacityBytes: TIB });
-  await disk.write(0, randomBytes(3 * MIB));
-  await disk.write(10 * MIB + 12345, randomBytes(100 * KIB));
-  await disk.write(20 * MIB, randomBytes(64 * KIB));
-  await disk.write(20 * MIB, Buffer.concat([Buffer.alloc(64 * KIB - 1), Buffer.from([0])]));
-  for (let at = 30; at < 50; at += 2) await disk.write(at * MIB, randomBytes(MIB / 2 + 7));
-  await disk.flush();
-  return disk;
-}
 
 async function makeBackup(name: string, copy: string): Promise<void> {
   if (bench.work.targets.find('shelf') === undefined) {
@@ -61,7 +35,7 @@ afterEach(async () => {
 
 describe('a backup', () => {
   it('holds the bytes of the image of its copy, the same in a second backup', async () => {
-    await makeDisk('d1');
+    await makeDisk(bench, 'd1');
     const copy = await freeze(bench.copies, 'd1', { name: 'monday' });
     await makeBackup('b1', 'monday');
     await makeBackup('b2', 'monday');
@@ -76,7 +50,7 @@ describe('a backup', () => {
   });
 
   it('of a disk freezes it now and leaves no copy behind', async () => {
-    const disk = await makeDisk('d1');
+    const disk = await makeDisk(bench, 'd1');
     const before = await digest(disk);
     await bench.work.targets.create({ name: 'shelf', kind: 'directory', path: 'shelf' });
     const job = await bench.work.backups.create({ name: 'b1', disk: 'd1', target: 'shelf' });
@@ -90,7 +64,7 @@ describe('a backup', () => {
   });
 
   it('that is damaged fails its verify with the exact range and restores around it', async () => {
-    const disk = await makeDisk('d1');
+    const disk = await makeDisk(bench, 'd1');
     await freeze(bench.copies, 'd1', { name: 'monday' });
     await makeBackup('b1', 'monday');
     const file = await open(join(dir, 'shelf', 'b1', 'image.spindle'), 'r+');
@@ -114,7 +88,7 @@ describe('a backup', () => {
   });
 
   it('is found again by a scan when the catalog has lost it', async () => {
-    await makeDisk('d1');
+    await makeDisk(bench, 'd1');
     await freeze(bench.copies, 'd1', { name: 'monday' });
     await makeBackup('b1', 'monday');
     const record = bench.work.backups.get('b1');
@@ -128,7 +102,7 @@ describe('a backup', () => {
   });
 
   it('is incomplete before the first of its bytes is removed', async () => {
-    await makeDisk('d1');
+    await makeDisk(bench, 'd1');
     await freeze(bench.copies, 'd1', { name: 'monday' });
     await makeBackup('b1', 'monday');
     const { backups, targets } = bench.work;
@@ -150,7 +124,7 @@ describe('a backup', () => {
   });
 
   it('that became complete while a scan was listing stays in the catalog', async () => {
-    await makeDisk('d1');
+    await makeDisk(bench, 'd1');
     await freeze(bench.copies, 'd1', { name: 'monday' });
     await makeBackup('b1', 'monday');
     const { backups, targets } = bench.work;
@@ -169,7 +143,7 @@ describe('a restore', () => {
   it.each(['backup', 'copy'] as const)(
     'by write-back from a %s gives the copy back',
     async (from) => {
-      const disk = await makeDisk('d1');
+      const disk = await makeDisk(bench, 'd1');
       const copy = await freeze(bench.copies, 'd1', { name: 'monday' });
       const wanted = await digest(copy);
       if (from === 'backup') await makeBackup('b1', 'monday');
@@ -194,7 +168,7 @@ describe('a restore', () => {
   );
 
   it('by write-back of only differing blocks moves no equal block', async () => {
-    const disk = await makeDisk('d1');
+    const disk = await makeDisk(bench, 'd1');
     const copy = await freeze(bench.copies, 'd1', { name: 'monday' });
     const wanted = await digest(copy);
     await makeBackup('b1', 'monday');
@@ -229,7 +203,7 @@ describe('a restore', () => {
   });
 
   it('as a copy gives a compact copy with the tables of the original', async () => {
-    const disk = await makeDisk('d1');
+    const disk = await makeDisk(bench, 'd1');
     const copy = await freeze(bench.copies, 'd1', { name: 'monday' });
     const wanted = await digest(copy);
     await makeBackup('b1', 'monday');
@@ -254,7 +228,7 @@ describe('a restore', () => {
       preallocate: false,
       blockSizeBytes: size,
     });
-    await makeDisk('d1');
+    await makeDisk(bench, 'd1');
     const copy = await freeze(bench.copies, 'd1', { name: 'monday' });
     const wanted = await digest(copy);
     await makeBackup('b1', 'monday');
@@ -269,7 +243,7 @@ describe('a restore', () => {
   });
 
   it('that is cancelled leaves the working disk as it was', async () => {
-    const disk = await makeDisk('d1');
+    const disk = await makeDisk(bench, 'd1');
     await freeze(bench.copies, 'd1', { name: 'monday' });
     await makeBackup('b1', 'monday');
     await disk.write(5 * MIB, randomBytes(4 * MIB));
@@ -284,77 +258,6 @@ describe('a restore', () => {
     expect(disk.state).toBe('ready');
     expect(await digest(disk)).toBe(changed);
     expect(bench.copies.internal()).toEqual([]);
-  });
-});
-
-/** As a client does: asks, and goes on where it is told. */
-async function continueAnywhere(id: string): Promise<UploadSession> {
-  try {
-    return await bench.work.uploads.continue(id, 1);
-  } catch (error) {
-    if (!isStorageError(error, 'RANGE_INVALID')) throw error;
-    return bench.work.uploads.continue(id, Number(error.details['receivedBytes']));
-  }
-}
-
-describe('an upload', () => {
-  it.each([
-    ['in the middle', 8.5 * MIB, 12288 + 8 * MIB],
-    ['behind its last byte', Infinity, 8192],
-  ])('that is cut %s goes on where it was confirmed, also in the next life', async (_, to, at0) => {
-    await makeDisk('d1');
-    const copy = await freeze(bench.copies, 'd1', { name: 'monday' });
-    const wanted = await digest(copy);
-    const parts: Uint8Array[] = [];
-    for await (const part of new ImageWriter(copy).read()) parts.push(Uint8Array.from(part));
-    const image = Buffer.concat(parts);
-    const sentBytes = Math.min(to, image.length);
-    const request = { method: 'remap', disk: 'up' } as const;
-    const first = await bench.work.uploads.begin(request, image.length);
-    for (let at = 0; at < sentBytes; at += 777777) {
-      await first.push(image.subarray(at, Math.min(at + 777777, sentBytes)));
-    }
-    await first.abort(new StorageError('BODY_TRUNCATED', 'x'));
-    const { id } = first.job;
-    expect(await bench.runner.get(id)).toMatchObject({ state: 'waiting' });
-    expect(bench.disks.get('up').state).toBe('restoring');
-    await bench.close();
-    bench = await openWork(dir);
-    while ((await bench.runner.get(id)).state !== 'waiting') {
-      await new Promise((resolve) => setTimeout(resolve, 5));
-    }
-    await expect(bench.work.uploads.continue(id, 1)).rejects.toMatchObject({
-      code: 'RANGE_INVALID',
-      details: { job: id },
-    });
-    const second = await continueAnywhere(id);
-    expect(second.receivedBytes).toBeGreaterThanOrEqual(at0);
-    for (let at = second.receivedBytes; at < image.length; at += MIB) {
-      await second.push(image.subarray(at, at + MIB));
-    }
-    const { restored, job } = await second.finish();
-    expect(job.state).toBe('succeeded');
-    expect(restored.disk?.name).toBe('up');
-    expect(await digest(bench.disks.get('up'))).toBe(wanted);
-  });
-
-  it('of a damaged image fails and leaves nothing', async () => {
-    await makeDisk('d1');
-    const copy = await freeze(bench.copies, 'd1', { name: 'monday' });
-    const parts: Uint8Array[] = [];
-    for await (const part of new ImageWriter(copy).read()) parts.push(Uint8Array.from(part));
-    const image = Buffer.concat(parts);
-    image[5 * MIB] = (image[5 * MIB] ?? 0) ^ 1;
-    const session = await bench.work.uploads.begin({ method: 'remap', disk: 'up' }, undefined);
-    const send = async (): Promise<void> => {
-      for (let at = 0; at < image.length; at += MIB) {
-        await session.push(image.subarray(at, at + MIB));
-      }
-      await session.finish();
-    };
-    await expect(send()).rejects.toMatchObject({ code: 'IMAGE_DAMAGED' });
-    expect(await bench.ended(session.job)).toMatchObject({ state: 'failed' });
-    expect(bench.disks.find('up')).toBeUndefined();
   });
 });
 

@@ -1,0 +1,123 @@
+import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { StorageError, isStorageError } from '../../../src/base/errors.ts';
+import type { UploadSession } from '../../../src/backup/uploads.ts';
+import { MIB } from '../../../src/base/units.ts';
+import type { Copy } from '../../../src/copy/copy.ts';
+import { freeze } from '../../../src/copy/freeze.ts';
+import { ImageWriter } from '../../../src/image/writer.ts';
+import { digest, makeDisk } from '../../support/work-content.ts';
+import { makeFolder, openWork, removeFolder, type WorkBench } from '../../support/work.ts';
+
+let dir: string;
+let bench: WorkBench;
+
+beforeEach(async () => {
+  dir = await makeFolder();
+  bench = await openWork(dir);
+});
+
+afterEach(async () => {
+  expect(bench.errors).toEqual([]);
+  await bench.close();
+  await removeFolder(dir);
+});
+
+async function imageOf(copy: Copy): Promise<Buffer> {
+  const parts: Uint8Array[] = [];
+  for await (const part of new ImageWriter(copy).read()) parts.push(Uint8Array.from(part));
+  return Buffer.concat(parts);
+}
+
+/** As a client does: asks, and goes on where it is told. */
+async function continueAnywhere(id: string): Promise<UploadSession> {
+  try {
+    return await bench.work.uploads.continue(id, 1);
+  } catch (error) {
+    if (!isStorageError(error, 'RANGE_INVALID')) throw error;
+    return bench.work.uploads.continue(id, Number(error.details['receivedBytes']));
+  }
+}
+
+describe('an upload', () => {
+  it.each([
+    ['in the middle', 8.5 * MIB, 12288 + 8 * MIB],
+    ['behind its last byte', Infinity, 8192],
+  ])('that is cut %s goes on where it was confirmed, also in the next life', async (_, to, at0) => {
+    await makeDisk(bench, 'd1');
+    const copy = await freeze(bench.copies, 'd1', { name: 'monday' });
+    const wanted = await digest(copy);
+    const image = await imageOf(copy);
+    const sentBytes = Math.min(to, image.length);
+    const request = { method: 'remap', disk: 'up' } as const;
+    const first = await bench.work.uploads.begin(request, image.length);
+    for (let at = 0; at < sentBytes; at += 777777) {
+      await first.push(image.subarray(at, Math.min(at + 777777, sentBytes)));
+    }
+    await first.abort(new StorageError('BODY_TRUNCATED', 'x'));
+    const { id } = first.job;
+    expect(await bench.runner.get(id)).toMatchObject({ state: 'waiting' });
+    expect(bench.disks.get('up').state).toBe('restoring');
+    await bench.close();
+    bench = await openWork(dir);
+    while ((await bench.runner.get(id)).state !== 'waiting') {
+      await new Promise((resolve) => setTimeout(resolve, 5));
+    }
+    await expect(bench.work.uploads.continue(id, 1)).rejects.toMatchObject({
+      code: 'RANGE_INVALID',
+      details: { job: id },
+    });
+    const second = await continueAnywhere(id);
+    expect(second.receivedBytes).toBeGreaterThanOrEqual(at0);
+    for (let at = second.receivedBytes; at < image.length; at += MIB) {
+      await second.push(image.subarray(at, at + MIB));
+    }
+    const { restored, job } = await second.finish();
+    expect(job.state).toBe('succeeded');
+    expect(restored.disk?.name).toBe('up');
+    expect(await digest(bench.disks.get('up'))).toBe(wanted);
+  });
+
+  it('whose job is paused tells its client, and goes on when it is resumed', async () => {
+    await makeDisk(bench, 'd1');
+    const copy = await freeze(bench.copies, 'd1', { name: 'monday' });
+    const wanted = await digest(copy);
+    const image = await imageOf(copy);
+    const request = { method: 'remap', disk: 'up' } as const;
+    const first = await bench.work.uploads.begin(request, image.length);
+    for (let at = 0; at < 8.5 * MIB; at += MIB / 2) {
+      await first.push(image.subarray(at, at + MIB / 2));
+    }
+    const { id } = first.job;
+    await bench.runner.pause(id);
+    const refused = first.push(image.subarray(8.5 * MIB));
+    await expect(refused).rejects.toMatchObject({ code: 'JOB_STATE', details: { job: id } });
+    await first.abort(new StorageError('JOB_STATE', 'as the interface does'));
+    expect(first.receivedBytes).toBe(12288 + 8 * MIB);
+    expect(await bench.runner.get(id)).toMatchObject({ state: 'paused' });
+    await bench.runner.resume(id);
+    while ((await bench.runner.get(id)).state !== 'waiting') {
+      await new Promise((resolve) => setTimeout(resolve, 5));
+    }
+    const second = await bench.work.uploads.continue(id, first.receivedBytes);
+    await second.push(image.subarray(first.receivedBytes));
+    expect((await second.finish()).job.state).toBe('succeeded');
+    expect(await digest(bench.disks.get('up'))).toBe(wanted);
+  });
+
+  it('of a damaged image fails and leaves nothing', async () => {
+    await makeDisk(bench, 'd1');
+    const copy = await freeze(bench.copies, 'd1', { name: 'monday' });
+    const image = await imageOf(copy);
+    image[5 * MIB] = (image[5 * MIB] ?? 0) ^ 1;
+    const session = await bench.work.uploads.begin({ method: 'remap', disk: 'up' }, undefined);
+    const send = async (): Promise<void> => {
+      for (let at = 0; at < image.length; at += MIB) {
+        await session.push(image.subarray(at, at + MIB));
+      }
+      await session.finish();
+    };
+    await expect(send()).rejects.toMatchObject({ code: 'IMAGE_DAMAGED' });
+    expect(await bench.ended(session.job)).toMatchObject({ state: 'failed' });
+    expect(bench.disks.find('up')).toBeUndefined();
+  });
+});
