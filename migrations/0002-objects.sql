@@ -8,7 +8,7 @@ CREATE TABLE pools (
   low_water_percent INTEGER NOT NULL,
   critical_percent INTEGER NOT NULL,
   preallocate INTEGER NOT NULL,
-  clean INTEGER NOT NULL,
+  oldest_epoch INTEGER NOT NULL,
   epoch INTEGER NOT NULL,
   creation TEXT NOT NULL,
   version INTEGER NOT NULL,

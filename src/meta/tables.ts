@@ -57,7 +57,7 @@ export const tables: readonly Table[] = [
     low_water_percent: 'INTEGER',
     critical_percent: 'INTEGER',
     preallocate: 'INTEGER',
-    clean: 'INTEGER',
+    oldest_epoch: 'INTEGER',
     epoch: 'INTEGER',
     creation: 'TEXT',
     ...versioned,

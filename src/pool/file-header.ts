@@ -71,6 +71,8 @@ export async function removeFile(fs: BlockFileSystem, file: BlockFile): Promise<
  * Opens a file of a pool and checks that it is this one.
  *
  * @param expected with the epoch of the metadata
+ * @param oldestEpoch the lowest that the header may have: an older file was put in its place
+ * @returns the file, and the epoch of its header
  * @throws POOL_UNAVAILABLE, POOL_FILE_LOCKED, POOL_FILE_INVALID, POOL_FILE_FOREIGN,
  *   METADATA_OLDER_THAN_POOL, DATA_UNREADABLE
  */
@@ -78,16 +80,21 @@ export async function openWithHeader(
   fs: BlockFileSystem,
   spec: FileSpec,
   expected: PoolHeader,
-): Promise<BlockFile> {
+  oldestEpoch: number,
+): Promise<{ file: BlockFile; epoch: number }> {
   const file = await fs.open(spec.path);
   try {
     if (file.sizeBytes < HEADER_AREA_BYTES) throw invalid(spec.path, 'it is too short');
-    checkHeader(spec.path, await readHeader(file), expected);
+    const epoch = checkHeader(spec.path, await readHeader(file), expected);
+    if (epoch < oldestEpoch) {
+      const reason = `it is older than the metadata: of epoch ${epoch}, not ${oldestEpoch}`;
+      throw invalid(spec.path, reason);
+    }
     if (file.sizeBytes < spec.sizeBytes) {
       const reason = `it is truncated: ${file.sizeBytes} of ${spec.sizeBytes} bytes`;
       throw invalid(spec.path, reason);
     }
-    return file;
+    return { file, epoch };
   } catch (error) {
     await file.close();
     throw error;
@@ -99,7 +106,8 @@ export function headerWrite(header: PoolHeader): { bytes: Buffer; position: numb
   return { bytes: encodeHeader(header), position: headerPosition(header.epoch) };
 }
 
-function checkHeader(path: string, found: HeaderState, expected: PoolHeader): void {
+/** @returns the header's epoch */
+function checkHeader(path: string, found: HeaderState, expected: PoolHeader): number {
   if (found.state !== 'valid') throw invalid(path, describe(found));
   const { header } = found;
   if (header.storeId !== expected.storeId) {
@@ -111,7 +119,8 @@ function checkHeader(path: string, found: HeaderState, expected: PoolHeader): vo
   if (header.epoch > expected.epoch) {
     throw new StorageError(
       'METADATA_OLDER_THAN_POOL',
-      `${path} was last written in epoch ${header.epoch}, the metadata are of ${expected.epoch}`,
+      `the database (epoch ${expected.epoch}) is older than ${path} (epoch ${header.epoch}): ` +
+        'put the newest meta.db back, or start with SPINDLE_SALVAGE=true to read what is there',
       { path, fileEpoch: header.epoch, metadataEpoch: expected.epoch },
     );
   }
@@ -122,6 +131,7 @@ function checkHeader(path: string, found: HeaderState, expected: PoolHeader): vo
   if (header.fileIndex !== expected.fileIndex) {
     throw invalid(path, `it is file ${header.fileIndex} of the pool, not ${expected.fileIndex}`);
   }
+  return header.epoch;
 }
 
 async function readHeader(file: BlockFile): Promise<HeaderState> {

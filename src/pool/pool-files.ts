@@ -48,7 +48,10 @@ export interface CreateOptions extends Identity {
   readonly isAbandoned?: (poolId: string) => boolean;
 }
 
-export interface OpenOptions extends Identity, PoolLayout {}
+export interface OpenOptions extends Identity, PoolLayout {
+  /** The lowest epoch that a header may have; default: any. */
+  readonly oldestEpoch?: number;
+}
 
 /** One file's share of a run of bytes. */
 interface Piece {
@@ -66,12 +69,14 @@ export class PoolFiles {
   readonly #extents: Extent[] = [];
   readonly #changes = new Mutex();
   #epoch: number;
+  #lowestEpoch: number;
   #totalBlocks = 0;
 
   private constructor(fs: BlockFileSystem, identity: Identity) {
     this.#fs = fs;
     this.#identity = identity;
     this.#epoch = identity.epoch;
+    this.#lowestEpoch = identity.epoch;
   }
 
   /**
@@ -106,7 +111,10 @@ export class PoolFiles {
     checkExtents(o);
     try {
       for (const [index, recorded] of o.files.entries()) {
-        const file = await openWithHeader(fs, recorded, pool.#header(index));
+        const expected = pool.#header(index);
+        const { oldestEpoch = 0 } = o;
+        const { file, epoch } = await openWithHeader(fs, recorded, expected, oldestEpoch);
+        pool.#lowestEpoch = Math.min(pool.#lowestEpoch, epoch);
         // a file that has become a device may hold anything above its marks
         pool.#add(file, recorded.sizeBytes, recorded.kind === 'file' && file.kind === 'file');
       }
@@ -123,6 +131,11 @@ export class PoolFiles {
 
   get blockSizeBytes(): number {
     return this.#identity.blockSizeBytes;
+  }
+
+  /** The lowest epoch that a header had when the files were opened. */
+  get lowestEpoch(): number {
+    return this.#lowestEpoch;
   }
 
   get totalBlocks(): number {

@@ -6,7 +6,7 @@
  *     removed: a crash leaves at most files that the next creation takes over.
  *  2. At opening each header is checked against the epoch that its row remembers; only then the
  *     rows, and after them the headers, get the new one. So a database that is older than the
- *     pools is refused however often it is tried.
+ *     pools, and a file that is older than the database, are refused however often it is tried.
  */
 import { type Clock, uuidv7 } from '../base/clock.ts';
 import { StorageError } from '../base/errors.ts';
@@ -77,9 +77,10 @@ export class Pools {
         this.#pools.set(pool.id, pool);
       }
       if (this.#o.salvage !== true) {
-        const rows = this.list().map((pool) => this.#row(pool));
-        if (rows.length > 0) await this.#o.store.commit({ pages: [], rows });
+        // a crash between the two leaves headers of this epoch beside some of the one before
+        await this.#saveEpochs((pool) => pool.files.lowestEpoch);
         for (const pool of this.#pools.values()) await pool.files.raiseEpoch(this.#o.epoch);
+        await this.#saveEpochs(() => this.#o.epoch);
       }
       for (const pool of this.#pools.values()) await this.#opened(pool);
     } catch (error) {
@@ -227,6 +228,7 @@ export class Pools {
       poolId: record.id,
       blockSizeBytes: record.blockSizeBytes,
       epoch: this.#o.salvage === true ? Number.MAX_SAFE_INTEGER : Number(row['epoch']),
+      oldestEpoch: this.#o.salvage === true ? 0 : Number(row['oldest_epoch']),
       files: files.map((file) => ({
         path: String(file['path']),
         sizeBytes: Number(file['size_bytes']),
@@ -258,7 +260,13 @@ export class Pools {
     return new Pool({ record, files, store, cacheBytes, nextNode, readOnly });
   }
 
-  #row(pool: Pool): RowChange {
+  /** What the headers may say from now on. */
+  async #saveEpochs(oldest: (pool: Pool) => number): Promise<void> {
+    const rows = this.list().map((pool) => this.#row(pool, oldest(pool)));
+    if (rows.length > 0) await this.#o.store.commit({ pages: [], rows });
+  }
+
+  #row(pool: Pool, oldestEpoch = this.#o.epoch): RowChange {
     const { record } = pool;
     return {
       table: 'pools',
@@ -270,7 +278,7 @@ export class Pools {
         low_water_percent: record.lowWaterPercent,
         critical_percent: record.criticalPercent,
         preallocate: record.preallocate ? 1 : 0,
-        clean: 0,
+        oldest_epoch: oldestEpoch,
         epoch: this.#o.epoch,
         creation: record.creation,
         version: record.version,

@@ -71,7 +71,7 @@ describe('a transaction', () => {
           low_water_percent: 80,
           critical_percent: 95,
           preallocate: 1,
-          clean: 1,
+          oldest_epoch: 1,
           epoch: 1,
           creation: '{}',
           version: 1,

@@ -84,3 +84,15 @@ it('the newest database opens again after all', async () => {
     expect(await response.text()).toBe('in the first life');
   });
 });
+
+it('a pool file that is older than the database is refused with its reason', async () => {
+  const file = join(dir, 'pool-default.dat');
+  await copyFile(file, join(dir, 'old.dat'));
+  await life(async (url) => {
+    expect(await status(`${url}/disks/d1/data?offset=0`, 'PUT', 'in a later life!!')).toBe(204);
+  });
+  await copyFile(join(dir, 'old.dat'), file);
+  for (let attempt = 0; attempt < 3; attempt += 1) {
+    await expect(daemon(false).start()).rejects.toMatchObject({ code: 'POOL_FILE_INVALID' });
+  }
+});
