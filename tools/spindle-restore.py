@@ -14,8 +14,8 @@ PART@OFFSET (its offset in the image in bytes). If it is not certain which image
 
 Damage stops a restore, unless --skip-damage (implied by --salvage) is given: then all that can be
 proven is restored, and each lost range of the disk is printed as
-  lost OFFSET LENGTH exact      these bytes are lost; they read as zeros in OUTPUT
-  lost OFFSET LENGTH within     the lost blocks lay somewhere in this range
+  lost: offset OFFSET, LENGTH bytes (exact)     these bytes are lost; zeros in OUTPUT
+  lost: offset OFFSET, LENGTH bytes (within)    the lost blocks lay somewhere in this range
 
 Exit status: 0 all restored or proven; 1 the system failed (reading, writing, no room);
 2 wrong usage; 3 no image, a newer format, one that contradicts itself, or which one is not certain;
@@ -114,6 +114,14 @@ def senseless(what):
 
 def salted_crc(salt, data):
     return zlib.crc32(data, zlib.crc32(salt))
+
+
+def counted(number, noun):
+    return f'{number} {noun}' if number == 1 else f'{number} {noun}s'
+
+
+def are(number):
+    return 'is' if number == 1 else 'are'
 
 
 def is_zero(data):
@@ -893,7 +901,7 @@ class Walk:
             if not bad:
                 break
         if bad:
-            message = f'{len(bad)} blocks of segment {segment} are damaged'
+            message = f'{counted(len(bad), "block")} of segment {segment} {are(len(bad))} damaged'
             self.problem(Fault('IMAGE_DAMAGED', message))
         self.good += len(found)
         for index, (place, _) in enumerate(entries):
@@ -1046,8 +1054,8 @@ def info(arguments):
         ('frozen at', f'{moment}, generation {frame.generation}'),
         ('capacity', f'{frame.capacity} bytes'),
         ('block size', f'{frame.block_size} bytes'),
-        ('used', f'{frame.used_blocks} blocks, {frame.used_blocks * frame.block_size} bytes'),
-        ('image', f'{frame.image_bytes} bytes, {frame.segments} segments'),
+        ('used', f'{counted(frame.used_blocks, "block")}, {frame.used_blocks * frame.block_size} bytes'),
+        ('image', f'{frame.image_bytes} bytes, {counted(frame.segments, "segment")}'),
     ]
     for key, value in rows:
         print(f'{key:<11}{value}')
@@ -1056,8 +1064,10 @@ def info(arguments):
 
 def summary(walk):
     for start, stop, exact in walk.losses.ranges:
-        print(f'lost {start} {stop - start} {"exact" if exact else "within"}')
-    print(f'{walk.good} of {walk.frame.used_blocks} blocks are good, {walk.problems} problems')
+        how = 'exact' if exact else 'within'
+        print(f'lost: offset {start}, {counted(stop - start, "byte")} ({how})')
+    blocks = counted(walk.frame.used_blocks, 'block')
+    print(f'{walk.good} of {blocks} {are(walk.good)} good, {counted(walk.problems, "problem")}')
 
 
 def verify(arguments):

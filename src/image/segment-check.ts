@@ -83,7 +83,8 @@ export function examineSegment(
   if (head !== undefined) {
     const faults = harmlessFaults(frame, index, bytes, head, table);
     problems.push(...faults.map((harmless) => problem(harmless, [])));
-    const message = `${bad.size} blocks of segment ${index} are damaged (CRC)`;
+    const what = bad.size === 1 ? '1 block' : `${bad.size} blocks`;
+    const message = `${what} of segment ${index} ${bad.size === 1 ? 'is' : 'are'} damaged (CRC)`;
     if (bad.size > 0) problems.push(problem(new Fault('IMAGE_DAMAGED', message), damaged));
   }
   const segment = { segment: index, firstBlock, sourceBlocks, checksums, data, bad, damaged };

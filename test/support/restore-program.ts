@@ -73,10 +73,12 @@ export function restoreProgram(): RestoreProgram {
 }
 
 function verdictOf([text = '', code]: string[]): Verdict {
-  const lost = [...text.matchAll(/^lost (\d+) (\d+) (\w+)$/gm)].map((found) => ({
-    sourceOffset: Number(found[1]),
-    length: Number(found[2]),
-    exact: found[3] === 'exact',
-  }));
+  const lost = [...text.matchAll(/^lost: offset (\d+), (\d+) bytes? \((\w+)\)$/gm)].map(
+    (found) => ({
+      sourceOffset: Number(found[1]),
+      length: Number(found[2]),
+      exact: found[3] === 'exact',
+    }),
+  );
   return { status: Number(code), lost };
 }

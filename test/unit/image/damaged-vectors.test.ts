@@ -130,11 +130,11 @@ describe.each(salvaged)('salvage of $name', (vector) => {
 
 /** What the stand-alone program printed. */
 function said(vector: Damaged, { out, err }: Ended): Pick<Damaged, 'errors' | 'good' | 'lost'> {
-  const lost = [...out.matchAll(/^lost (\d+) (\d+) (\w+)$/gm)].map((found) => {
+  const lost = [...out.matchAll(/^lost: offset (\d+), (\d+) bytes? \((\w+)\)$/gm)].map((found) => {
     const kind = found[3] === 'exact' ? ('exact' as const) : ('within' as const);
     return [Number(found[1]), Number(found[2]), kind] as const;
   });
-  const good = /^(\d+) of \d+ blocks are good/m.exec(out)?.[1];
+  const good = /^(\d+) of \d+ blocks? (?:is|are) good/m.exec(out)?.[1];
   const codes = [...err.matchAll(/IMAGE_\w+/g)].map(([code]) => code);
   return {
     errors: codesOf(vector, codes),

@@ -46,7 +46,8 @@ describe.each(goldenNames)('%s', (name) => {
     const { status, out } = run(['verify', '-'], goldenImage(name));
     expect(status).toBe(0);
     const count = goldenCopy(name).places.length;
-    expect(out).toBe(`${count} of ${count} blocks are good, 0 problems\n`);
+    const blocks = count === 1 ? 'block is' : 'blocks are';
+    expect(out).toBe(`${count} of ${count} ${blocks} good, 0 problems\n`);
   });
 });
 
@@ -84,7 +85,7 @@ describe('damage', () => {
   test('stops a restore and leaves no file', () => {
     const { status, err } = run(['restore', put('image', damaged(firstBlock)), 'disk.raw']);
     expect(status).toBe(4);
-    expect(err).toContain('1 blocks of segment 0 are damaged');
+    expect(err).toContain('1 block of segment 0 is damaged');
     expect(existsSync(join(folder(), 'disk.raw'))).toBe(false);
   });
 
@@ -92,7 +93,9 @@ describe('damage', () => {
     const image = put('image', damaged(firstBlock + blockSize));
     const { status, out } = run(['restore', '--skip-damage', image, 'disk.raw']);
     expect(status).toBe(5);
-    expect(out).toMatch(/^lost 32768 16384 exact\n2 of 3 blocks are good, 1 problems\n$/);
+    expect(out).toMatch(
+      /^lost: offset 32768, 16384 bytes \(exact\)\n2 of 3 blocks are good, 1 problem\n$/,
+    );
     const disk = goldenDisk('image-v1-small');
     disk.fill(0, 2 * blockSize, 3 * blockSize);
     expect(restored().equals(disk)).toBe(true);
@@ -125,7 +128,7 @@ describe('damage', () => {
       const image = put(`image${index}`, damaged(at));
       const { status, out } = run(['restore', '--skip-damage', image, `disk${index}.raw`]);
       expect(status).toBe(5);
-      expect(out).toBe('3 of 3 blocks are good, 1 problems\n');
+      expect(out).toBe('3 of 3 blocks are good, 1 problem\n');
       expect(restored(`disk${index}.raw`).equals(goldenDisk('image-v1-small'))).toBe(true);
     }
   });

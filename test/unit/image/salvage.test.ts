@@ -36,7 +36,9 @@ describe('salvage', () => {
     const piece = put('piece', image.subarray(layout.segmentOffset(1)));
     const { status, out } = run(['restore', '--salvage', piece, 'disk.raw']);
     expect(status).toBe(5);
-    expect(out).toBe(`lost 0 ${517 * blockSize} within\n3 of 515 blocks are good, 2 problems\n`);
+    expect(out).toBe(
+      `lost: offset 0, ${517 * blockSize} bytes (within)\n3 of 515 blocks are good, 2 problems\n`,
+    );
     const expected = Buffer.from(disk);
     expected.fill(0, 0, 517 * blockSize);
     expect(restored().equals(expected)).toBe(true);
@@ -52,10 +54,9 @@ describe('salvage', () => {
     const { status, out } = run(['restore', '--salvage', put('image', shifted), 'disk.raw']);
     expect(status).toBe(5);
     const lostFrom = 99 * blockSize; // the head takes half a block: the cut is in X = 99
-    const [first, rest] = [`${lostFrom} ${blockSize}`, `${101 * blockSize} ${20 * blockSize}`];
-    expect(out).toBe(
-      `lost ${first} exact\nlost ${rest} exact\n494 of 515 blocks are good, 1 problems\n`,
-    );
+    const first = `offset ${lostFrom}, ${blockSize} bytes (exact)`;
+    const rest = `offset ${101 * blockSize}, ${20 * blockSize} bytes (exact)`;
+    expect(out).toBe(`lost: ${first}\nlost: ${rest}\n494 of 515 blocks are good, 1 problem\n`);
     const expected = Buffer.from(disk);
     expected.fill(0, lostFrom, lostFrom + 22 * blockSize);
     expect(restored().equals(expected)).toBe(true);
@@ -159,7 +160,9 @@ describe('an image on the disk', () => {
       put('whole', spoil(image, 1, inHeader)),
       'disk.raw',
     ]);
-    expect(out).toBe(`lost ${innerAt} ${blockSize} exact\n6 of 7 blocks are good, 1 problems\n`);
+    expect(out).toBe(
+      `lost: offset ${innerAt}, ${blockSize} bytes (exact)\n6 of 7 blocks are good, 1 problem\n`,
+    );
     expect(status).toBe(5);
     disk.fill(0, innerAt, innerAt + blockSize);
     expect(restored().equals(disk)).toBe(true);
