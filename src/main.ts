@@ -17,11 +17,16 @@ const STOP_MS = 30_000;
 
 /** What a person should read, alone on a line. */
 function refuse(error: unknown): never {
-  const isKnown = error instanceof ConfigError || isStorageError(error);
-  const shown = error instanceof Error ? (isKnown ? error.message : error.stack) : String(error);
-  process.stderr.write(`spindle: ${shown ?? ''}\n`);
+  process.stderr.write(`spindle: ${shownOf(error)}\n`);
   if (error instanceof ConfigError) process.exit(2);
   process.exit(isStorageError(error, 'STORE_LOCKED') ? 3 : 1);
+}
+
+/** With the code of docs/operations.md if it has one; with its stack if nobody expected it. */
+function shownOf(error: unknown): string {
+  if (isStorageError(error)) return `${error.code}: ${error.message}`;
+  if (error instanceof ConfigError) return error.message;
+  return error instanceof Error ? (error.stack ?? error.message) : String(error);
 }
 
 async function run(): Promise<void> {
@@ -37,7 +42,9 @@ async function run(): Promise<void> {
   const stop = async (signal: string): Promise<void> => {
     log.info({ signal }, 'stopping');
     setTimeout(() => die(new Error(`stopping takes more than ${STOP_MS} ms`)), STOP_MS).unref();
-    process.exit((await daemon.stop()) ? 0 : 1);
+    const isInOrder = await daemon.stop();
+    log.info({ inOrder: isInOrder }, 'stopped');
+    process.exit(isInOrder ? 0 : 1);
   };
   for (const signal of ['SIGTERM', 'SIGINT', 'SIGHUP']) process.on(signal, () => void stop(signal));
   try {

@@ -47,7 +47,7 @@ describe('a first start', () => {
     const large = new DaemonProcess({ ...given, SPINDLE_POOL_BYTES: '100TiB' });
     const { code, said } = await large.ended;
     expect(code).toBe(1);
-    expect(said).toMatch(/^spindle: .*no room.*SPINDLE_POOL_BYTES.*\n$/);
+    expect(said).toMatch(/^spindle: HOST_FULL: .*no room.*SPINDLE_POOL_BYTES.*\n$/);
     const daemon = await LocalDaemon.ready(given);
     expect(await daemon.get('/pools/default')).toMatchObject({ name: 'default' });
   });
@@ -59,7 +59,7 @@ describe('a start that is refused', () => {
     const first = await LocalDaemon.ready(given);
     const { code, said } = await new DaemonProcess(given).ended;
     expect(code).toBe(3);
-    expect(said).toMatch(new RegExp(`^spindle: the data directory .* process ${process.pid}\n$`));
+    expect(said).toMatch(new RegExp(`^spindle: STORE_LOCKED: the data directory .* process ${process.pid}\n$`));
     expect((await first.fetch('/disks')).status).toBe(200);
   });
 
