@@ -26,7 +26,7 @@ import { KeyedMutex } from './keyed-mutex.ts';
 import { defaultLimits } from './limits.ts';
 import type { ApiLimits } from './limits.ts';
 import { Metrics } from './metrics.ts';
-import { swaggerOptions } from './openapi.ts';
+import { documentPolicy, swaggerOptions } from './openapi.ts';
 import { observeRequests } from './request-log.ts';
 import { backupRoutes } from './routes/backups.ts';
 import { checkRoutes } from './routes/check.ts';
@@ -66,7 +66,7 @@ export async function buildApp(deps: ApiDeps): Promise<ApiInstance> {
   useNoParser(app);
   for (const schema of namedSchemas) app.addSchema(schema);
   await app.register(swagger, swaggerOptions(deps.version));
-  await app.register(swaggerUi, { routePrefix: '/docs', staticCSP: true });
+  await app.register(swaggerUi, { routePrefix: '/docs', staticCSP: documentPolicy });
   openRoutes(app, context, deps.version);
   await app.register(async (scope: ApiInstance) => {
     requireToken(scope, guard);

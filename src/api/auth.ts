@@ -39,10 +39,16 @@ export class Guard {
 function checkLocal(headers: IncomingHttpHeaders): void {
   const { host = '', origin } = headers;
   if (host !== '' && !isLoopback(host.replace(/:\d*$/, ''))) {
-    throw new StorageError('UNAUTHORIZED', `without a token the host cannot be ${host}`);
+    throw new StorageError(
+      'UNAUTHORIZED',
+      `Host header ${host} is not allowed unless a token is configured`,
+    );
   }
   const isForeign = origin !== undefined && origin !== `http://${host}`;
   if (isForeign || headers['sec-fetch-site'] === 'cross-site') {
-    throw new StorageError('UNAUTHORIZED', 'without a token, pages of other origins get nothing');
+    throw new StorageError(
+      'UNAUTHORIZED',
+      'pages of other origins are not allowed unless a token is configured',
+    );
   }
 }

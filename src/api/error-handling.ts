@@ -86,6 +86,8 @@ export class AllowedMethods {
     if (allow.length === 0 || allow.includes(method)) {
       return new StorageError('ROUTE_NOT_FOUND', `there is no path ${path}`);
     }
-    return new StorageError('METHOD_NOT_ALLOWED', `${path} does not know ${method}`, { allow });
+    return new StorageError('METHOD_NOT_ALLOWED', `${method} is not supported for ${path}`, {
+      allow,
+    });
   }
 }

@@ -19,6 +19,22 @@ const tags = [
   { name: 'service', description: 'Health, figures, checks.' },
 ];
 
+/**
+ * What the page of the documents may load: this service's own files, also over plain HTTP, and
+ * nothing from anywhere else.
+ */
+export const documentPolicy = {
+  'default-src': "'self'",
+  'base-uri': "'self'",
+  'font-src': "'self' data:",
+  'frame-ancestors': "'self'",
+  'img-src': "'self' data:",
+  'object-src': "'none'",
+  'script-src': "'self'",
+  'script-src-attr': "'none'",
+  'style-src': "'self'",
+};
+
 export function swaggerOptions(version: string): FastifyDynamicSwaggerOptions {
   return {
     openapi: {

@@ -36,7 +36,7 @@ export const problemKinds: Readonly<Record<ErrorCode, ProblemKind>> = {
   DIGEST_MISMATCH: passing(400, 'The body does not match its digest'),
   PATH_NOT_ALLOWED: kind(400, 'The path is not allowed'),
   ROUTE_NOT_FOUND: kind(404, 'There is no such path'),
-  METHOD_NOT_ALLOWED: kind(405, 'The path does not know this method'),
+  METHOD_NOT_ALLOWED: kind(405, 'The method is not supported for this path'),
   BODY_TOO_LARGE: kind(413, 'The body is too large'),
   MEDIA_TYPE_UNSUPPORTED: kind(415, 'The content type is not understood'),
   UNAUTHORIZED: kind(401, 'A valid token is required'),

@@ -21,11 +21,16 @@ export interface SelectedRange extends ByteRange {
   readonly isPartial: boolean;
 }
 
-function beyond(offset: number, length: number, capacityBytes: number): StorageError {
+/** Without a length only the offset was given, or it alone is wrong already. */
+function beyond(offset: number, length: number | undefined, capacityBytes: number): StorageError {
+  const what =
+    length === undefined || length === 0
+      ? `offset ${offset} is`
+      : `bytes ${offset} to ${offset + length - 1} are`;
   return new StorageError(
     'RANGE_NOT_SATISFIABLE',
-    `bytes ${offset} to ${offset + length} are beyond the end at ${capacityBytes}`,
-    { offset, length, capacityBytes },
+    `${what} beyond the end: the capacity is ${capacityBytes} bytes`,
+    { offset, ...(length === undefined ? {} : { length }), capacityBytes },
   );
 }
 
@@ -50,7 +55,7 @@ export function selectRange(
   if (asked !== undefined) return { ...asked, isPartial: true };
   const offset = query.offset ?? 0;
   if (query.length === undefined && offset > 0 && offset >= sizeBytes) {
-    throw beyond(offset, 0, sizeBytes);
+    throw beyond(offset, undefined, sizeBytes);
   }
   const length = query.length ?? sizeBytes - offset;
   checkRange(offset, length, sizeBytes);
@@ -74,18 +79,23 @@ function parseRange(header: string, sizeBytes: number): ByteRange | undefined {
 }
 
 function suffix(length: number, sizeBytes: number): ByteRange {
-  if (length === 0 || sizeBytes === 0) throw beyond(sizeBytes, 0, sizeBytes);
+  if (length === 0 || sizeBytes === 0) {
+    const facts = { length, capacityBytes: sizeBytes };
+    const detail = `the last ${length} of ${sizeBytes} bytes are no range`;
+    throw new StorageError('RANGE_NOT_SATISFIABLE', detail, facts);
+  }
   const offset = Math.max(0, sizeBytes - length);
   return { offset, length: sizeBytes - offset };
 }
 
 function between(first: string, last: string, header: string, sizeBytes: number): ByteRange {
   const offset = Number(first);
+  const asked = last === '' ? undefined : Number(last) - offset + 1;
   const end = last === '' ? sizeBytes : Math.min(Number(last) + 1, sizeBytes);
   if (last !== '' && Number(last) < offset) {
     throw new StorageError('RANGE_INVALID', `not a range: ${header}`);
   }
-  if (offset >= sizeBytes) throw beyond(offset, 0, sizeBytes);
+  if (offset >= sizeBytes) throw beyond(offset, asked, sizeBytes);
   return { offset, length: end - offset };
 }
 

@@ -38,8 +38,10 @@ function addFromCopy(app: ApiInstance, context: ApiContext): void {
         tag,
         summary: 'Restore from a live copy',
         description:
-          'remap: a new disk at once, no data moves. write-back: a job; the disk is fenced ' +
-          'while it runs. A dry run answers WouldFree.',
+          'remap: a new disk of the original capacity, at once; no data moves and no room is ' +
+          'needed. write-back: a job that puts the working disk back to what the copy holds; the ' +
+          'disk is fenced while it runs, and as it was before if that fails or is cancelled. ' +
+          'With `dryRun` nothing is changed: 200 with what would be lost.',
         ok: {
           200: json(WouldFreeSchema, 'What a dry run found.'),
           201: json(DiskSchema, 'The new disk (remap).'),
@@ -81,7 +83,14 @@ function addFromBackup(app: ApiInstance, context: ApiContext): void {
         operationId: 'restoreBackup',
         tag,
         summary: 'Restore from a backup',
-        description: 'A dry run answers WouldFree.',
+        description:
+          'A job. copy: a new compact copy. remap: a new disk of the original capacity; it can be ' +
+          'used when the job has succeeded. write-back: into the working disk, which is fenced ' +
+          'while the job runs, and as it was before if that fails or is cancelled. Needs room in ' +
+          'the pool for the used blocks of the image, for a write-back beside the old contents ' +
+          '(`onlyDiffering`: only for blocks that differ). Damage fails the job with the exact ' +
+          'ranges, unless `onDamage` is `skip`. With `dryRun` nothing is changed: 200 with what ' +
+          'would be lost.',
         ok: {
           200: json(WouldFreeSchema, 'What a dry run found.'),
           202: json(JobSchema, 'The job that does it.'),
@@ -117,8 +126,10 @@ export function uploadRoutes(app: ApiInstance, context: ApiContext): void {
         tag,
         summary: 'Restore from an image in the body',
         description:
-          'Applied as it comes, answered when the last byte is durable. Cut short: 400 ' +
-          'BODY_TRUNCATED with `job` and `receivedBytes`; go on with `job=` and Content-Range.',
+          'The body is an image from anywhere, restored as from a backup. It is applied as it ' +
+          'comes and answered when the last byte is durable; a job shows the progress. Cut ' +
+          'short: 400 BODY_TRUNCATED with `job` and `receivedBytes`; go on with `job=` and ' +
+          'Content-Range. A problem without `receivedBytes` has ended the job: begin anew.',
         ok: {
           200: json(JobSchema, 'The job, done (write-back).'),
           201: json(JobSchema, 'The job, done; the new object is at Location.'),

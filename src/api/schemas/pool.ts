@@ -31,7 +31,13 @@ const NewPoolFile = asked('NewPoolFile', 'A pool file: path and exactly one form
   size: Type.Optional(humanSize('sizeBytes')),
 });
 
-const files = listOf(refTo(NewPoolFile), 'Where the blocks live; of a PATCH: all of them.', 256);
+const files = listOf(refTo(NewPoolFile), 'Where the blocks live.', 256);
+const moreFiles = listOf(
+  refTo(NewPoolFile),
+  'Extends the list of files: a new path adds a file, the path of a file of the pool makes it ' +
+    'larger (never smaller). Files that are not named stay as they are.',
+  256,
+);
 const lowWaterPercent = percent('Used space from which on the state is `low`, default 80');
 const criticalPercent = percent('Used space from which on the state is `critical`, default 95');
 
@@ -77,7 +83,7 @@ export const CreatePoolSchema = asked('CreatePool', 'A new pool.', {
 
 export const UpdatePoolSchema = asked('UpdatePool', 'Changes of a pool; more or larger files.', {
   name: Type.Optional(newName('Name')),
-  files: Type.Optional(files),
+  files: Type.Optional(moreFiles),
   lowWaterPercent: Type.Optional(lowWaterPercent),
   criticalPercent: Type.Optional(criticalPercent),
 });
