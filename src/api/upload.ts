@@ -3,11 +3,12 @@
  *
  *  1. Begin: everything that can be refused without the bytes is, before `100 Continue`.
  *  2. Chunks are pushed one after the other; the session's back-pressure is the socket's.
- *  3. End: answered when the last byte is durable. Cut short: the session keeps its job, and the
- *     problem names it with what was received; `?job=` and Content-Range go on from there.
+ *  3. End: answered when the last byte is durable. Cut short, stopped or paused: the session keeps
+ *     its job, and the problem names it with what was received; `?job=` and Content-Range go on
+ *     from there. Any other reason ends the job, and the problem has neither.
  */
 import type { FastifyReply, FastifyRequest } from 'fastify';
-import { StorageError } from '../base/errors.ts';
+import { type ErrorCode, StorageError } from '../base/errors.ts';
 import { bodyLength, BodyReader } from './body.ts';
 import type { ApiContext } from './context.ts';
 import type { Outcome } from './idempotency.ts';
@@ -21,6 +22,9 @@ import type { RestoreRequest, UploadResult, UploadSession } from './work-service
 export type UploadStart =
   | { readonly kind: 'begin'; readonly wanted: RestoreRequest }
   | { readonly kind: 'continue'; readonly job: string };
+
+/** After these the job waits for the rest of the image (JOB_STATE: it was paused). */
+const leavesJob: ReadonlySet<ErrorCode> = new Set(['BODY_TRUNCATED', 'SHUTTING_DOWN', 'JOB_STATE']);
 
 export async function uploadImage(
   context: ApiContext,
@@ -62,6 +66,7 @@ async function receive(
     if (session === undefined) throw reason;
     await pushing.catch(() => undefined);
     await session.abort(reason);
+    if (!leavesJob.has(reason.code)) throw reason;
     throw reason.with({ job: session.job.id, receivedBytes: session.receivedBytes });
   } finally {
     context.cutting.removeEventListener('abort', stop);

@@ -124,7 +124,8 @@ export interface UploadSession {
   finish(effects?: Effects<UploadResult>): Promise<UploadResult>;
   /**
    * Ends the request. BODY_TRUNCATED and SHUTTING_DOWN keep the job for `continueUpload`, what is
-   * received made durable; other reasons end the job with them. Idempotent, never throws.
+   * received made durable; other reasons fail the job with their code, unless it has ended or was
+   * paused. Idempotent, never throws.
    */
   abort(reason: StorageError): Promise<void>;
 }

@@ -1,5 +1,6 @@
 /**
- * What goes from the request that sends an image to the job that takes it: bytes, the end, a cut.
+ * What goes from the request that sends an image to the job that takes it: bytes, the end, a cut,
+ * or why there will be no more.
  *
  * One message at a time is under way. Whoever sends learns when it was taken, or what ended the
  * job's attempt; a stop from outside is told as the error that it is to a client.
@@ -16,7 +17,8 @@ export type UploadRows = (job: Job, restored: Restored) => readonly RowChange[];
 export type Message =
   | { readonly kind: 'bytes'; readonly bytes: Uint8Array; readonly taken: Deferred<undefined> }
   | { readonly kind: 'end'; readonly rows: UploadRows; readonly done: Deferred<Restored> }
-  | { readonly kind: 'cut'; readonly taken: Deferred<undefined> };
+  | { readonly kind: 'cut'; readonly taken: Deferred<undefined> }
+  | { readonly kind: 'fail'; readonly reason: StorageError };
 
 export class Channel {
   #connected = deferred<undefined>();
@@ -95,7 +97,7 @@ export function whyStopped(error: unknown, job: string): unknown {
 
 export function settleBadly(message: Message, error: unknown): void {
   if (message.kind === 'end') message.done.reject(error);
-  else message.taken.reject(error);
+  else if (message.kind !== 'fail') message.taken.reject(error);
 }
 
 /** Resolves when the job has remembered how far it is. */

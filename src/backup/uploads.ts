@@ -61,6 +61,7 @@ export class Uploads {
   /** @throws as planRestore; POOL_FULL if an image of this length cannot fit */
   async begin(request: RestoreRequest, imageBytes: number | undefined): Promise<UploadSession> {
     const { copies, runner } = this.#backups.options;
+    await this.#backups.endFencing(request);
     const plan = planRestore(copies, { kind: 'upload' }, request);
     if (imageBytes !== undefined && request.method !== 'write-back') {
       // tables and heads are at most two parts in a hundred of an image
@@ -158,7 +159,8 @@ export class Uploads {
       async abort(reason) {
         if (channel.hasEnded) return;
         const kept = reason.code === 'BODY_TRUNCATED' || reason.code === 'SHUTTING_DOWN';
-        await (kept ? cut(channel) : runner.cancel(job.id)).catch(() => undefined);
+        if (kept) await cut(channel).catch(() => undefined);
+        else channel.send({ kind: 'fail', reason });
       },
     };
   }
@@ -203,6 +205,8 @@ class UploadRun {
         } else if (message.kind === 'cut') {
           await this.#cut();
           message.taken.resolve(undefined);
+        } else if (message.kind === 'fail') {
+          throw message.reason;
         } else {
           return await this.#end(message);
         }

@@ -59,7 +59,9 @@ describe('a start that is refused', () => {
     const first = await LocalDaemon.ready(given);
     const { code, said } = await new DaemonProcess(given).ended;
     expect(code).toBe(3);
-    expect(said).toMatch(new RegExp(`^spindle: STORE_LOCKED: the data directory .* process ${process.pid}\n$`));
+    expect(said).toMatch(
+      new RegExp(`^spindle: STORE_LOCKED: the data directory .* process ${process.pid}\n$`),
+    );
     expect((await first.fetch('/disks')).status).toBe(200);
   });
 

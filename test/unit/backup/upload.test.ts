@@ -28,6 +28,16 @@ async function imageOf(copy: Copy): Promise<Buffer> {
   return Buffer.concat(parts);
 }
 
+async function fillPool(): Promise<void> {
+  const { disk } = await bench.disks.create({ name: 'filler', capacityBytes: 2 ** 33 });
+  const bytes = Buffer.alloc(MIB, 7);
+  try {
+    for (let at = 0; ; at += MIB) await disk.write(at, bytes);
+  } catch (error) {
+    if (!isStorageError(error, 'POOL_FULL')) throw error;
+  }
+}
+
 /** As a client does: asks, and goes on where it is told. */
 async function continueAnywhere(id: string): Promise<UploadSession> {
   try {
@@ -102,6 +112,31 @@ describe('an upload', () => {
     await second.push(image.subarray(first.receivedBytes));
     expect((await second.finish()).job.state).toBe('succeeded');
     expect(await digest(bench.disks.get('up'))).toBe(wanted);
+  });
+
+  it('whose request fails by itself ends as failed with that code', async () => {
+    await makeDisk(bench, 'd1');
+    const image = await imageOf(await freeze(bench.copies, 'd1', { name: 'monday' }));
+    const session = await bench.work.uploads.begin({ method: 'remap', disk: 'up' }, image.length);
+    await session.push(image.subarray(0, 9 * MIB));
+    await session.abort(new StorageError('INTERNAL', 'an error of the request'));
+    await session.abort(new StorageError('INTERNAL', 'once more'));
+    const job = await bench.ended(session.job);
+    expect(job).toMatchObject({ state: 'failed', problem: { code: 'INTERNAL' } });
+    expect(bench.disks.find('up')).toBeUndefined();
+  });
+
+  it('that finds no room ends as failed with POOL_FULL, not as cancelled', async () => {
+    await makeDisk(bench, 'd1');
+    const image = await imageOf(await freeze(bench.copies, 'd1', { name: 'monday' }));
+    await fillPool();
+    const session = await bench.work.uploads.begin({ method: 'remap', disk: 'up' }, undefined);
+    const refused = session.push(image);
+    await expect(refused).rejects.toMatchObject({ code: 'POOL_FULL' });
+    await session.abort(new StorageError('POOL_FULL', 'as the interface does'));
+    const job = await bench.ended(session.job);
+    expect(job).toMatchObject({ state: 'failed', problem: { code: 'POOL_FULL' } });
+    expect(bench.disks.find('up')).toBeUndefined();
   });
 
   it('of a damaged image fails and leaves nothing', async () => {
