@@ -241,8 +241,12 @@ export class Daemon {
 /** Makes every part. Nothing is read or written yet. */
 export function makeParts(o: PartsOptions): Parts {
   const { meta } = o;
-  const engine = makeEngine(meta, o.salvage ?? false, (error) => {
-    o.onError('engine', error);
+  const engine = makeEngine(meta, {
+    salvage: o.salvage ?? false,
+    onError: (error) => {
+      o.onError('engine', error);
+    },
+    endJob: (job) => work.backups.endJob(job),
   });
   const { pools, copies } = engine;
   const paths: Paths = new Paths({
@@ -284,14 +288,18 @@ export function makeParts(o: PartsOptions): Parts {
 
 function makeEngine(
   meta: Meta,
-  salvage: boolean,
-  onError: (error: unknown) => void,
+  o: {
+    readonly salvage: boolean;
+    readonly onError: (error: unknown) => void;
+    readonly endJob: (job: string) => Promise<void>;
+  },
 ): Pick<Parts, 'pools' | 'disks' | 'copies'> {
+  const { salvage, onError, endJob } = o;
   const { storeId, epoch } = meta;
   const [clock, names, generations] = [systemClock, new Names(), new Generations()];
   const fileSystem = blockFileSystem;
   const pools = new Pools({ store: meta, storeId, epoch, clock, fileSystem, salvage });
-  const disks = new Disks({ store: meta, pools, names, generations, clock, onError });
+  const disks = new Disks({ store: meta, pools, names, generations, clock, onError, endJob });
   const copies = new Copies({ store: meta, pools, disks, names, generations, clock, onError });
   return { pools, disks, copies };
 }

@@ -26,6 +26,7 @@ import {
   backupRow,
   readBackup,
 } from './records.ts';
+import type { RestoreRequest } from './restore-plan.ts';
 import type { Targets } from './targets.ts';
 
 export type JobMade = (job: Job) => readonly RowChange[];
@@ -274,11 +275,21 @@ export class Backups {
         users: users.map((id) => ({ kind: 'job', id })),
       });
     }
+    for (const id of users) await this.endJob(id);
+  }
+
+  /** Cancels a job and waits for its end. */
+  async endJob(id: string): Promise<void> {
     const runner = this.options.runner();
-    for (const id of users) {
-      await runner.cancel(id);
-      while (!isEnd((await runner.wait(id, 1000)).state));
-    }
+    await runner.cancel(id);
+    while (!isEnd((await runner.wait(id, 1000)).state));
+  }
+
+  /** By force: the restore that fences the working disk ends first. */
+  async endFencing(request: RestoreRequest): Promise<void> {
+    if (request.method !== 'write-back' || request.force !== true) return;
+    const job = this.options.copies.options.disks.find(request.disk ?? '')?.record.job ?? null;
+    if (job !== null) await this.endJob(job);
   }
 
   /** Live jobs that make or read the backup. */

@@ -113,6 +113,7 @@ async function restoreCopy(
     const result = {
       disk: disk.name,
       diskId: disk.id,
+      capacityBytes: Math.max(disk.capacityBytes, copy.record.sourceCapacityBytes),
       method: plan.method,
       damaged: [],
       ...(plan.safetyCopy === null ? {} : { safetyCopy: plan.safetyCopy }),

@@ -65,8 +65,8 @@ export function planRestore(
   let object = name;
   if (request.method === 'write-back') {
     const disk = disks.get(name);
-    disk.assertAccessible();
     if (request.force !== true) disk.assertUnused();
+    disk.assertAccessible();
     ({ pool } = disk);
     object = disk.id;
   } else {
@@ -99,7 +99,7 @@ function assertFree(copies: Copies, name: string, field: string): void {
 /** @throws POOL_FULL if the pool cannot hold so much beside what it has */
 export function assertRoom(copies: Copies, pool: Pool, usedBytes: number): void {
   const reclaiming = copies.options.disks.reclaimer(pool).pendingBlocks * pool.blockSizeBytes;
-  const free = pool.freeBytes + pool.freeingBytes + reclaiming;
+  const free = pool.freeBytes + pool.freeingBytes + reclaiming - pool.reservedBytes;
   if (usedBytes <= free) return;
   throw pool.fullError(blocksFor(usedBytes, pool.blockSizeBytes));
 }

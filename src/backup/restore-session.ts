@@ -123,6 +123,15 @@ export class RestoreSession {
     });
   }
 
+  /** Room that was reserved for what is written now. */
+  #giveBackRoom(): void {
+    if (this.#disk?.state !== 'restoring' || this.#facts === undefined) return;
+    const { usedBlocks, blockSizeBytes } = this.#facts;
+    const left = Math.max(0, usedBlocks * blockSizeBytes - this.#doneBytes);
+    this.#disk.record.reserveBytes = left;
+    this.#disk.changed();
+  }
+
   async #write(
     index: number,
     segment: FillSegment,
@@ -135,6 +144,7 @@ export class RestoreSession {
     this.lose(damaged);
     this.#next = index + 1;
     this.#doneBytes += segment.data.length;
+    this.#giveBackRoom();
     this.#unsaved += segment.data.length;
     this.#context.progress({ doneBytes: this.#doneBytes });
     await this.#context.throttle(segment.data.length);

@@ -55,6 +55,8 @@ export async function beginRestore(
     return disks.make(pool, {
       name: plan.object,
       capacityBytes: roundUp(facts.capacityBytes, SECTOR_BYTES),
+      // nobody else takes the room that was found; it shrinks with what is written
+      reserveBytes: usedBytes,
       state: 'restoring',
       job,
     });
@@ -80,6 +82,7 @@ export async function finishRestore(
 ): Promise<Restored> {
   switch (plan.method) {
     case 'remap':
+      disk.record.reserveBytes = 0;
       await copies.options.disks.finish(disk, rows({ disk }));
       return { disk };
     case 'copy': {
@@ -122,10 +125,13 @@ export async function undoRestore(
 }
 
 /** What of the result a job's JSON says. */
-export function restoredJson(restored: Restored): Record<string, string> {
+export function restoredJson(restored: Restored): Record<string, string | number> {
   const { disk, copy, safetyCopy } = restored;
-  const result: Record<string, string> = {};
-  if (disk !== undefined) Object.assign(result, { disk: disk.name, diskId: disk.id });
+  const result: Record<string, string | number> = {};
+  if (disk !== undefined) {
+    const { name, id, capacityBytes } = disk;
+    Object.assign(result, { disk: name, diskId: id, capacityBytes });
+  }
   if (copy !== undefined) Object.assign(result, { copy: copy.name, copyId: copy.id });
   if (safetyCopy !== undefined) result['safetyCopy'] = safetyCopy.name;
   return result;

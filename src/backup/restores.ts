@@ -40,6 +40,7 @@ export class Restores {
       const message = 'a copy is restored by remap or write-back: it is a copy already';
       throw new StorageError('VALIDATION_FAILED', message, { field: 'method' });
     }
+    await this.#backups.endFencing(request);
     const source = { kind: 'copy' as const, id: copy.id };
     const plan = planRestore(copies, source, request, copy.pool.id);
     if (plan.method === 'remap' && plan.pool === copy.pool.id) {
@@ -64,6 +65,7 @@ export class Restores {
   async fromBackup(ref: string, request: RestoreRequest, effects?: JobMade): Promise<Job> {
     const { copies, targets } = this.#backups.options;
     const record = this.#backups.readable(ref);
+    await this.#backups.endFencing(request);
     const plan = planRestore(copies, { kind: 'backup', id: record.id }, request);
     if (!plan.onlyDiffering) {
       assertRoom(copies, copies.options.pools.get(plan.pool), record.usedBytes);

@@ -29,8 +29,8 @@ export async function fence(
   rows: readonly RowChange[] = [],
 ): Promise<void> {
   if (disk.state === 'fenced' && disk.record.job === job) return;
-  disk.assertAccessible();
   if (!force) disk.assertUnused();
+  disk.assertAccessible();
   disk.pool.assertWritable();
   disk.record.state = 'fenced';
   disk.record.job = job;
@@ -93,6 +93,7 @@ export async function swapTable(
     throw error;
   }
   // one turn up to the batch: fenced, so nobody is inside the gate
+  assert(disk.state === 'fenced', 'a disk is fenced while its table is swapped');
   let safety: Copy | undefined;
   if (safetyCopy !== undefined) {
     safety = shareRoot(copies, disk, { id, name: safetyCopy, haltMicroseconds: 0 });

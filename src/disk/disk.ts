@@ -162,6 +162,11 @@ export class Disk {
   /** @throws DISK_IN_USE with the users */
   assertUnused(): void {
     const message = `disk ${this.name} is in use`;
+    const { job } = this.record;
+    if (job !== null) {
+      const users = [{ kind: 'job', id: job }];
+      throw new StorageError('DISK_IN_USE', message, { disk: this.name, users });
+    }
     this.#users.assertNone('DISK_IN_USE', message, { disk: this.name });
   }
 

@@ -9,7 +9,7 @@
 import { defined } from '../base/assert.ts';
 import { type Clock, uuidv7 } from '../base/clock.ts';
 import { StorageError } from '../base/errors.ts';
-import { checkCapacity } from '../base/units.ts';
+import { blocksFor, checkCapacity, roundUp } from '../base/units.ts';
 import type { MetadataStore, Row, RowChange } from '../pool/metadata-store.ts';
 import type { Pool } from '../pool/pool.ts';
 import type { Effects, Pools } from '../pool/pools.ts';
@@ -47,6 +47,8 @@ export interface DisksOptions {
   readonly generations: Generations;
   readonly clock: Clock;
   readonly onError: (error: unknown) => void;
+  /** Cancels a job and waits for its end. */
+  readonly endJob?: (job: string) => Promise<void>;
 }
 
 export class Disks {
@@ -123,6 +125,7 @@ export class Disks {
   ): Promise<{ disk: Disk; created: boolean }> {
     checkCapacity(request.capacityBytes);
     const pool = this.poolFor(request.pool);
+    const { reserveBytes = 0, capacityBytes } = request;
     const creation = JSON.stringify({
       pool: pool.id,
       capacityBytes: request.capacityBytes,
@@ -135,6 +138,7 @@ export class Disks {
       await this.#making.get(there.id);
       return { disk: there, created: false };
     }
+    checkReserve(pool, reserveBytes, capacityBytes);
     const disk = await this.make(pool, { ...request, creation }, effects);
     return { disk, created: true };
   }
@@ -213,6 +217,10 @@ export class Disks {
     const { record } = disk;
     const { names } = this.#o;
     disk.assertAccessible();
+    const { capacityBytes: wanted = disk.capacityBytes } = patch;
+    if (patch.reserveBytes !== undefined) {
+      checkReserve(disk.pool, patch.reserveBytes, wanted, disk.reserveBytes);
+    }
     disk.pool.assertWritable();
     if (patch.capacityBytes !== undefined) checkCapacity(patch.capacityBytes);
     const before = record.name;
@@ -250,6 +258,10 @@ export class Disks {
   ): Promise<void> {
     const disk = this.get(ref);
     if (o.force === true) {
+      const { job } = disk.record;
+      if (job !== null) await this.#o.endJob?.(job);
+      // the disk of a restore goes with it
+      if (disk.isDeleted) return;
       await disk.endUsers(new StorageError('DISK_IN_USE', `disk ${disk.name} is being deleted`));
     }
     disk.assertUnused();
@@ -358,4 +370,20 @@ export function readLabels(cell: unknown): Labels {
   const parsed: unknown = JSON.parse(String(cell));
   if (typeof parsed !== 'object' || parsed === null) return {};
   return Object.fromEntries(Object.entries(parsed).map(([key, value]) => [key, String(value)]));
+}
+
+/**
+ * @param before what the disk has reserved already
+ * @throws VALIDATION_FAILED above the disk's own size, POOL_FULL without so much room
+ */
+function checkReserve(pool: Pool, reserveBytes: number, capacityBytes: number, before = 0): void {
+  if (reserveBytes === 0) return;
+  if (reserveBytes > roundUp(capacityBytes, pool.blockSizeBytes)) {
+    throw new StorageError('VALIDATION_FAILED', 'a disk reserves at most its own size', {
+      field: 'reserveBytes',
+      capacityBytes,
+    });
+  }
+  if (pool.reservedBytes - before + reserveBytes <= pool.freeBytes) return;
+  throw pool.fullError(blocksFor(reserveBytes, pool.blockSizeBytes));
 }

@@ -197,6 +197,7 @@ export class Pool {
       pool: this.name,
       neededBytes: count * this.blockSizeBytes,
       freeBytes: this.freeBytes,
+      reservedBytes: this.reservedBytes,
     });
   }
 

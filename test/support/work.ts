@@ -58,7 +58,8 @@ export async function openWork(
   const base = { store: meta, clock, names, generations, onError };
   const { storeId, epoch } = meta;
   const pools = new Pools({ store: meta, storeId, epoch, clock, fileSystem: blockFileSystem });
-  const disks = new Disks({ ...base, pools });
+  const endJob = (job: string): Promise<void> => work.backups.endJob(job);
+  const disks = new Disks({ ...base, pools, endJob });
   const copies = new Copies({ ...base, pools, disks });
   const resolvePath = (path: string): Promise<string> => Promise.resolve(join(dir, path));
   const work: Work = new Work({

@@ -262,7 +262,7 @@ describe('a restore', () => {
 });
 
 describe('a restore that the pool has no room for after all', () => {
-  it('fails with the code of the write and leaves nothing', async () => {
+  it('fails with the code of the write and leaves the disk as it was', async () => {
     const { disk } = await bench.disks.create({ name: 'd1', capacityBytes: TIB });
     for (let at = 0; at < 40; at += 4) await disk.write(at * MIB, randomBytes(4 * MIB));
     await disk.flush();
@@ -270,9 +270,14 @@ describe('a restore that the pool has no room for after all', () => {
     await makeBackup('b1', 'monday');
     const files = [{ path: join(dir, 'pools', 'tight.dat'), sizeBytes: 42 * MIB }];
     await bench.pools.create({ name: 'tight', files, preallocate: false });
-    const request = { method: 'remap', disk: 'd2', pool: 'tight', maxBytesPerSecond: MIB } as const;
+    const { disk: d2 } = await bench.disks.create({
+      name: 'd2',
+      pool: 'tight',
+      capacityBytes: TIB,
+    });
+    const request = { method: 'write-back', disk: 'd2', maxBytesPerSecond: MIB } as const;
     const job = await bench.work.restores.fromBackup('b1', request);
-    while (bench.disks.find('d2') === undefined) await new Promise((r) => setTimeout(r, 5));
+    while (d2.state !== 'fenced') await new Promise((r) => setTimeout(r, 5));
     const { disk: other } = await bench.disks.create({
       name: 'd3',
       pool: 'tight',
@@ -284,6 +289,6 @@ describe('a restore that the pool has no room for after all', () => {
       state: 'failed',
       problem: { code: 'POOL_FULL' },
     });
-    expect(bench.disks.find('d2')).toBeUndefined();
+    expect(d2).toMatchObject({ state: 'ready', usedBytes: 0 });
   });
 });

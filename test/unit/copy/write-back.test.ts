@@ -47,7 +47,7 @@ describe('a fence', () => {
     await expect(disk.read(0, Buffer.alloc(1))).rejects.toMatchObject(fenced);
     await expect(disk.write(0, Buffer.alloc(1))).rejects.toMatchObject(fenced);
     await expect(disk.discard(0, 1)).rejects.toMatchObject(fenced);
-    await expect(small.engine.disks.delete('d')).rejects.toMatchObject(fenced);
+    await expect(small.engine.disks.delete('d')).rejects.toMatchObject({ code: 'DISK_IN_USE' });
     await expect(fence(disk, 'other', true)).rejects.toMatchObject(fenced);
     await fence(disk, 'job', false);
     const engine = await small.reopen();
