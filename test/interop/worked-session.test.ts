@@ -52,10 +52,26 @@ class Shell {
   }
 
   async run({ command }: Step): Promise<Answered | undefined> {
+    if (command.startsWith('ID=')) {
+      expect(await this.#bash(`${command}; printf %s "$ID"`)).toMatchObject({
+        stdout: Buffer.from(this.jobs.at(-1) ?? 'none'),
+      });
+      return undefined;
+    }
     if (/^\w+=/.test(command)) {
       this.#settings += `${command}\n`;
       return undefined;
     }
+    const { stdout, stderr } = await this.#bash(command);
+    if (!command.startsWith('curl')) return undefined;
+    const text = stdout.toString();
+    const body: AnyJson = text.startsWith('{') ? JSON.parse(text) : undefined;
+    const answered = { status: Number(stderr.slice(-3)), body };
+    if (answered.status === 202) this.jobs.push(body.id);
+    return answered;
+  }
+
+  async #bash(command: string): Promise<{ stdout: Buffer; stderr: string }> {
     const script = [
       'curl() { command curl --silent --show-error --write-out "%{stderr}%{http_code}" "$@"; }',
       this.#settings,
@@ -65,12 +81,7 @@ class Shell {
     const { directory: cwd } = this.#served;
     const { status, stdout, stderr } = await run('bash', ['-c', script], { cwd });
     expect(status, `${command}\n${stderr}`).toBe(0);
-    if (!command.startsWith('curl')) return undefined;
-    const text = stdout.toString();
-    const body: AnyJson = text.startsWith('{') ? JSON.parse(text) : undefined;
-    const answered = { status: Number(stderr.slice(-3)), body };
-    if (answered.status === 202) this.jobs.push(body.id);
-    return answered;
+    return { stdout, stderr };
   }
 }
 
