@@ -2,7 +2,8 @@
  * Writes any byte range of a disk, in three steps for each operation of at most 1 MiB:
  *
  *  decide (in one turn, on resident tables, under the range lock): for each block: leave unmapped,
- *    unmap (zeros), overwrite in place (born in this generation), or take a new block;
+ *    unmap (zeros), overwrite in place (born in this generation), or take a new block: a first
+ *    write, or the *redirect* of a block that a copy may have;
  *  do: read what a part block keeps, then write the data, inside the gate;
  *  apply (in one turn): map the new blocks, drop the old ones.
  *
@@ -48,24 +49,33 @@ interface Request {
   operationsDone: number;
 }
 
-function requestOf(disk: Disk, offset: number, bytes: Uint8Array, detectZeroes: boolean): Request {
-  const admitted = disk.admission();
+function requestOf(
+  disk: Disk,
+  offset: number,
+  bytes: Uint8Array,
+  detectZeroes: boolean,
+  admitted = disk.admission(),
+): Request {
   return { disk, offset, bytes, chosen: [], detectZeroes, admitted, operationsDone: 0 };
 }
 
-/** @param detectZeroes overrides the disk's: a restore keeps mapped blocks of zeros mapped */
+/**
+ * @param detectZeroes overrides the disk's: a restore keeps mapped blocks of zeros mapped
+ * @param admitted of the operation that this is a part of
+ */
 export async function writeRange(
   disk: Disk,
   offset: number,
   bytes: Uint8Array,
   detectZeroes = disk.detectZeroes,
+  admitted = disk.admission(),
 ): Promise<void> {
   assert(bytes.length <= WRITE_MAX_BYTES, 'a write of more than 4 MiB is several');
   if (bytes.length === 0) return;
   const size = disk.blockSizeBytes;
   const first = Math.floor(offset / size);
   const end = Math.floor((offset + bytes.length - 1) / size) + 1;
-  const request = requestOf(disk, offset, bytes, detectZeroes);
+  const request = requestOf(disk, offset, bytes, detectZeroes, admitted);
   const pieces = piecesOf(offset, bytes.length, size, disk.capacityBytes);
   if (looksInPlace(request, pieces) && (await writeUnder(request, first, end, false))) return;
   await writeUnder(request, first, end, true);
