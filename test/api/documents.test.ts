@@ -25,6 +25,8 @@ describe('the OpenAPI documents', () => {
     expect(older.body.openapi).toMatch(/^3\.0\./);
     const page = await api.get('//docs/');
     expect(page.headers.get('content-type')).toContain('text/html');
+    // nothing from elsewhere, and nothing that plain HTTP cannot give
+    expect(page.headers.get('content-security-policy')).not.toMatch(/upgrade|https|swagger\.io/);
     const lost = await api.get('//docs/static/none.js');
     expect(lost.body).toMatchObject({ status: 404, code: 'ROUTE_NOT_FOUND' });
   });
