@@ -14,8 +14,8 @@ export class Snapshot {
   sourceCapacity: number | undefined;
   readonly begin: number;
   end = END;
-  /** It was taken when the daemon ran again: what was not durable may be missing. */
-  isAfterCrash = false;
+  /** When it was taken only in the next life: what was not durable by then may be missing. */
+  takenAgain: number | undefined;
   readonly #base: Content;
   /** Of the disk, also those to come: some begin before the instant. */
   #writes: readonly Write[];
@@ -42,14 +42,15 @@ export class Snapshot {
     }
     // a write that is seen in it began before the instant: so what had ended by then is in it
     const { latest } = this.#examine(actual, this.begin, what);
-    if (!this.isAfterCrash) this.#examine(actual, Math.max(this.begin, latest), what);
+    if (this.takenAgain === undefined) this.#examine(actual, Math.max(this.begin, latest), what);
     this.content = actual;
     this.#writes = [];
   }
 
   #examine(actual: Content, time: number, what: string): { latest: number } {
+    const again = this.takenAgain;
     const isPast = ({ end, durable }: Write): boolean =>
-      this.isAfterCrash ? durable < END : end <= time;
+      again === undefined ? end <= time : durable <= again;
     const writes = this.#writes.filter((write) => write !== this.#except);
     const view = { base: this.#base, writes, isPast, end: this.end, isLive: false };
     const { mismatch, latest } = examine(view, actual);

@@ -62,7 +62,9 @@ async function repeatCutPosts(world: World): Promise<void> {
     if (!world.random.chance(0.7)) continue;
     const before = await idOf(world, post);
     const { json, key, makes } = post;
-    if (before === undefined && makes?.snapshot !== undefined) makes.snapshot.isAfterCrash = true;
+    if (before === undefined && makes?.snapshot !== undefined) {
+      makes.snapshot.takenAgain = world.tick();
+    }
     const ask = json === undefined ? { key } : { json, key };
     const answer = await world.client.ask('POST', post.path, ask);
     world.count('repeated POST');
