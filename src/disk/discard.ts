@@ -21,41 +21,51 @@ export async function discardRange(disk: Disk, offset: number, length: number): 
   const end = offset + length;
   const firstWhole = Math.ceil(offset / size);
   const endWhole = Math.floor(end / size);
+  const admitted = disk.admission();
   if (firstWhole > endWhole) {
-    await zeroPart(disk, offset, end);
+    await zeroPart(disk, offset, end, admitted);
     return;
   }
   const endsWithDisk = end === disk.capacityBytes;
-  await zeroPart(disk, offset, firstWhole * size);
-  if (endsWithDisk && endWhole * size < end) await discardLast(disk, endWhole, end);
-  else await zeroPart(disk, endWhole * size, end);
-  await unmapBlocks(disk, firstWhole, endWhole);
+  await zeroPart(disk, offset, firstWhole * size, admitted);
+  if (endsWithDisk && endWhole * size < end) await discardLast(disk, endWhole, end, admitted);
+  else await zeroPart(disk, endWhole * size, end, admitted);
+  await unmapBlocks(disk, firstWhole, endWhole, admitted);
 }
 
 /** Unmaps the block in which the disk ends; only zeroes up to there if it has grown meanwhile. */
-async function discardLast(disk: Disk, block: number, end: number): Promise<void> {
-  const endsHere = (): boolean => disk.capacityBytes === end;
-  if (!(await unmapLocked(disk, { first: block, end: block + 1, condition: endsHere }))) {
-    await zeroPart(disk, block * disk.blockSizeBytes, end);
+async function discardLast(
+  disk: Disk,
+  block: number,
+  end: number,
+  admitted: () => void,
+): Promise<void> {
+  const condition = (): boolean => disk.capacityBytes === end;
+  if (!(await unmapLocked(disk, { first: block, end: block + 1, admitted, condition }))) {
+    await zeroPart(disk, block * disk.blockSizeBytes, end, admitted);
   }
 }
 
 /** Zeroes part of one or two blocks; an unmapped block stays unmapped. */
-async function zeroPart(disk: Disk, from: number, to: number): Promise<void> {
+async function zeroPart(disk: Disk, from: number, to: number, admitted: () => void): Promise<void> {
   const size = disk.blockSizeBytes;
   for (let at = from; at < to;) {
     const stop = Math.min(to, (Math.floor(at / size) + 1) * size);
     const found = await nextMapped(disk.pool, () => disk.liveRoot(), Math.floor(at / size));
     if (found === Math.floor(at / size)) {
-      await writeRange(disk, at, new Uint8Array(stop - at), true);
+      await writeRange(disk, at, new Uint8Array(stop - at), true, admitted);
     }
     at = stop;
   }
 }
 
 /** Unmaps the blocks [first, end). @throws DISK_FENCED, NOT_FOUND if that happens meanwhile */
-export async function unmapBlocks(disk: Disk, first: number, end: number): Promise<void> {
-  const admitted = disk.admission();
+export async function unmapBlocks(
+  disk: Disk,
+  first: number,
+  end: number,
+  admitted = disk.admission(),
+): Promise<void> {
   let at: number | undefined = first;
   while (at < end) {
     at = await nextMapped(disk.pool, () => disk.liveRoot(), at);
@@ -70,16 +80,15 @@ interface Unmapping {
   /** Blocks `first` … `end` - 1, within one leaf. */
   readonly first: number;
   readonly end: number;
-  readonly admitted?: () => void;
+  readonly admitted: () => void;
   /** Asked in the turn that unmaps: false leaves all as it is. */
   readonly condition?: () => boolean;
 }
 
 async function unmapLocked(disk: Disk, o: Unmapping): Promise<boolean> {
-  const admitted = o.admitted ?? disk.admission();
   const hold = await disk.lock.acquire(o.first, o.end, true);
   try {
-    return await unmapHeld(disk, { ...o, admitted });
+    return await unmapHeld(disk, o);
   } finally {
     disk.lock.release(hold);
   }
@@ -87,7 +96,7 @@ async function unmapLocked(disk: Disk, o: Unmapping): Promise<boolean> {
 
 /** The same for a caller that holds the range exclusively. False if the condition failed. */
 export async function unmapHeld(disk: Disk, o: Unmapping): Promise<boolean> {
-  const { first, end, admitted = disk.admission(), condition = () => true } = o;
+  const { first, end, admitted, condition = () => true } = o;
   const { pool } = disk;
   for (;;) {
     await pool.throttle();

@@ -48,6 +48,8 @@ export interface StormOptions {
   readonly troubles?: boolean;
 }
 
+/** Someone else has the disk, or it is gone. */
+const gone: readonly ErrorCode[] = ['NOT_FOUND', 'DISK_FENCED', 'DISK_IN_USE'];
 /** What an operation may be refused with beside its own reasons, once there are troubles. */
 const troubles: readonly ErrorCode[] = ['METADATA_FULL', 'HOST_FULL', 'DATA_UNREADABLE'];
 
@@ -137,7 +139,8 @@ export class Storm {
     if (live === undefined) return this.#create();
     const kind = this.#pick(100);
     if (kind < 45) return this.#write(live, this.#pick(8) === 0);
-    if (kind < 60) return this.#read(live);
+    if (kind < 57) return this.#read(live);
+    if (kind < 60) return this.#look(live);
     if (kind < 68) return this.#discard(live);
     if (kind < 72) return this.#flush(live);
     if (kind < 78) return this.#freeze(live);
@@ -210,13 +213,7 @@ export class Storm {
     done: Promise<unknown>,
     inParts = false,
   ): Promise<void> {
-    const code = await this.#codeOf(done, [
-      'POOL_FULL',
-      'NOT_FOUND',
-      'RANGE_NOT_SATISFIABLE',
-      'DISK_FENCED',
-      'DISK_IN_USE',
-    ]);
+    const code = await this.#codeOf(done, [...gone, 'POOL_FULL', 'RANGE_NOT_SATISFIABLE']);
     if (code === undefined) {
       live.history.answer(write);
       return;
@@ -229,6 +226,18 @@ export class Storm {
     if (code === 'NOT_FOUND' && write.contents === undefined) expect(live.isDeleted).toBe(true);
   }
 
+  /** Figures are those of some moment. */
+  async #look({ disk }: LiveDisk): Promise<void> {
+    const own = await this.#valueOf(disk.exclusiveBytes(), ['NOT_FOUND']);
+    expect(own ?? 0).toBeLessThanOrEqual(this.engine.pools.get('p').capacityBytes);
+    const page = await this.#valueOf(disk.allocatedRuns(0, 1000, true), ['NOT_FOUND']);
+    let end = 0;
+    for (const { block, length } of page?.runs ?? []) {
+      expect(block).toBeGreaterThanOrEqual(end);
+      end = block + length;
+    }
+  }
+
   async #read(live: LiveDisk): Promise<void> {
     const { first, count } = this.#range(live);
     await this.#readDisk(live, first, count);
@@ -237,11 +246,8 @@ export class Storm {
   async #readDisk(live: LiveDisk, first: number, count: number): Promise<void> {
     const calledAt = this.#clock.tick();
     const bytes = Buffer.alloc(count * SECTOR, 0xee);
-    const code = await this.#codeOf(live.disk.read(first * SECTOR, bytes), [
-      'NOT_FOUND',
-      'RANGE_NOT_SATISFIABLE',
-      'DISK_FENCED',
-    ]);
+    const read = live.disk.read(first * SECTOR, bytes);
+    const code = await this.#codeOf(read, [...gone, 'RANGE_NOT_SATISFIABLE']);
     if (code !== undefined) return;
     const why = live.history.explain(first, bytes, calledAt, this.#clock.tick());
     expect(why).toBeUndefined();
@@ -263,17 +269,13 @@ export class Storm {
     const source = this.#copies[this.#pick(this.#copies.length)];
     if (source === undefined) return;
     const job = this.#name('job');
-    const fenced = await this.#codeOf(fence(live.disk, job, true), [
-      'NOT_FOUND',
-      'DISK_FENCED',
-      'DISK_IN_USE',
-    ]);
-    if (fenced !== undefined) return;
+    const fenced = fence(live.disk, job, true);
+    if ((await this.#codeOf(fenced, gone)) !== undefined) return;
     const sectors = Math.max(this.#sectors(live), source.bytes.length / SECTOR);
     const write = live.history.call(0, sectors, true, sectorsOf(source.bytes));
     const swapped = swapTable(this.engine.copies, live.disk, source.copy, undefined);
     await this.#change(live, write, swapped, true);
-    while (live.disk.state === 'fenced') await this.#codeOf(unfence(live.disk), []);
+    while (live.disk.fencedBy === job) await this.#codeOf(unfence(live.disk), []);
   }
 
   async #freeze(live: LiveDisk): Promise<void> {
