@@ -66,6 +66,14 @@ export class ModelPool {
     return this.#holders().size;
   }
 
+  get freeBlocks(): number {
+    return this.totalBlocks - this.usedBlocks;
+  }
+
+  get reservedBytes(): number {
+    return [...this.disks].reduce((sum, { reserveBytes }) => sum + reserveBytes, 0);
+  }
+
   create(o: { capacityBytes: number; detectZeroes: boolean; reserveBytes: number }): ModelDisk {
     const disk = { ...o, pool: this, birth: this.#next(), blocks: new Map() };
     this.disks.add(disk);

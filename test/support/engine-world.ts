@@ -4,7 +4,7 @@
  */
 import { expect } from 'vitest';
 import { isStorageError } from '../../src/base/errors.ts';
-import { MIB, roundDown } from '../../src/base/units.ts';
+import { MIB, roundDown, roundUp } from '../../src/base/units.ts';
 import type { Copy } from '../../src/copy/copy.ts';
 import { freeze } from '../../src/copy/freeze.ts';
 import { remap } from '../../src/copy/remap.ts';
@@ -124,8 +124,9 @@ export class World {
       expect(pool.allocator.heldBlocks).toBe(0);
       expect(pool.allocator.usedBlocks).toBe(model.usedBlocks);
     }
-    for (const { real } of this.disks)
-      {expect(real.lock.isIdle && real.gate.inside === 0).toBe(true);}
+    for (const { real } of this.disks) {
+      expect(real.lock.isIdle && real.gate.inside === 0).toBe(true);
+    }
   }
 
   async check(): Promise<void> {
@@ -188,15 +189,18 @@ export class World {
 
   async #create(each: Command & { do: 'create' }): Promise<void> {
     const { real, model } = this.models[each.pool % this.models.length]!;
-    const o = {
-      capacityBytes: each.capacity,
-      detectZeroes: each.detectZeroes,
-      reserveBytes: each.reserve,
-    };
     if (this.disks.length >= 5) return;
+    const capacityBytes = each.capacity;
+    const reserveBytes = Math.min(each.reserve, roundUp(capacityBytes, SIZE));
+    const o = { capacityBytes, detectZeroes: each.detectZeroes, reserveBytes };
+    // what is being given back does not count as room for a reservation
+    if (reserveBytes > 0) await this.settle();
     const name = this.#name('d');
-    const { disk } = await this.engine.disks.create({ name, pool: real, ...o });
-    this.disks.push({ name, real: disk, model: model.create(o) });
+    const made = this.engine.disks.create({ name, pool: real, ...o });
+    const fits = model.reservedBytes + reserveBytes <= model.freeBlocks * SIZE;
+    await this.#expect(reserveBytes === 0 || fits ? 'ok' : 'full', made);
+    const disk = this.engine.disks.find(name);
+    if (disk !== undefined) this.disks.push({ name, real: disk, model: model.create(o) });
   }
 
   async #remap({ copy }: Command & { do: 'remap' }): Promise<void> {
