@@ -98,8 +98,7 @@ export async function sendLines(
   lines: AsyncIterable<string>,
 ): Promise<void> {
   const headers = { 'content-type': 'application/x-ndjson' };
-  const { idleTimeoutMs } = limits;
-  await sendBytes(reply, { status: 200, headers }, asBytes(lines), { idleTimeoutMs });
+  await sendBytes(reply, { status: 200, headers }, asBytes(lines), { limits });
 }
 
 async function* asBytes(lines: AsyncIterable<string>): AsyncGenerator<Buffer, void, undefined> {

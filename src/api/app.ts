@@ -17,7 +17,7 @@ import { answerClientError } from './answers.ts';
 import { Guard } from './auth.ts';
 import { useBinaryBodies, useNoParser } from './binary.ts';
 import { handleExpectations } from './body.ts';
-import { ByteBudget, PiecePool } from './byte-budget.ts';
+import { BodyMemory, PiecePool } from './byte-budget.ts';
 import type { ApiContext, ApiInstance } from './context.ts';
 import { AllowedMethods, answerErrors, sendFrameworkError } from './error-handling.ts';
 import { Idempotency } from './idempotency.ts';
@@ -175,7 +175,7 @@ function newContext(
     metrics,
     idempotency,
     changes: new KeyedMutex(),
-    bodyMemory: new ByteBudget(limits.bodyMemoryBytes, limits.waitingForMemory),
+    bodyMemory: new BodyMemory(limits),
     pieces: new PiecePool(limits.pieceBytes),
     stopping: stopping.signal,
     cutting: cutting.signal,

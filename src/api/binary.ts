@@ -28,10 +28,15 @@ export interface BytesSource {
   /** Strong; undefined for what changes. */
   readonly tag?: string;
   readonly headers?: Readonly<Record<string, string>>;
+  /** Needed however little is read; undefined: no more than what is read. */
+  readonly memoryBytes?: number;
   read(range: SelectedRange): AsyncIterable<Uint8Array>;
 }
 
-/** Answers GET or HEAD with a range of bytes: 200, 206, or 304 if the client has them. */
+/**
+ * Answers GET or HEAD with a range of bytes: 200, 206, or 304 if the client has them.
+ * @throws RANGE_INVALID, RANGE_NOT_SATISFIABLE, TOO_MANY_REQUESTS
+ */
 export async function answerBytes(
   context: ApiContext,
   request: FastifyRequest,
@@ -57,11 +62,18 @@ export async function answerBytes(
     ...(selected.isPartial ? { 'content-range': contentRange(selected, sizeBytes) } : {}),
   };
   const answer = { status: selected.isPartial ? 206 : 200, headers };
-  const slices = request.method === 'HEAD' ? none() : source.read(selected);
-  const { idleTimeoutMs } = context.limits;
-  const signals = options.signal === undefined ? [] : [options.signal];
-  const signal = AbortSignal.any([context.cutting, ...signals]);
-  await sendBytes(reply, answer, slices, { idleTimeoutMs, signal });
+  const isRead = request.method !== 'HEAD';
+  const twoPieces = 2 * context.pieces.pieceBytes;
+  const neededBytes = source.memoryBytes ?? Math.min(twoPieces, selected.length);
+  const lease = isRead ? await context.bodyMemory.take(neededBytes) : undefined;
+  try {
+    const slices = isRead ? source.read(selected) : none();
+    const signals = options.signal === undefined ? [] : [options.signal];
+    const signal = AbortSignal.any([context.cutting, ...signals]);
+    await sendBytes(reply, answer, slices, { limits: context.limits, signal, lease });
+  } finally {
+    lease?.release();
+  }
 }
 
 function contentRange({ offset, length }: SelectedRange, sizeBytes: number): string {

@@ -1,12 +1,12 @@
 /**
- * Reading a request's body: with back-pressure, an idle limit, and a clear end in every case.
+ * Reading a request's body: with back-pressure, a least speed, and a clear end in every case.
  *
  * A BodyReader gives chunks to a taker as they come. Its life:
  *  1. `forEach`: `100 Continue` is sent if the client waits for it, reading begins.
  *  2. While the taker is busy chunks queue up to 256 KiB, then the socket is paused (nothing is
  *     ever buffered whole).
- *  3. It ends with the last chunk taken, with BODY_TRUNCATED (cut off, half-closed or silent for
- *     too long; what came is taken first) or, at once, with the error that `fail` was given.
+ *  3. It ends with the last chunk taken, with BODY_TRUNCATED (cut off, half-closed or too slow;
+ *     what came is taken first) or, at once, with the error that `fail` was given.
  *
  * A client that closes only its sending side too early would get Node's bare 400: `bodyCut` (called
  * by the server's `clientError`) tells the reader instead, so that the request can answer itself.
@@ -16,6 +16,8 @@ import type { Duplex } from 'node:stream';
 import { StorageError } from '../base/errors.ts';
 import { deferred } from '../base/mutex.ts';
 import { KIB } from '../base/units.ts';
+import type { Mover } from './byte-budget.ts';
+import type { ApiLimits } from './limits.ts';
 import { asStorageError } from './problem.ts';
 
 const QUEUE_BYTES = 256 * KIB;
@@ -56,30 +58,45 @@ export function bodyLength({ headers }: IncomingMessage): number | undefined {
   throw new StorageError('BODY_TOO_LARGE', 'the announced length is above 2^53 - 1 bytes');
 }
 
+/** What bounds a body that is being read. */
+export type BodyLimits = Pick<ApiLimits, 'idleTimeoutMs' | 'progressBytes'>;
+
 /** Takes a chunk; a promise means: no further one until it resolves. */
 export type TakeChunk = (chunk: Buffer) => Promise<void> | undefined;
 
-export class BodyReader {
+export class BodyReader implements Mover {
   readonly #request: IncomingMessage;
-  readonly #idleTimeoutMs: number;
+  readonly #limits: BodyLimits;
   readonly #queue: Buffer[] = [];
   readonly #done = deferred<undefined>();
   #take: TakeChunk = () => undefined;
   #queuedBytes = 0;
   #receivedBytes = 0;
   #isBusy = false;
+  #isReading = false;
   #isOver = false;
   #error: StorageError | undefined;
+  /** Since the idle limit began anew. */
+  #progressBytes = 0;
   #timer: NodeJS.Timeout | undefined;
 
-  constructor(request: IncomingMessage, idleTimeoutMs: number) {
+  constructor(request: IncomingMessage, limits: BodyLimits) {
     this.#request = request;
-    this.#idleTimeoutMs = idleTimeoutMs;
+    this.#limits = limits;
     this.#done.promise.catch(() => undefined);
   }
 
   get receivedBytes(): number {
     return this.#receivedBytes;
+  }
+
+  get awaitedBytes(): number | undefined {
+    const isAwaited = this.#isReading && !this.#isBusy && !this.#isOver;
+    return isAwaited ? this.#receivedBytes : undefined;
+  }
+
+  endSlow(): void {
+    this.cut('the body came too slowly while others were waiting for memory');
   }
 
   /** Gives every chunk to `take`, in order; resolves when all are taken. To be called once. */
@@ -115,10 +132,12 @@ export class BodyReader {
     awaitingContinue.get(this.#request)?.writeContinue();
     awaitingContinue.delete(this.#request);
     readers.set(this.#request.socket, this);
+    this.#isReading = true;
+    const { idleTimeoutMs, progressBytes } = this.#limits;
     this.#timer = setTimeout(() => {
-      if (this.#isBusy) this.#timer?.refresh();
-      else this.cut(`no byte of the body came for ${this.#idleTimeoutMs / 1000} s`);
-    }, this.#idleTimeoutMs);
+      if (this.#isBusy) this.#restartTimer();
+      else this.cut(`less than ${progressBytes} bytes came in ${idleTimeoutMs / 1000} s`);
+    }, idleTimeoutMs);
     this.#request.on('data', this.#onData);
     this.#request.on('end', this.#onEnd);
     this.#request.on('error', this.#onClose);
@@ -126,8 +145,9 @@ export class BodyReader {
   }
 
   readonly #onData = (chunk: Buffer): void => {
-    this.#timer?.refresh();
     this.#receivedBytes += chunk.length;
+    this.#progressBytes += chunk.length;
+    if (this.#progressBytes >= this.#limits.progressBytes) this.#restartTimer();
     if (!this.#isBusy) {
       this.#give(chunk);
       return;
@@ -171,8 +191,13 @@ export class BodyReader {
 
   /** The time that the taker needed is not the client's. */
   #resume(): void {
-    this.#timer?.refresh();
+    this.#restartTimer();
     this.#request.resume();
+  }
+
+  #restartTimer(): void {
+    this.#progressBytes = 0;
+    this.#timer?.refresh();
   }
 
   readonly #onEnd = (): void => {

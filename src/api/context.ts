@@ -5,7 +5,7 @@ import type { IncomingMessage, Server, ServerResponse } from 'node:http';
 import type { TypeBoxTypeProvider } from '@fastify/type-provider-typebox';
 import type { FastifyBaseLogger, FastifyInstance } from 'fastify';
 import type { Clock } from '../base/clock.ts';
-import type { ByteBudget, PiecePool } from './byte-budget.ts';
+import type { BodyMemory, PiecePool } from './byte-budget.ts';
 import type { Idempotency } from './idempotency.ts';
 import type { KeyedMutex } from './keyed-mutex.ts';
 import type { ApiLimits } from './limits.ts';
@@ -28,7 +28,7 @@ export interface ApiContext {
   readonly idempotency: Idempotency;
   /** Changes of one object follow each other, so that If-Match and the change are one step. */
   readonly changes: KeyedMutex;
-  readonly bodyMemory: ByteBudget;
+  readonly bodyMemory: BodyMemory;
   readonly pieces: PiecePool;
   /** Fires when the service begins to stop: long polls end. */
   readonly stopping: AbortSignal;

@@ -40,7 +40,7 @@ export function useJsonBodies(scope: ApiInstance, limits: ApiLimits): void {
 async function readBody({ raw }: FastifyRequest, limits: ApiLimits): Promise<Buffer> {
   const maxBytes = limits.jsonBodyBytes;
   if ((bodyLength(raw) ?? 0) > maxBytes) throw tooLarge(maxBytes);
-  const reader = new BodyReader(raw, limits.idleTimeoutMs);
+  const reader = new BodyReader(raw, limits);
   const timer = setTimeout(() => {
     reader.cut('the body did not come in time');
   }, limits.jsonBodyTimeoutMs);
@@ -60,7 +60,7 @@ async function refuseBody({ raw, headers }: FastifyRequest, limits: ApiLimits): 
     `application/json is understood, not ${type}`,
   );
   if (bodyLength(raw) !== undefined) throw refusal;
-  const reader = new BodyReader(raw, limits.idleTimeoutMs);
+  const reader = new BodyReader(raw, limits);
   try {
     await reader.forEach(() => {
       throw refusal;

@@ -39,7 +39,7 @@ export async function putData(
   const length = bodyLength(raw);
   checkRange(options.offset, length ?? 0, disk.capacityBytes);
   const digest = new DigestCheck(request.headers);
-  const reader = new BodyReader(raw, context.limits.idleTimeoutMs);
+  const reader = new BodyReader(raw, context.limits);
   const endUse = disk.addUser({
     kind: 'http-write',
     id: request.id,
@@ -135,7 +135,8 @@ class BodyWrite {
 
   /** All or nothing. */
   async whole(length: number): Promise<void> {
-    const release = await this.#context.bodyMemory.take(length);
+    const lease = await this.#context.bodyMemory.take(length);
+    lease.watch(this.#reader);
     try {
       const body = length === 0 ? Buffer.alloc(0) : await readWhole(this.#reader, length);
       this.#digest.update(body);
@@ -145,14 +146,15 @@ class BodyWrite {
     } catch (error) {
       throw await this.#withWritten(error);
     } finally {
-      release();
+      lease.release();
     }
   }
 
   /** Piece by piece, in order. */
   async stream(): Promise<void> {
     const { pieces, bodyMemory } = this.#context;
-    const release = await bodyMemory.take(2 * pieces.pieceBytes);
+    const lease = await bodyMemory.take(2 * pieces.pieceBytes);
+    lease.watch(this.#reader);
     const writer = new PieceWriter(pieces, this.#options.offset, {
       write: (offset, piece) => this.#write(offset, piece),
       onError: (error) => {
@@ -168,7 +170,7 @@ class BodyWrite {
       throw await this.#withWritten(error);
     } finally {
       writer.release();
-      release();
+      lease.release();
     }
   }
 

@@ -8,9 +8,19 @@
  */
 import type { OutgoingHttpHeaders, ServerResponse } from 'node:http';
 import type { FastifyReply } from 'fastify';
+import { systemClock } from '../base/clock.ts';
 import { StorageError } from '../base/errors.ts';
 import { deferred } from '../base/mutex.ts';
-import type { PiecePool } from './byte-budget.ts';
+import { KIB } from '../base/units.ts';
+import type { Lease, Mover, PiecePool } from './byte-budget.ts';
+import type { ApiLimits } from './limits.ts';
+
+/** To a client that is not known to be fast, so much is given at once: its speed can be seen. */
+const STEP_BYTES = 64 * KIB;
+/** Who takes a slice within this time is fast. */
+const FAST_NS = 100_000_000n;
+/** Reads of at most so much need no pieces. */
+const SHORT_BYTES = 64 * KIB;
 
 export interface BytesAnswer {
   readonly status: number;
@@ -25,13 +35,19 @@ export async function sendBytes(
   reply: FastifyReply,
   answer: BytesAnswer,
   slices: AsyncIterable<Uint8Array>,
-  options: { readonly idleTimeoutMs: number; readonly signal?: AbortSignal },
+  options: {
+    readonly limits: Pick<ApiLimits, 'idleTimeoutMs'>;
+    readonly signal?: AbortSignal;
+    /** The memory that is held meanwhile. */
+    readonly lease?: Lease | undefined;
+  },
 ): Promise<void> {
   const iterator = slices[Symbol.asyncIterator]();
   const first = await iterator.next();
   reply.hijack();
   const { raw } = reply;
-  const writer = new ResponseWriter(raw, options.idleTimeoutMs);
+  const writer = new ResponseWriter(raw, options.limits.idleTimeoutMs);
+  options.lease?.watch(writer);
   const stop = (): void => {
     raw.destroy();
   };
@@ -67,18 +83,20 @@ export function headersOf(reply: FastifyReply): OutgoingHttpHeaders {
   return headers;
 }
 
-class ResponseWriter {
+class ResponseWriter implements Mover {
   readonly #response: ServerResponse;
   readonly #timer: NodeJS.Timeout;
   readonly #closed = deferred<never>();
   #isClosed = false;
+  #isWriting = false;
+  #isFast = false;
+  #sentBytes = 0;
 
   constructor(response: ServerResponse, idleTimeoutMs: number) {
     this.#response = response;
     this.#closed.promise.catch(() => undefined);
     this.#timer = setTimeout(() => {
-      response.destroy();
-      this.#onClose();
+      this.endSlow();
     }, idleTimeoutMs);
     response.on('close', this.#onClose);
     if (response.destroyed) this.#onClose();
@@ -89,16 +107,37 @@ class ResponseWriter {
     return this.#isClosed;
   }
 
+  get awaitedBytes(): number | undefined {
+    return this.#isWriting ? this.#sentBytes : undefined;
+  }
+
+  endSlow(): void {
+    this.#response.destroy();
+    this.#onClose();
+  }
+
   /** Resolves when the socket has taken the whole slice. */
   async write(slice: Uint8Array): Promise<void> {
+    this.#isWriting = true;
+    const begin = systemClock.monotonicNs();
+    const step = this.#isFast ? slice.length : STEP_BYTES;
+    for (let at = 0; at < slice.length; at += step) {
+      await this.#give(at === 0 && step >= slice.length ? slice : slice.subarray(at, at + step));
+    }
+    this.#isFast = systemClock.monotonicNs() - begin < FAST_NS;
+    this.#isWriting = false;
+  }
+
+  async #give(bytes: Uint8Array): Promise<void> {
     this.#timer.refresh();
     const taken = new Promise<void>((resolve, reject) => {
-      this.#response.write(slice, (error) => {
+      this.#response.write(bytes, (error) => {
         if (error === undefined || error === null) resolve();
         else reject(error);
       });
     });
     await Promise.race([taken, this.#closed.promise]);
+    this.#sentBytes += bytes.length;
   }
 
   release(): void {
@@ -114,14 +153,20 @@ class ResponseWriter {
 
 /**
  * Reads a range in pieces on the grid of its offsets, one piece ahead of its use.
- * Cost: two pieces of memory. Buffers go back only from a stream that came to its end: after a cut
- * the socket may still hold one.
+ * Cost: two pieces of memory, or what is read if it is short. Pieces go back only from a stream
+ * that came to its end: after a cut the socket may still hold one.
  */
 export async function* readAhead(
   read: (offset: number, into: Uint8Array) => Promise<void>,
   range: { readonly offset: number; readonly length: number },
   pool: PiecePool,
 ): AsyncGenerator<Uint8Array, void, undefined> {
+  if (range.length > 0 && range.length <= SHORT_BYTES) {
+    const short = Buffer.allocUnsafe(range.length);
+    await read(range.offset, short);
+    yield short;
+    return;
+  }
   const { pieceBytes } = pool;
   const end = range.offset + range.length;
   const buffers = [pool.take(), pool.take()];

@@ -45,8 +45,9 @@ async function receive(
   start: UploadStart,
   effects: Effects<UploadResult> | undefined,
 ): Promise<UploadResult> {
-  const release = await context.bodyMemory.take(2 * context.pieces.pieceBytes);
-  const reader = new BodyReader(request.raw, context.limits.idleTimeoutMs);
+  const lease = await context.bodyMemory.take(2 * context.pieces.pieceBytes);
+  const reader = new BodyReader(request.raw, context.limits);
+  lease.watch(reader);
   let session: UploadSession | undefined;
   let pushing: Promise<void> = Promise.resolve();
   const stop = (): void => {
@@ -71,7 +72,7 @@ async function receive(
   } finally {
     context.cutting.removeEventListener('abort', stop);
     reader.release();
-    release();
+    lease.release();
   }
 }
 

@@ -90,6 +90,7 @@ function addImage(app: ApiInstance, context: ApiContext): void {
         sizeBytes: image.imageBytes,
         tag: `"${image.imageId}"`,
         headers: { 'content-disposition': `attachment; filename="${copy.name}.spindle"` },
+        memoryBytes: 2 * context.pieces.pieceBytes,
         read: ({ offset, length }) => image.read(offset, offset + length),
       },
     );
@@ -130,24 +131,19 @@ async function answerFromCopy(
   query: RangeQuery,
   source: BytesSource,
 ): Promise<void> {
-  const release = await context.bodyMemory.take(2 * context.pieces.pieceBytes);
   const ended = new AbortController();
+  const endUse = copy.addUser({
+    kind: 'http-read',
+    id: request.id,
+    sinceMs: context.clock.nowMs(),
+    abort: () => {
+      ended.abort();
+    },
+  });
   try {
-    const endUse = copy.addUser({
-      kind: 'http-read',
-      id: request.id,
-      sinceMs: context.clock.nowMs(),
-      abort: () => {
-        ended.abort();
-      },
-    });
-    try {
-      await answerBytes(context, request, reply, source, { query, signal: ended.signal });
-    } finally {
-      endUse();
-    }
+    await answerBytes(context, request, reply, source, { query, signal: ended.signal });
   } finally {
-    release();
+    endUse();
   }
 }
 

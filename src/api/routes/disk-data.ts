@@ -94,13 +94,8 @@ function addGet(app: ApiInstance, context: ApiContext): void {
   ): Promise<FastifyReply> => {
     const disk = context.services.disks.get(ref);
     refuseFenced(disk);
-    const release = await context.bodyMemory.take(2 * context.pieces.pieceBytes);
-    try {
-      const source = { sizeBytes: disk.capacityBytes, read: reader(context, disk) };
-      await answerBytes(context, request, reply, source, { query });
-    } finally {
-      release();
-    }
+    const source = { sizeBytes: disk.capacityBytes, read: reader(context, disk) };
+    await answerBytes(context, request, reply, source, { query });
     return reply;
   };
   app.get(url, {
