@@ -63,7 +63,7 @@ describe('an uploaded image', () => {
     expect((await api.get('/disks')).body.items).toHaveLength(1);
   });
 
-  it('that is none, or ends too early, is refused, and nothing is offered to go on with', async () => {
+  it('that is none, or ends too early, is refused with no way to go on', async () => {
     const { api, image } = await worldWithImage();
     const foreign = await upload(api, 'method=remap&disk=d2', randomBytes(100_000));
     expect(foreign.body).toMatchObject({ status: 400, code: 'IMAGE_INVALID' });
