@@ -85,7 +85,7 @@ function addFromBackup(app: ApiInstance, context: ApiContext): void {
         summary: 'Restore from a backup',
         description:
           'A job. copy: a new compact copy. remap: a new disk of the original capacity; it can ' +
-          'be used when the job has succeeded. write-back: into the working disk, which is fenced ' +
+          'be used when the job has succeeded. write-back: into the working disk, fenced ' +
           'while the job runs, and as it was before if that fails or is cancelled. Needs room in ' +
           'the pool for the used blocks of the image, for a write-back beside the old contents ' +
           '(`onlyDiffering`: only for blocks that differ). Damage fails the job with the exact ' +
