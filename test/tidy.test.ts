@@ -44,7 +44,8 @@ const composition = 'daemon.ts';
 const onlyIn: Record<string, RegExp> = {
   fastify: /^api\//,
   'better-sqlite3': /^meta\//,
-  'node:fs': /^(pool\/(block-file|block-reader|lock|preallocate)|meta\/files|config|daemon\/data-dir)\.ts$|^target\//,
+  'node:fs':
+    /^(pool\/(block-file|block-reader|lock|preallocate)|meta\/files|config|daemon\/data-dir)\.ts$|^target\//,
 };
 
 interface Import {

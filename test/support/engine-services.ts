@@ -57,9 +57,9 @@ export async function engineServices(): Promise<MadeServices> {
   const failNextCommit = (error: Error): void => {
     failure = error;
   };
-  const { rows } = services.records;
+  const rows: Services['records']['rows'] = (table, where) => meta.rows(table, where);
   return {
-    services: { ...services, records: { rows: rows.bind(meta), commit, failNextCommit } },
+    services: { ...services, records: { rows, commit, failNextCommit } },
     setState(next) {
       state = next;
     },
