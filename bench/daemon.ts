@@ -50,8 +50,7 @@ export async function startDaemon(
     });
     const text = await response.text();
     if (!response.ok) throw new Error(`${method} ${path}: ${text}`);
-    const answer: Answer = text === '' ? {} : JSON.parse(text);
-    return answer;
+    return text === '' ? {} : parse(text);
   }
 
   return {
@@ -63,7 +62,7 @@ export async function startDaemon(
         const response = await fetch(`${url}/v1/jobs/${String(job['id'])}`, {
           headers: { prefer: 'wait=30' },
         });
-        const now: Answer = JSON.parse(await response.text());
+        const now = parse(await response.text());
         if (now['state'] === 'succeeded') return now;
         if (now['endedAt'] !== null && now['endedAt'] !== undefined) {
           throw new Error(JSON.stringify(now));
@@ -88,6 +87,11 @@ async function pidOf(npm: number): Promise<number> {
   const children = await readFile(`/proc/${npm}/task/${npm}/children`, 'utf8').catch(() => '');
   const first = Number(children.trim().split(' ')[0]);
   return first > 0 ? pidOf(first) : npm;
+}
+
+function parse(text: string): Answer {
+  const value: unknown = JSON.parse(text);
+  return typeof value === 'object' && value !== null ? { ...value } : {};
 }
 
 /** Prints one figure as a JSON line. */
