@@ -1,7 +1,11 @@
 /**
- * The scope of routes whose bodies are bytes: no parser touches them, any content type will do.
+ * The scope of routes whose bodies are bytes: no parser touches them, any content type will do, but
+ * no coding.
  */
+import type { IncomingHttpHeaders } from 'node:http';
 import type { FastifyReply, FastifyRequest } from 'fastify';
+import { StorageError } from '../base/errors.ts';
+import { isLastRequest } from './body.ts';
 import { matchesTag } from './conditions.ts';
 import type { ApiContext, ApiInstance } from './context.ts';
 import type { RangeQuery, SelectedRange } from './ranges.ts';
@@ -12,7 +16,24 @@ export function useBinaryBodies(scope: ApiInstance): void {
   useNoParser(scope);
   scope.addHook('onRequest', async (request) => {
     delete request.raw.headers['content-type'];
+    refuseCodings(request.headers);
   });
+  scope.addHook('onSend', async ({ raw }, reply) => {
+    if (isLastRequest(raw)) reply.header('connection', 'close');
+  });
+}
+
+/** Coded bytes would be taken for the bytes. */
+function refuseCodings(headers: IncomingHttpHeaders): void {
+  const content = headers['content-encoding'] ?? 'identity';
+  const transfer = headers['transfer-encoding'] ?? 'chunked';
+  if (content.trim().toLowerCase() !== 'identity') {
+    throw new StorageError('MEDIA_TYPE_UNSUPPORTED', `content coding ${content} is not understood`);
+  }
+  if (transfer.trim().toLowerCase() !== 'chunked') {
+    const detail = `transfer coding ${transfer} is not understood`;
+    throw new StorageError('MEDIA_TYPE_UNSUPPORTED', detail);
+  }
 }
 
 /** Bodies are left unread, until a scope inside says otherwise. */

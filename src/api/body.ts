@@ -27,6 +27,14 @@ const awaitingContinue = new WeakMap<IncomingMessage, ServerResponse>();
 /** The reader at work on a connection. */
 const readers = new WeakMap<Duplex, BodyReader>();
 
+/** Whole requests behind which came what is no HTTP. */
+const lastOnes = new WeakSet<IncomingMessage>();
+
+/** True if nothing that comes behind this request can be understood. */
+export function isLastRequest(request: IncomingMessage): boolean {
+  return lastOnes.has(request);
+}
+
 /** Lets requests with `Expect` through as they are; the body is invited when it is wanted. */
 export function handleExpectations(server: Server): void {
   server.on('checkContinue', (request: IncomingMessage, response: ServerResponse) => {
@@ -46,7 +54,7 @@ export function isAwaitingContinue(request: IncomingMessage): boolean {
 /** Told by the server: no more comes on this connection. @returns true if one was reading */
 export function bodyCut(socket: Duplex): boolean {
   const reader = readers.get(socket);
-  reader?.cut('the connection was closed before the end of the body');
+  reader?.cutOff();
   return reader !== undefined;
 }
 
@@ -120,6 +128,15 @@ export class BodyReader implements Mover {
     if (this.#isOver) return;
     this.#error ??= new StorageError('BODY_TRUNCATED', detail);
     this.#finish();
+  }
+
+  /** The connection gives no more; a body that came whole before is whole. */
+  cutOff(): void {
+    if (this.#request.complete) {
+      lastOnes.add(this.#request);
+      return;
+    }
+    this.cut('the connection was closed before the end of the body');
   }
 
   /** Lets go of the request, whatever is left of it. Idempotent. */

@@ -64,6 +64,22 @@ describe('a body that is cut off', () => {
     expect((await dataOf(api, 0, bytes.length)).equals(bytes)).toBe(true);
   });
 
+  it.each([
+    ['small', 5],
+    ['large', 5 * MIB],
+  ])('is none if it is whole (%s) and something else follows', async (_name, length) => {
+    const api = await ApiWorld.start();
+    await api.disk('d1');
+    const bytes = randomBytes(length);
+    const raw = new RawHttp(api.port);
+    const host = 'host: 127.0.0.1\r\n';
+    const head = `PUT /v1/disks/d1/data HTTP/1.1\r\n${host}content-length: ${length}\r\n\r\n`;
+    raw.send(Buffer.concat([Buffer.from(head), bytes, Buffer.from('garbage\r\n\r\n')]));
+    expect(await raw.answer()).toMatchObject({ status: 204 });
+    await raw.closed();
+    expect((await dataOf(api, 0, length)).equals(bytes)).toBe(true);
+  });
+
   it('by silence is refused after the idle time', async () => {
     const api = await ApiWorld.start({ limits: { idleTimeoutMs: 50 } });
     await api.disk('d1');
