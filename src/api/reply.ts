@@ -2,6 +2,7 @@
  * The steps that most handlers share: keyed POSTs, conditional changes, jobs, dry runs.
  */
 import type { FastifyReply, FastifyRequest } from 'fastify';
+import { StorageError } from '../base/errors.ts';
 import type { Job } from '../job/job.ts';
 import { isEnd } from '../job/job.ts';
 import { checkIfMatch, entityTag, preferredWait } from './conditions.ts';
@@ -10,6 +11,7 @@ import type { Act, KeyedRequest, Outcome, Recorded } from './idempotency.ts';
 import { checkKey, digestOfRequest } from './idempotency.ts';
 import { rawBodyOf } from './json-body.ts';
 import type { Affected, Effects, User, WouldFree } from './service-types.ts';
+import type { Disk } from './storage-services.ts';
 import { jobView } from './views.ts';
 
 /** Runs a POST once for its Idempotency-Key, and answers. */
@@ -127,6 +129,7 @@ export async function changeObject<T extends Versioned>(
 interface Deletion<T> {
   readonly dryRun: boolean | undefined;
   get(): T;
+  /** Of a dry run. @throws as `delete` would, as far as it can be known */
   wouldFree(): Promise<WouldFree>;
   delete(): Promise<void>;
 }
@@ -146,6 +149,27 @@ export async function deleteObject(
   });
   if (isGone) return reply.code(204).send();
   return reply.send(await deletion.wouldFree());
+}
+
+/** For requests that do not touch the disk themselves. @throws DISK_FENCED */
+export function refuseFenced(disk: Disk): void {
+  if (disk.state === 'ready') return;
+  throw new StorageError('DISK_FENCED', `disk ${disk.name} is fenced by a restore`, {
+    disk: disk.name,
+    job: disk.fencedBy ?? null,
+  });
+}
+
+/** A dry run is refused where the deletion would be. @throws DISK_IN_USE, COPY_IN_USE */
+export function refuseUsed(
+  kind: 'disk' | 'copy',
+  object: { readonly name: string; users(): readonly User[] },
+  force = false,
+): void {
+  const users = object.users().map(({ kind: userKind, id }) => ({ kind: userKind, id }));
+  if (force || users.length === 0) return;
+  const code = kind === 'disk' ? 'DISK_IN_USE' : 'COPY_IN_USE';
+  throw new StorageError(code, `${kind} ${object.name} is in use`, { [kind]: object.name, users });
 }
 
 /** For lists of what is affected. */

@@ -27,6 +27,11 @@ function userViews(users: readonly User[]): Static<typeof UserSchema>[] {
   return users.map(({ kind, id, sinceMs }) => ({ kind, id, since: rfc3339(sinceMs) }));
 }
 
+/** Sums over disks can be larger than any number of bytes that is told. */
+function shownBytes(bytes: number): number {
+  return Math.min(bytes, Number.MAX_SAFE_INTEGER);
+}
+
 export function poolView(pool: Pool): Static<typeof PoolSchema> {
   return {
     id: pool.id,
@@ -36,8 +41,8 @@ export function poolView(pool: Pool): Static<typeof PoolSchema> {
     capacityBytes: pool.capacityBytes,
     allocatedBytes: pool.allocatedBytes,
     freeBytes: pool.freeBytes,
-    provisionedBytes: pool.provisionedBytes,
-    reservedBytes: pool.reservedBytes,
+    provisionedBytes: shownBytes(pool.provisionedBytes),
+    reservedBytes: shownBytes(pool.reservedBytes),
     pendingFreeBytes: pool.pendingFreeBytes,
     metadataBytes: pool.metadataBytes,
     lowWaterPercent: pool.lowWaterPercent,

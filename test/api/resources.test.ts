@@ -41,10 +41,12 @@ describe('pools', () => {
     expect((await api.get(`/pools/${made.body.id}`)).body).toEqual(grown.body);
 
     await api.disk('d1', { pool: 'faster' });
-    const dry = await remove(api, '/pools/faster?dryRun=true');
-    expect(dry.body.affects).toMatchObject([{ kind: 'disk', name: 'd1' }]);
-    await api.refused('/pools/faster', { method: 'DELETE' }, 409, 'POOL_IN_USE');
+    for (const query of ['?dryRun=true', '']) {
+      await api.refused(`/pools/faster${query}`, { method: 'DELETE' }, 409, 'POOL_IN_USE');
+    }
     await remove(api, '/disks/d1');
+    const dry = await remove(api, '/pools/faster?dryRun=true');
+    expect(dry.body).toEqual({ wouldFreeBytes: grown.body.capacityBytes, affects: [] });
     expect(await remove(api, '/pools/faster')).toMatchObject({ status: 204 });
     await api.refused('/pools/faster', { method: 'DELETE' }, 404, 'NOT_FOUND');
   });
@@ -129,6 +131,13 @@ describe('disks', () => {
     expect(last.bytes).toEqual(Buffer.alloc(1));
   });
 
+  it('of the largest capacity may be many: the sum is told as the largest number', async () => {
+    const api = await ApiWorld.start();
+    for (const name of ['d1', 'd2', 'd3']) await api.disk(name, { capacityBytes: 2 ** 53 - 512 });
+    const { provisionedBytes } = (await api.get('/pools/default')).body;
+    expect(provisionedBytes).toBe(Number.MAX_SAFE_INTEGER);
+  });
+
   it('are resized; shrinking below data needs discard', async () => {
     const api = await ApiWorld.start();
     await api.disk('d1');
@@ -136,7 +145,8 @@ describe('disks', () => {
     const shrink = { capacityBytes: 16 * MIB };
     const refused = { method: 'PATCH', json: shrink };
     await api.refused('/disks/d1', refused, 409, 'DISK_HAS_DATA_BEYOND');
-    const dry = await patch(api, '/disks/d1?dryRun=true', shrink);
+    await api.refused('/disks/d1?dryRun=true', refused, 409, 'DISK_HAS_DATA_BEYOND');
+    const dry = await patch(api, '/disks/d1?dryRun=true', { ...shrink, discard: true });
     expect(dry.body).toMatchObject({ wouldFreeBytes: MIB });
     const done = await patch(api, '/disks/d1', { ...shrink, discard: true });
     expect(done.body).toMatchObject({ capacityBytes: 16 * MIB, usedBytes: 0 });

@@ -160,6 +160,16 @@ describe('a body that cannot be written', () => {
       415,
       'MEDIA_TYPE_UNSUPPORTED',
     );
+    const image = { method: 'POST', body: 'x', headers: { 'content-encoding': 'br' } };
+    const path = '/restores?method=remap&disk=d2';
+    await api.refused(path, image, 415, 'MEDIA_TYPE_UNSUPPORTED');
+    for (const line of ['PUT /v1/disks/d1/data', `POST /v1${path}`]) {
+      const raw = new RawHttp(api.port);
+      raw.head(line, { 'transfer-encoding': 'gzip, chunked' });
+      raw.send('1\r\nx\r\n0\r\n\r\n');
+      const { body } = await raw.answer();
+      expect(body).toMatchObject({ status: 415, code: 'MEDIA_TYPE_UNSUPPORTED' });
+    }
     const range = put({ 'content-range': 'bytes 0-0/1' });
     await api.refused('/disks/d1/data', range, 400, 'RANGE_INVALID');
   });
@@ -202,8 +212,22 @@ describe('a digest', () => {
   it('that is not written as its RFC says is refused', async () => {
     const api = await ApiWorld.start();
     await api.disk('d1');
-    const put = { method: 'PUT', body: 'x', headers: { 'content-digest': 'sha-256=abc' } };
-    await api.refused('/disks/d1/data', put, 400, 'VALIDATION_FAILED');
+    for (const digest of ['sha-256=abc', 'sha-256=::', 'sha-256=:AAAA:', 'sha-512=:A:']) {
+      const put = { method: 'PUT', body: 'x', headers: { 'content-digest': digest } };
+      const problem = await api.refused('/disks/d1/data', put, 400, 'VALIDATION_FAILED');
+      expect(problem).toMatchObject({ field: 'content-digest', retryable: false });
+    }
+  });
+
+  it('of algorithms that are all unknown is refused', async () => {
+    const api = await ApiWorld.start();
+    await api.disk('d1');
+    for (const field of ['content-digest', 'repr-digest']) {
+      const headers = { [field]: 'unixsum=:AAA=:, md5=:AAAA:' };
+      const put = { method: 'PUT', body: 'x', headers };
+      const problem = await api.refused('/disks/d1/data', put, 400, 'VALIDATION_FAILED');
+      expect(problem).toMatchObject({ field });
+    }
   });
 });
 
@@ -226,6 +250,11 @@ describe('a disk in use', () => {
     const post = { method: 'POST', json: back };
     const refusal = await api.refused('/copies/monday/restores', post, 409, 'DISK_IN_USE');
     expect(refusal).toMatchObject({ users: [{ kind: 'http-write', id: users[0].id }] });
+    const remove = { method: 'DELETE' };
+    const dry = await api.refused('/disks/d1?dryRun=true', remove, 409, 'DISK_IN_USE');
+    expect(dry).toMatchObject({ users: [{ kind: 'http-write', id: users[0].id }] });
+    const forced = await api.ask('/disks/d1?dryRun=true&force=true', remove);
+    expect(forced.body.affects).toMatchObject([{ kind: 'disk' }, { kind: 'http-write' }]);
 
     const restore = api.post('/copies/monday/restores', { ...back, force: true });
     await new Promise((resolve) => setTimeout(resolve, 20));
@@ -257,6 +286,10 @@ describe('a disk in use', () => {
       expect(problem.job).toBe(id);
     }
     expect(await api.ask('/disks/d1/data', { method: 'HEAD' })).toMatchObject({ status: 409 });
+    const change = { method: 'PATCH', json: {} };
+    await api.refused('/disks/d1?dryRun=true', change, 409, 'DISK_FENCED');
+    const remove = { method: 'DELETE' };
+    await api.refused('/disks/d1?dryRun=true&force=true', remove, 409, 'DISK_FENCED');
     expect((await api.get('/disks/d1')).body).toMatchObject({ state: 'fenced', job: id });
     await api.post(`/jobs/${id}/cancel`);
     await api.get(`/jobs/${id}`, { prefer: 'wait=10' });

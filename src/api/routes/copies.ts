@@ -4,7 +4,14 @@ import { checkName, entityTag } from '../conditions.ts';
 import type { ApiContext, ApiInstance } from '../context.ts';
 import { json, keyHeader, matchHeader, noContent, operation, path } from '../operation.ts';
 import { pageOf } from '../pages.ts';
-import { answerPost, changeObject, created, deleteObject, withUsers } from '../reply.ts';
+import {
+  answerPost,
+  changeObject,
+  created,
+  deleteObject,
+  refuseUsed,
+  withUsers,
+} from '../reply.ts';
 import { checkLabels, hasLabel } from '../requested.ts';
 import {
   CopyListSchema,
@@ -164,6 +171,7 @@ function addChanges(app: ApiInstance, context: ApiContext): void {
         get: () => services.copies.get(request.params.copy),
         wouldFree: async () => {
           const copy = services.copies.get(request.params.copy);
+          refuseUsed('copy', copy, request.query.force);
           const wouldFreeBytes = await copy.exclusiveBytes();
           return { wouldFreeBytes, affects: withUsers('copy', copy) };
         },

@@ -18,7 +18,7 @@ import {
 import { putData } from '../put-data.ts';
 import { checkRange } from '../ranges.ts';
 import type { RangeQuery, SelectedRange } from '../ranges.ts';
-import { answerPost } from '../reply.ts';
+import { answerPost, refuseFenced } from '../reply.ts';
 import { required } from '../requested.ts';
 import {
   AllocationSchema,
@@ -115,15 +115,6 @@ function addGet(app: ApiInstance, context: ApiContext): void {
       rangeHeader,
     ),
     handler: (request, reply) => answer(request, reply, request.params.disk, request.query),
-  });
-}
-
-/** Also for HEAD, which reads nothing. @throws DISK_FENCED */
-function refuseFenced(disk: Disk): void {
-  if (disk.state === 'ready') return;
-  throw new StorageError('DISK_FENCED', `disk ${disk.name} is fenced by a restore`, {
-    disk: disk.name,
-    job: disk.fencedBy ?? null,
   });
 }
 

@@ -3,13 +3,14 @@ import type { FastifyReply, FastifyRequest } from 'fastify';
 import type { Static } from 'typebox';
 import { StorageError } from '../../base/errors.ts';
 import { checkCapacity } from '../../base/units.ts';
-import { checkName, entityTag } from '../conditions.ts';
+import { checkIfMatch, checkName, entityTag } from '../conditions.ts';
 import type { ApiContext, ApiInstance } from '../context.ts';
 import { json, jsonOrWouldFree, keyHeader, matchHeader } from '../operation.ts';
 import { noContent, operation, path } from '../operation.ts';
 import { pageOf } from '../pages.ts';
 import type { Page } from '../pages.ts';
 import { answerPost, changeObject, created, deleteObject, withUsers } from '../reply.ts';
+import { refuseFenced, refuseUsed } from '../reply.ts';
 import { checkLabels, hasLabel, matchesRef, required, sizeFrom } from '../requested.ts';
 import {
   CreateDiskSchema,
@@ -163,7 +164,10 @@ function addChange(app: ApiInstance, context: ApiContext): void {
       const change: UpdateDisk =
         size === undefined ? rest : { ...rest, capacityBytes: checkCapacity(size) };
       const get = () => services.disks.get(request.params.disk);
-      if (request.query.dryRun === true) return wouldShrink(get(), size);
+      if (request.query.dryRun === true) {
+        checkIfMatch(request.headers, get());
+        return wouldShrink(get(), size, change.discard === true);
+      }
       const disk = await changeObject(context, request, get, ({ id }) =>
         services.disks.update(id, change),
       );
@@ -173,11 +177,35 @@ function addChange(app: ApiInstance, context: ApiContext): void {
   });
 }
 
-async function wouldShrink(disk: Disk, size: number | undefined): Promise<WouldFree> {
+/** @throws DISK_FENCED, DISK_HAS_DATA_BEYOND */
+async function wouldShrink(
+  disk: Disk,
+  size: number | undefined,
+  mayDiscard: boolean,
+): Promise<WouldFree> {
   const { capacityBytes } = disk;
+  refuseFenced(disk);
   if (size === undefined || size >= capacityBytes) return { wouldFreeBytes: 0, affects: [] };
+  if (!mayDiscard && (await hasDataBeyond(disk, size))) {
+    throw new StorageError(
+      'DISK_HAS_DATA_BEYOND',
+      `disk ${disk.name} has data beyond ${size} bytes; discard: true loses it`,
+      { disk: disk.name, capacityBytes: size },
+    );
+  }
   const wouldFreeBytes = await disk.exclusiveBytesIn(size, capacityBytes - size);
   return { wouldFreeBytes, affects: [{ kind: 'disk', id: disk.id, name: disk.name }] };
+}
+
+/** Allocated blocks beyond, or bytes that are not zero in the block that is cut. */
+async function hasDataBeyond(disk: Disk, size: number): Promise<boolean> {
+  const { blockSizeBytes, capacityBytes } = disk;
+  const firstBeyond = Math.ceil(size / blockSizeBytes);
+  const { runs } = await disk.allocatedRuns(firstBeyond, 1, false);
+  if (runs.length > 0) return true;
+  const tail = new Uint8Array(Math.min(firstBeyond * blockSizeBytes, capacityBytes) - size);
+  if (tail.length > 0) await disk.read(size, tail);
+  return tail.some((byte) => byte !== 0);
 }
 
 function addDeletion(app: ApiInstance, context: ApiContext): void {
@@ -202,6 +230,8 @@ function addDeletion(app: ApiInstance, context: ApiContext): void {
         get: () => services.disks.get(request.params.disk),
         wouldFree: async () => {
           const disk = services.disks.get(request.params.disk);
+          refuseUsed('disk', disk, request.query.force);
+          refuseFenced(disk);
           const wouldFreeBytes = await disk.exclusiveBytes();
           return { wouldFreeBytes, affects: withUsers('disk', disk) };
         },

@@ -5,13 +5,12 @@ import { checkName, entityTag } from '../conditions.ts';
 import type { ApiContext, ApiInstance } from '../context.ts';
 import { json, keyHeader, matchHeader, noContent, operation, path } from '../operation.ts';
 import { pageOf } from '../pages.ts';
-import { affected, answerPost, changeObject, created, deleteObject } from '../reply.ts';
+import { answerPost, changeObject, created, deleteObject } from '../reply.ts';
 import { required, sizeFrom } from '../requested.ts';
 import { dryRunQuery, query, refTo } from '../schemas/fields.ts';
 import { CreatePoolSchema, PoolListSchema, PoolQuery, PoolSchema } from '../schemas/pool.ts';
 import { UpdatePoolSchema } from '../schemas/pool.ts';
 import { WouldFreeSchema } from '../schemas/problem.ts';
-import type { Affected } from '../service-types.ts';
 import type { Pool, PoolFile, PoolMade } from '../storage-services.ts';
 import { poolView } from '../views.ts';
 
@@ -135,17 +134,19 @@ function addChanges(app: ApiInstance, context: ApiContext): void {
         get: () => services.pools.get(request.params.pool),
         wouldFree: async () => {
           const pool = services.pools.get(request.params.pool);
-          return { wouldFreeBytes: pool.capacityBytes, affects: objectsIn(context, pool) };
+          refuseHolding(context, pool);
+          return { wouldFreeBytes: pool.capacityBytes, affects: [] };
         },
         delete: () => services.pools.delete(request.params.pool),
       }),
   });
 }
 
-function objectsIn({ services }: ApiContext, { id }: Pool): Affected[] {
-  const disks = services.disks.list().filter(({ pool }) => pool.id === id);
-  const copies = services.copies.list().filter(({ pool }) => pool.id === id);
-  return [...disks.map(affected('disk')), ...copies.map(affected('copy'))];
+/** @throws POOL_IN_USE */
+function refuseHolding({ services }: ApiContext, { id, name }: Pool): void {
+  const objects = [...services.disks.list(), ...services.copies.list()];
+  if (objects.every(({ pool }) => pool.id !== id)) return;
+  throw new StorageError('POOL_IN_USE', `pool ${name} holds disks or copies`, { pool: name });
 }
 
 function poolFiles(
