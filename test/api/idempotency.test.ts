@@ -204,6 +204,23 @@ describe('a change with If-Match', () => {
     await api.refused('/disks/d1', remove, 412, 'PRECONDITION_FAILED');
   });
 
+  it('is made if one of several versions is current', async () => {
+    const api = await ApiWorld.start();
+    const { id } = await api.disk('d1');
+    const current = (await api.get('/disks/d1')).headers.get('etag')!;
+    const patch = (ifMatch: string) =>
+      api.ask('/disks/d1', { method: 'PATCH', json: {}, headers: { 'if-match': ifMatch } });
+    expect(await patch(`"${id}-77", "a,b"`)).toMatchObject({ status: 412 });
+    expect(await patch(`W/${current}`)).toMatchObject({ status: 412 });
+    const first = await patch(`"x" ,${current},"a,b"`);
+    expect(first.status).toBe(200);
+    const many = Array.from({ length: 20 }, (_, n) => `"${id}-${n + 100}"`);
+    const next = first.headers.get('etag')!;
+    expect(await patch([...many, next].join(', '))).toMatchObject({ status: 200 });
+    const remove = { method: 'DELETE', headers: { 'if-match': '*' } };
+    expect(await api.ask('/disks/d1', remove)).toMatchObject({ status: 204 });
+  });
+
   it('lets one of many win', async () => {
     const api = await ApiWorld.start();
     await api.disk('d1');
