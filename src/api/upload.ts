@@ -9,6 +9,8 @@
  */
 import type { FastifyReply, FastifyRequest } from 'fastify';
 import { type ErrorCode, StorageError } from '../base/errors.ts';
+import type { Job } from '../job/job.ts';
+import { isJsonObject } from '../job/job.ts';
 import { bodyLength, BodyReader } from './body.ts';
 import type { ApiContext } from './context.ts';
 import type { Outcome } from './idempotency.ts';
@@ -21,7 +23,8 @@ import type { RestoreRequest, UploadResult, UploadSession } from './work-service
 
 export type UploadStart =
   | { readonly kind: 'begin'; readonly wanted: RestoreRequest }
-  | { readonly kind: 'continue'; readonly job: string };
+  /** What else is asked for has to be what the job does. */
+  | { readonly kind: 'continue'; readonly job: string; readonly asked: Partial<RestoreRequest> };
 
 /** After these the job waits for the rest of the image (JOB_STATE: it was paused). */
 const leavesJob: ReadonlySet<ErrorCode> = new Set(['BODY_TRUNCATED', 'SHUTTING_DOWN', 'JOB_STATE']);
@@ -88,15 +91,38 @@ async function begin(
     throw new StorageError('RANGE_INVALID', 'Content-Range and Content-Length do not agree');
   }
   if (start.kind === 'continue') {
-    if (range !== undefined) return services.restores.continueUpload(start.job, range.first);
-    throw new StorageError('RANGE_REQUIRED', 'going on needs Content-Range', {
-      field: 'Content-Range',
-    });
+    if (range === undefined) {
+      throw new StorageError('RANGE_REQUIRED', 'going on needs Content-Range', {
+        field: 'Content-Range',
+      });
+    }
+    refuseOther(await services.jobs.get(start.job), start.asked);
+    return services.restores.continueUpload(start.job, range.first);
   }
   if (range !== undefined && range.first > 0) {
     throw new StorageError('RANGE_INVALID', 'an upload begins with the first byte');
   }
   return services.restores.beginUpload(start.wanted, range?.total ?? length);
+}
+
+const FIXED = [
+  'method',
+  'disk',
+  'copy',
+  'safetyCopy',
+  'onlyDiffering',
+  'onDamage',
+  'keepPartial',
+] as const;
+
+/** @throws VALIDATION_FAILED if the job was begun with another parameter */
+function refuseOther({ id, subject, parameters }: Job, asked: Partial<RestoreRequest>): void {
+  const begun = { ...(isJsonObject(parameters) ? parameters : {}), ...subject };
+  for (const field of FIXED) {
+    if (asked[field] === undefined || asked[field] === begun[field]) continue;
+    const detail = `${field}: the upload of job ${id} was begun with another one`;
+    throw new StorageError('VALIDATION_FAILED', detail, { field });
+  }
 }
 
 /** 201 with the new object's place, or 200 if an old disk was written. */

@@ -97,7 +97,21 @@ describe('an uploaded image', () => {
     expect(wrong.body).toMatchObject({ code: 'RANGE_INVALID', receivedBytes: half });
     const lie = await upload(api, `job=${job}`, image.subarray(half + 1), rangeFrom(half));
     expect(lie.body).toMatchObject({ code: 'RANGE_INVALID' });
-    const rest = await upload(api, `job=${job}`, image.subarray(half), rangeFrom(half));
+    for (const [field, value] of [
+      ['method', 'copy'],
+      ['disk', 'd3'],
+      ['copy', 'c'],
+    ] as const) {
+      const query = `job=${job}&${field}=${value}`;
+      const other = await upload(api, query, image.subarray(half), rangeFrom(half));
+      expect(other.body).toMatchObject({ status: 400, code: 'VALIDATION_FAILED', field });
+    }
+    const rest = await upload(
+      api,
+      `job=${job}&method=remap`,
+      image.subarray(half),
+      rangeFrom(half),
+    );
     expect(rest).toMatchObject({ status: 201, body: { id: job, state: 'succeeded' } });
     expect((await api.get(`/disks/d2/data?length=${MIB}`)).bytes.equals(bytes)).toBe(true);
   });

@@ -141,7 +141,8 @@ export function uploadRoutes(app: ApiInstance, context: ApiContext): void {
     handler: (request, reply) => {
       const { job, method, ...rest } = request.query;
       if (job !== undefined) {
-        return uploadImage(context, request, reply, { kind: 'continue', job });
+        const asked = method === undefined ? rest : { ...rest, method };
+        return uploadImage(context, request, reply, { kind: 'continue', job, asked });
       }
       const wanted = { ...rest, method: required(method, 'method') };
       checkRestore(wanted);
