@@ -111,7 +111,14 @@ function adoptJob(world: World, job: JobView): void {
     model.id = job.id;
     return;
   }
+  if (isRefusedUpload(job)) return;
   throw new Violation('a job that nobody asked for', { job });
+}
+
+/** The answer that refuses an upload does not name its job, which has ended with the reason. */
+function isRefusedUpload({ kind, state, subject }: JobView): boolean {
+  const fromBody = subject.backup === undefined && subject.copyId === undefined;
+  return kind === 'restore' && state === 'failed' && fromBody;
 }
 
 async function endJobs(world: World): Promise<void> {
