@@ -12,6 +12,7 @@ import {
 } from '../../../src/copy/write-back.ts';
 import type { Disk } from '../../../src/disk/disk.ts';
 import { writeRange } from '../../../src/disk/write.ts';
+import { turns } from '../../support/jumpy.ts';
 import { effect, metadataFull, RecordingMetadata } from '../../support/rows.ts';
 import { readAll, SIZE, smallEngine, type SmallEngine } from '../../support/small-engine.ts';
 
@@ -55,6 +56,27 @@ describe('a fence', () => {
     expect([again.state, again.fencedBy]).toEqual(['fenced', 'job']);
     await unfence(again);
     expect(await bytesOf(again)).toEqual(old);
+  });
+
+  it('waits for a write that has begun; what it wrote goes with the old contents', async () => {
+    const { small, disk, copy } = await diskWithCopy();
+    small.files.hold('write');
+    const write = disk.write(0, Buffer.alloc(SIZE, 3));
+    await small.files.waiting();
+    let isFenced = false;
+    const fenced = fence(disk, 'job', false).then(() => {
+      isFenced = true;
+    });
+    await turns(10);
+    expect(isFenced).toBe(false);
+    small.files.release();
+    await Promise.all([write, fenced]);
+    const safety = await swapTable(small.engine.copies, disk, copy, 's');
+    expect(await bytesOf(disk)).toEqual(copied);
+    const bytes = Buffer.alloc(SIZE);
+    await safety!.read('full', 0, bytes);
+    expect(new Set(bytes)).toEqual(new Set([3]));
+    await small.rest();
   });
 
   it('that cannot be committed leaves the disk as it was', async () => {

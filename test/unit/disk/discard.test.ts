@@ -1,7 +1,9 @@
 import { describe, expect, it } from 'vitest';
 import { freeze } from '../../../src/copy/freeze.ts';
+import { lookup } from '../../../src/disk/allocation-table.ts';
 import { discardRange } from '../../../src/disk/discard.ts';
 import { resizeDisk } from '../../../src/disk/resize.ts';
+import { turns } from '../../support/jumpy.ts';
 import { readAll, SIZE, smallEngine } from '../../support/small-engine.ts';
 
 describe('a discard', () => {
@@ -57,6 +59,45 @@ describe('a discard', () => {
     await Promise.all([discard, grow, write]);
     const wanted = Buffer.concat([Buffer.alloc(512), Buffer.alloc(512, 2)]);
     expect((await readAll(disk, SIZE, 1024)).equals(wanted)).toBe(true);
+    await small.rest();
+  });
+
+  it('is remembered while a copy exists that has the block, and only then', async () => {
+    const small = await smallEngine();
+    const disk = await small.disk();
+    await disk.write(0, Buffer.alloc(2 * SIZE, 1));
+    await disk.discard(0, SIZE);
+    expect(lookup(small.pool, disk.root, 0)).toEqual({ block: -1, birth: 0 });
+    await freeze(small.engine.copies, 'd', { name: 'c' });
+    await disk.write(SIZE, Buffer.alloc(SIZE));
+    await disk.discard(0, 2 * SIZE);
+    expect(lookup(small.pool, disk.root, 0)).toEqual({ block: -1, birth: 0 });
+    expect(lookup(small.pool, disk.root, 1)).toEqual({ block: -1, birth: disk.generation });
+    const engine = await small.reopen();
+    expect(engine.disks.get('d').keepsTombstones).toBe(true);
+    await engine.copies.delete('c');
+    expect(engine.disks.get('d').keepsTombstones).toBe(false);
+    await small.rest();
+  });
+
+  it('waits for a write under way in its blocks, which nobody else gets before', async () => {
+    const small = await smallEngine({ blocks: 1 });
+    const disk = await small.disk();
+    await disk.write(0, Buffer.alloc(SIZE, 1));
+    await disk.flush();
+    small.files.hold('write');
+    const write = disk.write(0, Buffer.alloc(SIZE, 2));
+    await small.files.waiting();
+    let discarded = false;
+    const discard = disk.discard(0, SIZE).then(() => {
+      discarded = true;
+    });
+    await turns(10);
+    expect(discarded).toBe(false);
+    small.files.release();
+    await Promise.all([write, discard]);
+    await disk.write(SIZE, Buffer.alloc(SIZE, 3));
+    expect((await readAll(disk, SIZE, SIZE)).equals(Buffer.alloc(SIZE, 3))).toBe(true);
     await small.rest();
   });
 
