@@ -39,10 +39,8 @@ export async function upload(world: World, random: Random): Promise<void> {
       world.endJob(model, JSON.parse(answer.body.toString()) as JobView);
     } else {
       world.refused(model.what, answer, ['NOT_FOUND']);
-      // a refusal of the whole, or a job that has failed or was cancelled
-      const { job } = JSON.parse(answer.body.toString()) as { job?: string };
-      if (job === undefined) world.endJob(model, undefined);
-      else model.id = job;
+      // refused before there was a job, or the job has failed or was stopped
+      await findUpload(world, model);
     }
   } catch (error) {
     if (!(error instanceof Lost) || world.isDying || cutAfter === undefined) throw error;
