@@ -36,6 +36,8 @@ import { type Action, readKept, writeData } from './write-data.ts';
 
 export const OPERATION_BYTES = MIB;
 export const WRITE_MAX_BYTES = 4 * MIB;
+/** More than all bodies in hand and all streams can take between two operations of a request. */
+const ROOM_FOR_A_FREEZE_BYTES = 256 * MIB;
 
 interface Request {
   readonly disk: Disk;
@@ -45,8 +47,6 @@ interface Request {
   readonly detectZeroes: boolean;
   /** Throws if the disk was deleted, fenced or given back since the request came. */
   readonly admitted: () => void;
-  /** Operations of 1 MiB that are applied already. */
-  operationsDone: number;
 }
 
 function requestOf(
@@ -56,7 +56,7 @@ function requestOf(
   detectZeroes: boolean,
   admitted = disk.admission(),
 ): Request {
-  return { disk, offset, bytes, chosen: [], detectZeroes, admitted, operationsDone: 0 };
+  return { disk, offset, bytes, chosen: [], detectZeroes, admitted };
 }
 
 /**
@@ -77,7 +77,8 @@ export async function writeRange(
   const end = Math.floor((offset + bytes.length - 1) / size) + 1;
   const request = requestOf(disk, offset, bytes, detectZeroes, admitted);
   const pieces = piecesOf(offset, bytes.length, size, disk.capacityBytes);
-  if (looksInPlace(request, pieces) && (await writeUnder(request, first, end, false))) return;
+  const shared = operationsOf(pieces).length === 1 && looksInPlace(request, pieces);
+  if (shared && (await writeUnder(request, first, end, false))) return;
   await writeUnder(request, first, end, true);
 }
 
@@ -107,16 +108,23 @@ async function writeLocked(request: Request, exclusive: boolean): Promise<boolea
   disk.assertRange(offset, bytes.length);
   const all = piecesOf(offset, bytes.length, disk.blockSizeBytes, disk.capacityBytes);
   try {
-    const operations = operationsOf(all).slice(request.operationsDone);
-    if (exclusive) await chooseBlocks(request, operations.flat());
-    for (const pieces of operations) {
+    if (exclusive) await chooseBlocks(request, all);
+    for (const pieces of isShortOfRoom(disk) ? [all] : operationsOf(all)) {
       if (!(await operate(request, pieces, exclusive))) return false;
-      request.operationsDone += 1;
     }
     return true;
   } finally {
     disk.pool.release(request.chosen.splice(0));
   }
+}
+
+/**
+ * A freeze between two operations turns what was in place into new blocks. Where room for that
+ * may be gone by then, the whole request is one operation: the freeze waits for at most 4 MiB.
+ */
+function isShortOfRoom(disk: Disk): boolean {
+  const keep = reservedByOthers(disk) * disk.blockSizeBytes;
+  return disk.pool.freeBytes - keep < ROOM_FOR_A_FREEZE_BYTES;
 }
 
 /** Groups of pieces of at most 1 MiB. */
