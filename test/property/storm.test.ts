@@ -1,6 +1,7 @@
 import fc from 'fast-check';
 import { describe, it } from 'vitest';
 import { KIB, MIB } from '../../src/base/units.ts';
+import { cutStorm } from '../support/storm-cut.ts';
 import { Storm } from '../support/storm.ts';
 
 /** Sectors of 16 KiB blocks. */
@@ -23,6 +24,16 @@ describe('many operations at once', { timeout: 120_000 }, () => {
       fc.asyncProperty(worlds, async (o) => {
         const storm = await Storm.open(o);
         await storm.run();
+      }),
+      { numRuns: 60, endOnFailure: true },
+    );
+  });
+
+  it('cut at any moment leave what was flushed, or something later, and every copy', async () => {
+    const steps = fc.integer({ min: 1, max: 250 });
+    await fc.assert(
+      fc.asyncProperty(worlds, steps, async (o, step) => {
+        await cutStorm({ ...o, troubles: false }, step);
       }),
       { numRuns: 60, endOnFailure: true },
     );

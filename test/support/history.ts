@@ -138,6 +138,20 @@ export class History {
   }
 
   /**
+   * The same after a power cut: all that was answered when a flush was called at `durableAt` is
+   * there, or something later, be it answered or not.
+   */
+  explainAfterCut(bytes: Buffer, durableAt: number): string | undefined {
+    for (const [sector, found] of sectorsOf(bytes)) {
+      const allowed = this.allowed(sector, durableAt, OPEN);
+      if (allowed.some((write) => this.#is(sector, found, write))) continue;
+      const numbers = allowed.map((write) => write?.number ?? 0).join(' ');
+      return `sector ${sector} shows ${found.readUInt32LE(0)} after the cut, not one of ${numbers}`;
+    }
+    return undefined;
+  }
+
+  /**
    * The same for all sectors of one moment: no write is missing that had been answered when a
    * write that is there was called.
    */

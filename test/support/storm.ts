@@ -16,24 +16,27 @@ import { checkEngine } from './check-engine.ts';
 import { type Engine, openEngine } from './engine.ts';
 import { Clock, differences, History, SECTOR, sectorsOf, type Write } from './history.ts';
 import { JumpyFiles, JumpyMetadata, turns, within } from './jumpy.ts';
+import { outcomeOf } from './outcome.ts';
 import { generator } from './volatile-medium.ts';
 
 const SIZE = 16 * KIB;
 /** An operation of this length is all or nothing even beside a freeze. */
 const OPERATION = MIB;
 
-interface LiveDisk {
+export interface LiveDisk {
   readonly disk: Disk;
   readonly history: History;
   isDeleted: boolean;
 }
 
-interface LiveCopy {
+export interface LiveCopy {
   readonly copy: Copy;
   readonly bytes: Buffer;
   readonly history: History;
   isDeleted: boolean;
 }
+
+const user = { kind: 'test', id: 'test', sinceMs: 0, abort: () => undefined };
 
 export interface StormOptions {
   readonly seed: number;
@@ -62,6 +65,8 @@ export class Storm {
   readonly #clock = new Clock();
   readonly #disks: LiveDisk[] = [];
   readonly #copies: LiveCopy[] = [];
+  /** When the last flush that was answered had been called. */
+  #durableAt = 0;
   #names = 0;
   #blocks: number;
   readonly counts: Record<string, number> = {};
@@ -90,6 +95,20 @@ export class Storm {
     return storm;
   }
 
+  /** What there is, and what of it must be found after a power cut. */
+  get found(): { disks: readonly LiveDisk[]; copies: readonly LiveCopy[]; durableAt: number } {
+    return { disks: this.#disks, copies: this.#copies, durableAt: this.#durableAt };
+  }
+
+  /** Runs all actors until something is cut. */
+  async runUntilCut(): Promise<void> {
+    const actors = Array.from({ length: this.#o.actors }, () => this.#act());
+    const cut = async (): Promise<void> => {
+      for (let turn = 0; turn < 10_000 && !this.files.isCut; turn += 1) await turns(1);
+    };
+    await Promise.race([Promise.allSettled(actors), cut()]);
+  }
+
   /** Runs all actors to their end, then looks whether everything has come to rest. */
   async run(): Promise<void> {
     const actors = Array.from({ length: this.#o.actors }, () => this.#act());
@@ -106,13 +125,9 @@ export class Storm {
   }
 
   #state(): string {
-    const { allocator } = this.engine.pools.get('p');
-    return JSON.stringify({
-      held: allocator.heldBlocks,
-      used: allocator.usedBlocks,
-      counts: this.counts,
-      locks: this.#disks.map(({ disk }) => [disk.lock.isIdle, disk.gate.inside, disk.gate.isOpen]),
-    });
+    const { heldBlocks: held, usedBlocks: used } = this.engine.pools.get('p').allocator;
+    const locks = this.#disks.map(({ disk: { lock, gate } }) => [lock.isIdle, gate.inside]);
+    return JSON.stringify({ held, used, counts: this.counts, locks });
   }
 
   async #rest(): Promise<void> {
@@ -144,7 +159,8 @@ export class Storm {
     if (kind < 68) return this.#discard(live);
     if (kind < 72) return this.#flush(live);
     if (kind < 78) return this.#freeze(live);
-    if (kind < 84) return this.#readAnyCopy();
+    const copy = this.#copies[this.#pick(this.#copies.length)];
+    if (kind < 84) return copy && this.#readCopy(copy);
     if (kind < 89) return this.#deleteCopy();
     if (kind < 92) return this.#remap();
     if (kind < 94) return this.#deleteDisk(live);
@@ -254,7 +270,9 @@ export class Storm {
   }
 
   async #flush(live: LiveDisk): Promise<void> {
-    await this.#codeOf(live.disk.flush(), []);
+    const calledAt = this.#clock.tick();
+    if ((await this.#codeOf(live.disk.flush(), [])) !== undefined) return;
+    this.#durableAt = Math.max(this.#durableAt, calledAt);
   }
 
   async #makeTrouble(): Promise<void> {
@@ -286,7 +304,7 @@ export class Storm {
     const copy = await this.#valueOf(frozen, ['NOT_FOUND', 'DISK_FENCED']);
     if (copy === undefined) return;
     const answeredAt = this.#clock.tick();
-    const release = copy.addUser(this.#user());
+    const release = copy.addUser({ ...user });
     const bytes = Buffer.alloc(copy.record.sourceCapacityBytes, 0xee);
     await this.#retried(() => copy.read('full', 0, bytes));
     release();
@@ -295,16 +313,11 @@ export class Storm {
     this.#copies.push({ copy, bytes, history: live.history, isDeleted: false });
   }
 
-  async #readAnyCopy(): Promise<void> {
-    const live = this.#copies[this.#pick(this.#copies.length)];
-    if (live !== undefined) await this.#readCopy(live);
-  }
-
   /** Twice: as a user, who must be waited for, and by X. */
   async #readCopy(live: LiveCopy): Promise<void> {
     const { copy, bytes } = live;
     if (live.isDeleted) return;
-    const release = copy.addUser(this.#user());
+    const release = copy.addUser({ ...user });
     try {
       const full = Buffer.alloc(bytes.length, 0xee);
       await this.#retried(() => copy.read('full', 0, full));
@@ -366,35 +379,22 @@ export class Storm {
     while ((await this.#codeOf(read(), [])) !== undefined) await turns(1);
   }
 
-  #user(): Parameters<Copy['addUser']>[0] {
-    return { kind: 'test', id: 'test', sinceMs: 0, abort: () => undefined };
-  }
-
   async #valueOf<T>(done: Promise<T>, allowed: readonly ErrorCode[]): Promise<T | undefined> {
-    try {
-      const value = await done;
-      this.counts['ok'] = (this.counts['ok'] ?? 0) + 1;
-      return value;
-    } catch (error) {
-      const refusals = this.#o.troubles === true ? [...allowed, ...troubles] : allowed;
-      if (!isStorageError(error) || !refusals.includes(error.code)) throw error;
-      this.counts[error.code] = (this.counts[error.code] ?? 0) + 1;
-      return undefined;
-    }
+    const { value, code = 'ok' } = await outcomeOf(done, this.#refusals(allowed));
+    this.counts[code] = (this.counts[code] ?? 0) + 1;
+    return value;
   }
 
   async #codeOf(
     done: Promise<unknown>,
     allowed: readonly ErrorCode[],
   ): Promise<ErrorCode | undefined> {
-    let code: ErrorCode | undefined;
-    await this.#valueOf(
-      done.catch((error: unknown) => {
-        if (isStorageError(error)) ({ code } = error);
-        throw error;
-      }),
-      allowed,
-    );
+    const { code } = await outcomeOf(done, this.#refusals(allowed));
+    this.counts[code ?? 'ok'] = (this.counts[code ?? 'ok'] ?? 0) + 1;
     return code;
+  }
+
+  #refusals(allowed: readonly ErrorCode[]): readonly ErrorCode[] {
+    return this.#o.troubles === true ? [...allowed, ...troubles] : allowed;
   }
 }
