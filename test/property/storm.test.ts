@@ -25,7 +25,7 @@ describe('many operations at once', { timeout: 120_000 }, () => {
         const storm = await Storm.open(o);
         await storm.run();
       }),
-      { numRuns: 60, endOnFailure: true },
+      { numRuns: 40, endOnFailure: true },
     );
   });
 
@@ -35,7 +35,7 @@ describe('many operations at once', { timeout: 120_000 }, () => {
       fc.asyncProperty(worlds, steps, async (o, step) => {
         await cutStorm({ ...o, troubles: false }, step);
       }),
-      { numRuns: 60, endOnFailure: true },
+      { numRuns: 40, endOnFailure: true },
     );
   });
 });
