@@ -20,8 +20,6 @@ import { outcomeOf } from './outcome.ts';
 import { generator } from './volatile-medium.ts';
 
 const SIZE = 16 * KIB;
-/** An operation of this length is all or nothing even beside a freeze. */
-const OPERATION = MIB;
 
 export interface LiveDisk {
   readonly disk: Disk;
@@ -234,9 +232,8 @@ export class Storm {
       live.history.answer(write);
       return;
     }
-    const many = inParts || (write.end - write.first) * SECTOR > OPERATION - SIZE;
     const clean = code === 'POOL_FULL' || code === 'DISK_FENCED' || code === 'NOT_FOUND';
-    if (clean && !many) live.history.refuse(write);
+    if (clean && !inParts) live.history.refuse(write);
     else write.partly = true;
     live.history.answer(write);
     if (code === 'NOT_FOUND' && write.contents === undefined) expect(live.isDeleted).toBe(true);
