@@ -46,6 +46,34 @@ describe('creating a pool', () => {
   });
 });
 
+describe('a pool on a device', () => {
+  it('shows nothing of the old bytes, also after it has grown and was opened again', async () => {
+    const small = await smallEngine();
+    small.files.addDevice('/dev/a', MIB + 8 * SIZE);
+    small.files.addDevice('/dev/b', MIB + 8 * SIZE);
+    const files = [{ path: '/dev/a', sizeBytes: MIB + 6 * SIZE }];
+    await small.engine.pools.create({ name: 'q', blockSizeBytes: SIZE, files });
+    const disk = await small.disk({ pool: 'q' });
+    const touch = async (block: number): Promise<void> => {
+      const { disks } = small.engine;
+      await disks.get('d').write(block * SIZE + 1000, Buffer.alloc(10, 1));
+      const wanted = Buffer.alloc(SIZE).fill(1, 1000, 1010);
+      expect((await readAll(disks.get('d'), block * SIZE, SIZE)).equals(wanted)).toBe(true);
+    };
+    for (let block = 0; block < 5; block += 1) await touch(block);
+    const more = [
+      { path: '/dev/a', sizeBytes: MIB + 8 * SIZE },
+      { path: '/dev/b', sizeBytes: MIB + 8 * SIZE },
+    ];
+    await small.engine.pools.update('q', { files: more });
+    for (let block = 5; block < 10; block += 1) await touch(block);
+    await small.reopen();
+    for (let block = 10; block < 16; block += 1) await touch(block);
+    expect(disk.pool.name).toBe('q');
+    await small.rest();
+  });
+});
+
 describe('deleting a pool', () => {
   it('is refused while a disk or copy lives in it', async () => {
     const small = await smallEngine();
