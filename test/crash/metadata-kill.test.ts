@@ -1,4 +1,5 @@
 import { spawn } from 'node:child_process';
+import { once } from 'node:events';
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -12,8 +13,11 @@ import { lastBatch } from '../support/metadata-writer.ts';
 const KILLS = 20;
 const writer = join(import.meta.dirname, '../support/metadata-writer.ts');
 
-/** Lets a writer work for a while and kills it. The last batch that it said was durable, or -1. */
-async function writeAndKill(path: string, afterMs: number): Promise<number> {
+/**
+ * Lets a writer work for a while and kills it. The last batch that it said was durable, or -1.
+ * @param working the while begins when it has said so once, not when it is started
+ */
+async function writeAndKill(path: string, afterMs: number, working: boolean): Promise<number> {
   const child = spawn(process.execPath, [writer, path], { stdio: ['ignore', 'pipe', 'inherit'] });
   const exited = new Promise<string | null>((resolve) => {
     child.once('exit', (_, signal) => {
@@ -25,6 +29,7 @@ async function writeAndKill(path: string, afterMs: number): Promise<number> {
     acknowledged = Math.max(acknowledged, Number(line));
   });
   const read = new Promise((resolve) => lines.once('close', resolve));
+  if (working) await once(lines, 'line');
   await sleep(afterMs);
   child.kill('SIGKILL');
   expect(await exited).toBe('SIGKILL');
@@ -37,7 +42,8 @@ it(`after each of ${KILLS} kills every acknowledged batch is there, whole`, asyn
   const path = join(directory, 'meta.db');
   const seen: number[] = [];
   for (let kill = 0; kill < KILLS; kill++) {
-    const acknowledged = await writeAndKill(path, 60 + systemClock.random(2).readUInt16LE() / 128);
+    const afterMs = 60 + systemClock.random(2).readUInt16LE() / 128;
+    const acknowledged = await writeAndKill(path, afterMs, kill % 2 === 0);
     const meta = await Meta.open({ path });
     const last = await lastBatch(meta);
     expect(last).toBeGreaterThanOrEqual(Math.max(acknowledged, seen.at(-1) ?? -1));
