@@ -288,8 +288,10 @@ export class Backups {
   /** By force: the restore that fences the working disk ends first. */
   async endFencing(request: RestoreRequest): Promise<void> {
     if (request.method !== 'write-back' || request.force !== true) return;
-    const job = this.options.copies.options.disks.find(request.disk ?? '')?.record.job ?? null;
-    if (job !== null) await this.endJob(job);
+    const disk = this.options.copies.options.disks.find(request.disk ?? '');
+    // a disk that a restore is still making would go with it
+    if (disk?.state !== 'fenced' || disk.record.job === null) return;
+    await this.endJob(disk.record.job);
   }
 
   /** Live jobs that make or read the backup. */

@@ -108,4 +108,14 @@ describe('a disk that a restore holds', () => {
     });
     expect(await bench.ended(job)).toMatchObject({ state: 'cancelled' });
   });
+
+  it('that is still being made is not ended by a forced write-back', async () => {
+    const job = await slowly('r1', 'remap');
+    const request = { method: 'write-back', disk: 'r1', force: true } as const;
+    await expect(bench.work.restores.fromBackup('b1', request)).rejects.toMatchObject({
+      code: 'DISK_FENCED',
+    });
+    await bench.runner.update(job.id, { maxBytesPerSecond: null });
+    expect(await bench.ended(job)).toMatchObject({ state: 'succeeded' });
+  });
 });
