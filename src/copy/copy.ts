@@ -237,7 +237,7 @@ export class Copy {
 
   /** What deleting this copy now would free. Walks its own; kept until a change. */
   async exclusiveBytes(): Promise<number> {
-    const key = `${this.pool.allocator.usedBlocks}`;
+    const key = this.pool.sharing;
     if (this.#exclusive?.key === key) return this.#exclusive.bytes;
     const blocks = await exclusiveBlocks(this.pool, () => this.liveRoot());
     this.#exclusive = { key, bytes: blocks * this.blockSizeBytes };

@@ -260,7 +260,7 @@ export class Disk {
   /** What deleting this disk now would free. Walks the table; kept until something changes. */
   async exclusiveBytes(): Promise<number> {
     const { node, mapped } = this.root;
-    const key = `${node}/${mapped}/${this.generation}/${this.pool.allocator.usedBlocks}`;
+    const key = `${node}/${mapped}/${this.pool.sharing}`;
     if (this.#exclusive?.key === key) return this.#exclusive.bytes;
     const bytes = (await exclusiveBlocks(this.pool, () => this.liveRoot())) * this.blockSizeBytes;
     this.#exclusive = { key, bytes };

@@ -129,6 +129,12 @@ export class Pool {
     return (this.#freed.length + this.#freeing) * this.blockSizeBytes;
   }
 
+  /** Changes whenever a block or node gets or loses a holder. */
+  get sharing(): string {
+    const { allocator, blockCounts, nodeCounts } = this;
+    return `${allocator.usedBlocks}/${blockCounts.changes}/${nodeCounts.changes}`;
+  }
+
   get poison(): StorageError | undefined {
     return this.files.poison ?? this.#flusher.failure;
   }

@@ -15,6 +15,8 @@ type CountKind = 'node-count' | 'block-count';
 export class ReferenceCounts {
   readonly #pages: MetadataPages;
   readonly #kind: CountKind;
+  /** How often a count has changed: what was derived from counts holds while it stays. */
+  changes = 0;
 
   constructor(pages: MetadataPages, kind: CountKind) {
     this.#pages = pages;
@@ -50,6 +52,7 @@ export class ReferenceCounts {
     const count = (page.words[id % SLOTS] ?? 0) + by;
     assert(count >= 0 && count < 2 ** 32 - 1, `${this.#kind} of ${id} becomes ${count}`);
     this.#pages.change(page);
+    this.changes += 1;
     page.words[id % SLOTS] = count;
   }
 }

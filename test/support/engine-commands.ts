@@ -24,6 +24,7 @@ export type Command =
   | { do: 'remap'; copy: number }
   | { do: 'write back'; disk: number; copy: number; safety: boolean }
   | { do: 'fill'; disk: number; keep: boolean; end: 'safety' | 'finish' | 'revert'; fill: number }
+  | { do: 'restore copy'; pool: number; fill: number }
   | { do: 'delete disk'; disk: number }
   | { do: 'delete copy'; copy: number }
   | { do: 'flush' | 'reopen' | 'settle' | 'check' }
@@ -104,6 +105,10 @@ export const command: fc.Arbitrary<Command> = fc.oneof(
       end: fc.constantFrom('safety', 'finish', 'revert'),
       fill,
     }),
+  },
+  {
+    weight: 1,
+    arbitrary: fc.record({ do: fc.constant('restore copy' as const), pool: index, fill }),
   },
   { weight: 2, arbitrary: fc.record({ do: fc.constant('delete disk' as const), disk: index }) },
   { weight: 4, arbitrary: fc.record({ do: fc.constant('delete copy' as const), copy: index }) },

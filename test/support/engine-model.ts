@@ -167,6 +167,13 @@ export class ModelPool {
     return bytes;
   }
 
+  /** How many blocks of a root, from one block on, nobody else holds. */
+  exclusive(root: ModelRoot, from = 0): number {
+    const holders = this.#holders();
+    return [...root.blocks].filter(([block, { id }]) => block >= from && holders.get(id) === 1)
+      .length;
+  }
+
   /** Mapped blocks in ascending order. */
   mapped(root: ModelRoot): number[] {
     return [...root.blocks.keys()].sort((a, b) => a - b);

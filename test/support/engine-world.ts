@@ -7,6 +7,7 @@ import { isStorageError } from '../../src/base/errors.ts';
 import { MIB, roundDown, roundUp } from '../../src/base/units.ts';
 import type { Copy } from '../../src/copy/copy.ts';
 import { freeze } from '../../src/copy/freeze.ts';
+import { copyFromDisk } from '../../src/copy/restored-copy.ts';
 import { remap } from '../../src/copy/remap.ts';
 import { beginFill, fence, finishFill, revertFill, swapTable } from '../../src/copy/write-back.ts';
 import type { Disk } from '../../src/disk/disk.ts';
@@ -89,6 +90,8 @@ export class World {
         return this.#create(each);
       case 'remap':
         return this.#remap(each);
+      case 'restore copy':
+        return this.#restoreCopy(each);
       case 'delete copy':
         return this.#deleteCopy(each.copy);
       case 'flush':
@@ -124,8 +127,15 @@ export class World {
       expect(pool.allocator.heldBlocks).toBe(0);
       expect(pool.allocator.usedBlocks).toBe(model.usedBlocks);
     }
-    for (const { real } of this.disks) {
+    for (const { real, model } of this.disks) {
       expect(real.lock.isIdle && real.gate.inside === 0).toBe(true);
+      expect(await real.exclusiveBytes()).toBe(model.pool.exclusive(model) * SIZE);
+      const from = Math.min(2 * SIZE, roundDown(model.capacityBytes, SIZE));
+      const own = await real.exclusiveBytesIn(from, model.capacityBytes - from);
+      expect(own).toBe(model.pool.exclusive(model, from / SIZE) * SIZE);
+    }
+    for (const { real, model } of this.copies) {
+      expect(await real.exclusiveBytes()).toBe(model.pool.exclusive(model) * SIZE);
     }
   }
 
@@ -209,6 +219,25 @@ export class World {
     const name = this.#name('d');
     const real = await remap(this.engine.copies, source.real, { disk: name });
     this.disks.push({ name, real, model: source.model.pool.remap(source.model) });
+  }
+
+  /** A copy that is filled as a disk first. */
+  async #restoreCopy({ pool, fill }: Command & { do: 'restore copy' }): Promise<void> {
+    const { real, model } = this.models[pool % this.models.length]!;
+    if (this.copies.length >= 6) return;
+    const { disks, copies } = this.engine;
+    const o = { capacityBytes: 3 * SIZE - 512, detectZeroes: false, reserveBytes: 0 };
+    const [name, job] = [this.#name('c'), 'job'];
+    const disk = await disks.make(this.pool(real), { ...o, name, state: 'restoring', job });
+    const filled = model.create(o);
+    const data = pattern(fill, o.capacityBytes);
+    const outcome = model.write(filled, 0, data);
+    await this.#expect(outcome, writeRange(disk, 0, data, false));
+    model.disks.delete(filled);
+    if (outcome !== 'ok') return disks.discardDisk(disk);
+    const source = { ...o, diskId: disk.id, diskName: 'gone', frozenAtMs: 0 };
+    const copy = await copyFromDisk(copies, disk, { source });
+    this.copies.push({ name, real: copy, model: model.freeze(filled) });
   }
 
   async #deleteCopy(copy: number): Promise<void> {

@@ -22,6 +22,27 @@ describe('a disk from a copy', () => {
     await small.rest();
   });
 
+  it('shares what the copy had alone, which the figures of both say at once', async () => {
+    const small = await smallEngine();
+    const disk = await small.disk();
+    await disk.write(0, Buffer.alloc(2 * SIZE, 1));
+    const copy = await freeze(small.engine.copies, 'd', { name: 'c' });
+    const bytes = async (): Promise<number[]> => {
+      await small.rest();
+      return Promise.all([disk.exclusiveBytes(), copy.exclusiveBytes()]);
+    };
+    expect(await bytes()).toEqual([0, 0]);
+    await disk.write(0, Buffer.alloc(SIZE, 2));
+    expect(await bytes()).toEqual([SIZE, SIZE]);
+    const made = await remap(small.engine.copies, copy, { disk: 'e' });
+    expect(await bytes()).toEqual([SIZE, 0]);
+    expect(await made.exclusiveBytes()).toBe(0);
+    await small.engine.copies.delete('c');
+    await small.rest();
+    expect(await disk.exclusiveBytes()).toBe(SIZE);
+    expect(await made.exclusiveBytes()).toBe(SIZE);
+  });
+
   it('lives on when copy and source are deleted', async () => {
     const small = await smallEngine();
     const disk = await small.disk();
