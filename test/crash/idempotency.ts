@@ -136,6 +136,7 @@ class Run {
     await this.#json('POST', '/disks', { name: 'origin', capacityBytes: 64 * MIB });
     await this.#ask('PUT', '/disks/origin/data', { body: patternBytes(1, 0, 3 * MIB) });
     await this.#json('POST', '/disks/origin/copies', { name: 'monday' });
+    await this.#json('POST', '/disks', { name: 'working', capacityBytes: 64 * MIB });
     await this.#json('POST', '/targets', { name: 'shelf', kind: 'directory', path: 'shelf' });
     const json = { name: 'b0', copy: 'monday', target: 'shelf' };
     await this.#ended(await this.#json('POST', '/backups', json));
@@ -164,6 +165,18 @@ class Run {
       path: '/targets',
       json: { name, kind: 'directory', path: name },
     }));
+    add('pool', '/pools', '/pools', (name) => ({
+      path: '/pools',
+      json: { name, files: [{ path: `${name}.pool`, sizeBytes: 8 * MIB }] },
+    }));
+    add('write-back', '/jobs?kind=restore', undefined, () => {
+      const labelled = this.#random.int(1, 2 ** 40);
+      return {
+        path: '/copies/monday/restores',
+        json: { method: 'write-back', disk: 'working', maxBytesPerSecond: labelled },
+        isIt: (job) => job.maxBytesPerSecond === labelled,
+      };
+    });
     add('backup', '/backups', '/backups', (name) => ({
       path: '/backups',
       json: { name, copy: 'monday', target: 'shelf' },
@@ -240,7 +253,7 @@ class Run {
   }
 
   async #clean({ kind, path, json, key, remove }: Post): Promise<void> {
-    if (kind === 'backup' || kind === 'restore') {
+    if (kind === 'backup' || kind === 'restore' || kind === 'write-back') {
       await this.#ended(jsonOf(await this.#ask('POST', path, { json, key })));
     }
     const place = kind === 'restore' ? `/disks/${String(json.disk)}` : remove;
