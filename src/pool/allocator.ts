@@ -34,6 +34,18 @@ export interface AllocatorExtent {
   virginFrom: number;
 }
 
+/**
+ * An extent as it is found: after an unclean end everything below the mark may hold old bytes.
+ * @param canBeVirgin what was never written reads as zeros
+ */
+export function openExtent(
+  { firstBlock, blocks, highWater }: Omit<AllocatorExtent, 'virginFrom'>,
+  canBeVirgin: boolean,
+): AllocatorExtent {
+  const mark = canBeVirgin ? highWater : blocks;
+  return { firstBlock, blocks, highWater: mark, virginFrom: mark };
+}
+
 interface Held {
   readonly words: Uint32Array;
   count: number;

@@ -14,7 +14,7 @@ import { defined } from '../base/assert.ts';
 import { StorageError } from '../base/errors.ts';
 import { Mutex } from '../base/mutex.ts';
 import { GIB, MIB } from '../base/units.ts';
-import { Allocator, type AllocatorExtent, type Chosen } from './allocator.ts';
+import { Allocator, type Chosen, openExtent } from './allocator.ts';
 import { Flusher, type RowMaker } from './flusher.ts';
 import { MetadataPages, type PageKey } from './metadata-pages.ts';
 import type { MetadataStore, RowChange } from './metadata-store.ts';
@@ -78,7 +78,9 @@ export class Pool {
     this.files = o.files;
     this.#nextNode = o.nextNode;
     this.pages = new MetadataPages(o.store, o.record.number, o.cacheBytes);
-    const extents = o.files.extents.map((extent) => allocatorExtent(o.files, extent));
+    const extents = o.files.extents.map((extent, index) =>
+      openExtent(extent, o.files.canBeVirgin(index)),
+    );
     this.allocator = new Allocator(this.pages, extents);
     this.blockCounts = new ReferenceCounts(this.pages, 'block-count');
     this.nodeCounts = new ReferenceCounts(this.pages, 'node-count');
@@ -316,7 +318,7 @@ export class Pool {
       const known = this.allocator.extents[index];
       const { firstBlock, blocks } = extent;
       if (known === undefined) {
-        this.allocator.addExtent(allocatorExtent(this.files, extent));
+        this.allocator.addExtent(openExtent(extent, this.files.canBeVirgin(index)));
       } else if (known.blocks < blocks) {
         const virgin = this.files.canBeVirgin(index);
         const highWater = virgin ? known.highWater : blocks;
@@ -390,16 +392,4 @@ export class Pool {
       },
     };
   }
-}
-
-/** After an unclean end everything below the mark may hold old bytes. */
-function allocatorExtent(
-  files: PoolFiles,
-  extent: { firstBlock: number; blocks: number; highWater: number },
-): AllocatorExtent {
-  const index = files.extents.findIndex((other) => other.firstBlock === extent.firstBlock);
-  const virgin = files.canBeVirgin(index);
-  const { firstBlock, blocks } = extent;
-  const highWater = virgin ? extent.highWater : blocks;
-  return { firstBlock, blocks, highWater, virginFrom: highWater };
 }
