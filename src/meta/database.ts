@@ -28,6 +28,8 @@ const CACHE_BYTES = 4 * MIB;
 const WAL_LIMIT_BYTES = 16 * MIB;
 /** A checkpoint of this many frames takes about 10 ms. */
 const CHECKPOINT_FRAMES = 1000;
+/** What the WAL holds must fit the reserve, or on a full file system it could never be moved. */
+const OVERDUE_FRAMES = 1500;
 const BUSY_TIMEOUT_MS = 250;
 
 export interface DatabaseOptions {
@@ -131,14 +133,15 @@ export class MetaDatabase {
   }
 
   /**
-   * Moves what committed from the WAL into the database if it is much (or `all`). Not part of a
-   * commit, so that nobody waits for it; without room the WAL stays as it is, for a later try.
+   * Moves what committed from the WAL into the database: if it is much (for an idle moment), only
+   * if it is overdue (after any commit), or all of it and gives the room back. Without a reserve
+   * anything counts as overdue: the WAL must not take the room that is left for deletes. Without
+   * room the WAL stays as it is, for a later try.
    */
-  checkpoint(all = false): void {
+  checkpoint(when: 'much' | 'overdue' | 'all'): void {
     try {
-      const rows: unknown = this.db.pragma('wal_checkpoint(NOOP)');
-      if (all) this.db.pragma('wal_checkpoint(TRUNCATE)');
-      else if (backlog(rows) >= CHECKPOINT_FRAMES) this.db.pragma('wal_checkpoint(PASSIVE)');
+      if (when === 'all') this.db.pragma('wal_checkpoint(TRUNCATE)');
+      else if (this.#backlog() >= this.#tolerated(when)) this.db.pragma('wal_checkpoint(PASSIVE)');
     } catch (error) {
       const failure = metadataError(error, this.#options.path);
       if (isFileFailure(failure)) this.#broken = failure;
@@ -156,7 +159,7 @@ export class MetaDatabase {
   close(): void {
     try {
       this.transaction(() => this.#putFact.run('clean', '1'));
-      this.checkpoint(true);
+      this.checkpoint('all');
     } catch (error) {
       if (!isStorageError(error, 'OWNER_LOST')) throw error;
     } finally {
@@ -223,9 +226,20 @@ export class MetaDatabase {
     return taken;
   }
 
+  #backlog(): number {
+    return backlog(this.db.pragma('wal_checkpoint(NOOP)'));
+  }
+
+  #tolerated(when: 'much' | 'overdue'): number {
+    if (!this.#reserve.isHeld) return 1;
+    return when === 'much' ? CHECKPOINT_FRAMES : OVERDUE_FRAMES;
+  }
+
   #releaseReserve(): boolean {
     const released = this.#reserve.release();
     this.#setLimit();
+    // the room given back is first for what has committed already
+    if (released) this.checkpoint('all');
     return released;
   }
 

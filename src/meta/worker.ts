@@ -2,7 +2,8 @@
  * The meta worker: the thread in which SQLite blocks, so that the engine's thread does not.
  *
  * It opens the database, says so, and then serves requests in the order of their arrival. After a
- * commit is answered it moves the WAL's content into the database when no message is at hand.
+ * commit is answered it moves the WAL's content into the database when no message is at hand, or
+ * at once if much has come together.
  */
 import { parentPort, workerData } from 'node:worker_threads';
 import { assert, defined, unreachable } from '../base/assert.ts';
@@ -57,6 +58,8 @@ class Server {
     } catch (error) {
       reply({ id, error: packError(error) });
     }
+    // messages can come so fast that there is no idle moment
+    if (request.op === 'commit') this.#database.checkpoint('overdue');
     if (request.op === 'close') port.close();
   }
 
@@ -123,7 +126,7 @@ class Server {
   #checkpointLater(): void {
     this.#checkpoint ??= setImmediate(() => {
       this.#checkpoint = undefined;
-      this.#database.checkpoint();
+      this.#database.checkpoint('much');
       if (this.#takenBytes < COLLECT_EVERY_BYTES) return;
       this.#takenBytes = 0;
       collectYoung();

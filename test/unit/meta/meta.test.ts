@@ -1,5 +1,5 @@
 import { spawn, spawnSync } from 'node:child_process';
-import { existsSync, mkdtempSync, readdirSync, rmSync } from 'node:fs';
+import { existsSync, mkdtempSync, readdirSync, rmSync, statSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
@@ -7,6 +7,7 @@ import { isUuid, systemClock } from '../../../src/base/clock.ts';
 import { Meta } from '../../../src/meta/meta.ts';
 import { describeMetadataStore } from '../../contract/metadata-store.ts';
 import type { MetadataStoreHarness } from '../../contract/metadata-store.ts';
+import { MIB } from '../../../src/base/units.ts';
 import { MemoryMetadata } from '../../support/memory-metadata.ts';
 
 let directory: string;
@@ -177,4 +178,18 @@ describe('opening and closing a store', () => {
     expect(stdout.trim()).toBe('77');
     await meta.close();
   });
+});
+
+it('commits that leave no idle moment keep the WAL within the reserve', async () => {
+  const meta = await Meta.open({ path });
+  const data = new Uint8Array(4096).fill(7);
+  const commits = Array.from({ length: 300 }, (_, batch) => {
+    const images = Array.from({ length: 32 }, (__, index) => {
+      return { kind: 'node', number: batch * 32 + index, data } as const;
+    });
+    return meta.commit({ pages: [{ pool: 0, images }], rows: [] });
+  });
+  await Promise.all(commits);
+  expect(statSync(`${path}-wal`).size).toBeLessThan(8 * MIB);
+  await meta.close();
 });
