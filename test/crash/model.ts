@@ -16,6 +16,8 @@ export class Snapshot {
   end = END;
   /** When it was taken only in the next life: what was not durable by then may be missing. */
   takenAgain: number | undefined;
+  /** A job takes it, or takes it anew after a restart. */
+  byJob = false;
   readonly #base: Content;
   /** Of the disk, also those to come: some begin before the instant. */
   #writes: readonly Write[];

@@ -81,6 +81,7 @@ export function beginWriteBack(
   const safety = disk.snapshot(write.begin, write);
   const copy =
     options.safetyCopy === undefined ? undefined : new CopyModel(options.safetyCopy, safety);
+  safety.byJob = true;
   if (copy !== undefined) world.copies.push(copy);
   const before = new Set(disk.capacities);
   const grown = Math.max(disk.capacity, sourceCapacity ?? 0);
@@ -106,6 +107,7 @@ export function beginWriteBack(
       else if (options.keepPartial !== true) disk.capacities = before;
       if (copy === undefined) return;
       safety.end = world.tick();
+      safety.byJob = false;
       if (isDone) copy.existence = 'sure';
       else world.copies = world.copies.filter((each) => each !== copy);
     },
