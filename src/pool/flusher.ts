@@ -4,7 +4,8 @@
  * A flush: (1) take the batch: images of all changed pages and the rows that changed with them;
  * (2) sync the pool files, so that data is durable before the tables that point at it; (3) commit
  * exactly that batch; (4) answer everyone who asked before (1). Callers who come later share the
- * next one. Batches commit in order, one at a time.
+ * next one. Batches commit in order, one at a time. A flush of several pools stands in the line of
+ * each of them (joint-flush.ts).
  *
  * Invariants:
  *  1. A batch holds only changes whose data was written before it was taken.
@@ -15,7 +16,8 @@
  */
 import { StorageError, isStorageError } from '../base/errors.ts';
 import { type Deferred, deferred } from '../base/mutex.ts';
-import type { Batch, MetadataStore, PageImage, RowChange } from './metadata-store.ts';
+import type { JointFlush, JointMember, TakenBatch } from './joint-flush.ts';
+import type { MetadataStore, PageImage, RowChange } from './metadata-store.ts';
 
 /** What the flusher needs of its pool. */
 export interface FlushSource {
@@ -40,13 +42,15 @@ interface Waiter {
   readonly rows: readonly RowChange[];
 }
 
-export class Flusher {
+export class Flusher implements JointMember {
   readonly #store: MetadataStore;
   readonly #pool: number;
   readonly #source: FlushSource;
   readonly #rows = new Map<string, RowMaker>();
   #effects: RowChange[] = [];
   #waiting: Waiter[] = [];
+  /** Flushes together with other pools, in the order in which they were asked for. */
+  readonly #joints: JointFlush[] = [];
   #running: Promise<void> | undefined;
   #failure: StorageError | undefined;
 
@@ -87,16 +91,51 @@ export class Flusher {
     return done.promise;
   }
 
+  /** From this turn on the next batch is that of this joint flush. */
+  lineUp(joint: JointFlush): void {
+    this.#joints.push(joint);
+    this.#running ??= this.#run();
+  }
+
+  /** All that is applied but not durable, in this turn. */
+  take(): TakenBatch {
+    const images = this.#source.takePages();
+    const freed = this.#source.takeFreed();
+    const makers = new Map(this.#rows);
+    const effects = this.#effects;
+    this.#rows.clear();
+    this.#effects = [];
+    const made = [...makers.values()].map((make) => make()).filter((row) => row !== undefined);
+    return {
+      pool: this.#pool,
+      images,
+      rows: [...made, ...effects],
+      sync: () => this.#source.syncFiles(),
+      settle: () => {
+        this.#source.settlePages(images);
+        this.#source.freed(freed);
+      },
+      putBack: () => {
+        this.#source.restore(images, freed);
+        for (const [name, make] of makers) if (!this.#rows.has(name)) this.#rows.set(name, make);
+        this.#effects.unshift(...effects);
+      },
+    };
+  }
+
   async #run(): Promise<void> {
     // callers of the same turn share the first batch
     await Promise.resolve();
-    while (this.#waiting.length > 0) {
+    while (this.#waiting.length > 0 || this.#joints.length > 0) {
       const waiters = this.#waiting;
       this.#waiting = [];
       try {
-        if (this.#failure !== undefined) throw this.#failure;
-        await this.#commitOnce(waiters.flatMap(({ rows }) => rows));
-        for (const { done } of waiters) done.resolve(undefined);
+        const joint = this.#joints.shift();
+        const isDone = await this.#commitNext(joint, waiters);
+        // the fault was another pool's: it is tried again without that
+        if (!isDone) this.#waiting.unshift(...waiters);
+        else for (const { done } of waiters) done.resolve(undefined);
+        if (!isDone) await new Promise((resolve) => setImmediate(resolve));
       } catch (error) {
         const failure = this.#fail(error);
         for (const { done } of waiters) done.reject(failure);
@@ -107,30 +146,35 @@ export class Flusher {
     this.#running = undefined;
   }
 
+  /** False if nothing was committed and the fault is not this pool's. */
+  async #commitNext(joint: JointFlush | undefined, waiters: readonly Waiter[]): Promise<boolean> {
+    const given = waiters.flatMap(({ rows }) => rows);
+    if (joint === undefined) {
+      if (this.#failure !== undefined) throw this.#failure;
+      await this.#commitOnce(given);
+      return true;
+    }
+    const outcome = await joint.arrive(this, given);
+    if (outcome.kind === 'durable') return true;
+    const { error, members } = outcome;
+    if (members.has(this) || isStorageError(error, 'METADATA_FULL')) throw error;
+    return false;
+  }
+
   async #commitOnce(given: readonly RowChange[]): Promise<void> {
-    const images = this.#source.takePages();
-    const freed = this.#source.takeFreed();
-    const makers = new Map(this.#rows);
-    const effects = this.#effects;
-    this.#rows.clear();
-    this.#effects = [];
-    const rows = [...makers.values()].map((make) => make()).filter((row) => row !== undefined);
-    rows.push(...effects, ...given);
+    const batch = this.take();
+    const { images } = batch;
+    const rows = [...batch.rows, ...given];
     try {
-      await this.#source.syncFiles();
+      await batch.sync();
       if (images.length > 0 || rows.length > 0) {
-        const batch: Batch = { pages: [{ pool: this.#pool, images }], rows };
-        await this.#store.commit(batch);
+        await this.#store.commit({ pages: [{ pool: this.#pool, images }], rows });
       }
     } catch (error) {
-      if (!isStorageError(error, 'METADATA_FULL')) throw error;
-      this.#source.restore(images, freed);
-      for (const [name, make] of makers) if (!this.#rows.has(name)) this.#rows.set(name, make);
-      this.#effects.unshift(...effects);
+      if (isStorageError(error, 'METADATA_FULL')) batch.putBack();
       throw error;
     }
-    this.#source.settlePages(images);
-    this.#source.freed(freed);
+    batch.settle();
   }
 
   #fail(error: unknown): StorageError {

@@ -10,14 +10,15 @@
  *  2. A freed block is not handed out before its free is durable and its readers have left.
  *  3. A poisoned pool reads but never writes, flushes or commits again until it is reopened.
  */
-import { defined } from '../base/assert.ts';
 import { StorageError } from '../base/errors.ts';
 import { Mutex } from '../base/mutex.ts';
 import { GIB, MIB } from '../base/units.ts';
 import { Allocator, type Chosen, openExtent } from './allocator.ts';
 import { Flusher, type RowMaker } from './flusher.ts';
+import { JointFlush } from './joint-flush.ts';
 import { MetadataPages, type PageKey } from './metadata-pages.ts';
 import type { MetadataStore, RowChange } from './metadata-store.ts';
+import { extentRow, layoutRows } from './layout-rows.ts';
 import type { FileSpec, PoolFiles } from './pool-files.ts';
 import { type Epoch, ReaderEpochs } from './reader-epochs.ts';
 import { ReferenceCounts } from './reference-counts.ts';
@@ -52,6 +53,7 @@ export class Pool {
   readonly blockCounts: ReferenceCounts;
   readonly nodeCounts: ReferenceCounts;
   readonly epochs = new ReaderEpochs();
+  readonly #store: MetadataStore;
   readonly #flusher: Flusher;
   #freed: number[] = [];
   #freeing = 0;
@@ -74,6 +76,7 @@ export class Pool {
     readOnly?: StorageError | undefined;
   }) {
     this.#readOnly = o.readOnly;
+    this.#store = o.store;
     this.record = o.record;
     this.files = o.files;
     this.#nextNode = o.nextNode;
@@ -252,6 +255,27 @@ export class Pool {
     await this.#flusher.flush(rows);
   }
 
+  /**
+   * As `flush`, for several pools of one store in one transaction: all of it becomes durable, or
+   * nothing. Up to then no pool commits anything that was applied before this call.
+   *
+   * @param pools without repeats
+   */
+  static async flushTogether(
+    pools: readonly Pool[],
+    rows: readonly RowChange[] = [],
+  ): Promise<void> {
+    const [only, ...others] = pools;
+    if (only === undefined) return;
+    for (const pool of pools) pool.assertWritable();
+    if (others.length === 0) return only.flush(rows);
+    await new JointFlush(
+      only.#store,
+      pools.map((pool) => pool.#flusher),
+      rows,
+    ).run();
+  }
+
   /** Back-pressure, to be awaited before an operation enters a gate. */
   async throttle(): Promise<void> {
     if (this.pages.dirtyCount > DIRTY_PAGES_MAX) await this.flush();
@@ -293,7 +317,7 @@ export class Pool {
       await this.#layout.run(async () => {
         const rows = this.allocator.extents.map((extent, index) => {
           extent.highWater = extent.virginFrom;
-          return this.#extentRow(index, extent);
+          return extentRow(this, index, extent);
         });
         await this.#flusher.flush(rows);
       });
@@ -330,16 +354,7 @@ export class Pool {
 
   /** Rows of all files and extents as they are now. */
   layoutRows(): RowChange[] {
-    const files = this.files.files.map(({ path, sizeBytes, kind }, file): RowChange => ({
-      table: 'pool_files',
-      key: { pool: this.id, file },
-      row: { path, size_bytes: sizeBytes, kind },
-    }));
-    const extents = this.files.extents.map((extent, index) => {
-      const { highWater } = this.allocator.extents[index] ?? extent;
-      return this.#extentRow(index, { blocks: extent.blocks, highWater });
-    });
-    return [...files, ...extents];
+    return layoutRows(this);
   }
 
   async #settleFrees(): Promise<boolean> {
@@ -370,26 +385,11 @@ export class Pool {
         if (extent === undefined) return;
         const highWater = Math.min(extent.blocks, extent.highWater + step);
         // as long as the allocator knows it: what the files have more may not be durable
-        await this.flush([this.#extentRow(index, { blocks: extent.blocks, highWater })]);
+        await this.flush([extentRow(this, index, { blocks: extent.blocks, highWater })]);
         extent.highWater = highWater;
       });
     } finally {
       this.#raising = undefined;
     }
-  }
-
-  #extentRow(index: number, o: { blocks: number; highWater: number }): RowChange {
-    const place = defined(this.files.extents[index], `extent ${index}`);
-    return {
-      table: 'pool_extents',
-      key: { pool: this.id, extent: index },
-      row: {
-        first_block: place.firstBlock,
-        blocks: o.blocks,
-        file: place.file,
-        file_block: place.fileBlock,
-        high_water: o.highWater,
-      },
-    };
   }
 }

@@ -48,7 +48,7 @@ function makeStore(): void {
 }
 
 /** A migrations directory with the package's files and more. */
-function migrationsWith(files: Readonly<Record<string, string>>, packaged = 3): string {
+function migrationsWith(files: Readonly<Record<string, string>>, packaged = 4): string {
   const made = join(directory, 'migrations');
   mkdirSync(made);
   for (const { name } of readMigrations(packageMigrationsDir).slice(0, packaged)) {
@@ -93,33 +93,33 @@ describe('migrating', () => {
   it('applies the missing files and keeps what is there', () => {
     makeStore();
     const directoryWithMore = migrationsWith({
-      '0004-tapes.sql': "CREATE TABLE tapes (id TEXT); INSERT INTO tapes VALUES ('t1');",
-      '0005-labels.sql': "ALTER TABLE tapes ADD COLUMN label TEXT DEFAULT 'x';",
+      '0005-tapes.sql': "CREATE TABLE tapes (id TEXT); INSERT INTO tapes VALUES ('t1');",
+      '0006-labels.sql': "ALTER TABLE tapes ADD COLUMN label TEXT DEFAULT 'x';",
     });
     const database = open(directoryWithMore);
     expect(database.epoch).toBe(2);
     expect(database.db.prepare('SELECT * FROM tapes').all()).toEqual([{ id: 't1', label: 'x' }]);
-    expect(database.db.pragma('user_version', { simple: true })).toBe(5);
+    expect(database.db.pragma('user_version', { simple: true })).toBe(6);
     database.close();
   });
 
   it('that fails in the middle of a file leaves the schema before that file', () => {
     makeStore();
     const bad = migrationsWith({
-      '0004-good.sql': 'CREATE TABLE good (id TEXT);',
-      '0005-bad.sql': 'CREATE TABLE half (id TEXT); CREATE TABLE good (id TEXT);',
+      '0005-good.sql': 'CREATE TABLE good (id TEXT);',
+      '0006-bad.sql': 'CREATE TABLE half (id TEXT); CREATE TABLE good (id TEXT);',
     });
     expect(() => open(bad)).toThrow(AssertionError);
     const [version, half] = withFile((db) => [
       db.pragma('user_version', { simple: true }),
       db.prepare("SELECT count(*) FROM sqlite_schema WHERE name = 'half'").pluck().get(),
     ]);
-    expect([version, half]).toEqual([4, 0]);
+    expect([version, half]).toEqual([5, 0]);
   });
 
   it('refuses files that are not numbered 1, 2, 3 …', () => {
-    const gap = migrationsWith({ '0005-late.sql': 'CREATE TABLE late (id TEXT);' });
-    expect(() => readMigrations(gap)).toThrow('0005-late.sql is not migration 4');
+    const gap = migrationsWith({ '0007-late.sql': 'CREATE TABLE late (id TEXT);' });
+    expect(() => readMigrations(gap)).toThrow('0007-late.sql is not migration 5');
   });
 });
 
@@ -133,7 +133,7 @@ describe('a file that is not ours', () => {
   it('made by a later version is METADATA_NEWER_SCHEMA and stays as it is', () => {
     makeStore();
     withFile((db) => db.pragma('user_version = 99'));
-    expectUnchanged({ code: 'METADATA_NEWER_SCHEMA', details: { path, found: 99, known: 3 } });
+    expectUnchanged({ code: 'METADATA_NEWER_SCHEMA', details: { path, found: 99, known: 4 } });
   });
 
   it('of another program is METADATA_INVALID and stays as it is', () => {
