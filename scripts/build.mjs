@@ -41,8 +41,12 @@ export function isStale() {
   return inputs.some((input) => newestMs(join(root, input)) > builtMs);
 }
 
-/** Exit code of the compiler; 0 when dist/ is whole. */
-export function build() {
+/**
+ * Exit code of the compiler; 0 when dist/ is whole.
+ *
+ * @param isChecked false: types are not checked, which takes less than half the time
+ */
+export function build(isChecked = true) {
   const began = new Date();
   const wasStale = isStale();
   const compiler = join(root, 'node_modules', 'typescript', 'bin', 'tsc');
@@ -53,6 +57,7 @@ export function build() {
   const made = mkdtempSync(join(root, 'dist-'));
   try {
     const args = [compiler, '-p', join(root, 'tsconfig.build.json'), '--outDir', made];
+    if (!isChecked) args.push('--noCheck');
     const { status } = spawnSync(process.execPath, args, { cwd: root, stdio: 'inherit' });
     if (status !== 0) return status ?? 1;
     writeFileSync(join(made, '.stamp'), '');

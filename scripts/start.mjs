@@ -32,7 +32,7 @@ function stopWithParent() {
 
 async function start() {
   const { build, isStale } = await import('./build.mjs');
-  const status = isStale() ? build() : 0;
+  const status = isStale() ? build(false) : 0;
   if (status !== 0) {
     process.exitCode = status;
     return;
