@@ -25,4 +25,4 @@ STOPSIGNAL SIGTERM
 HEALTHCHECK --interval=10s --timeout=3s --start-period=30s CMD ["node", "-e", \
   "fetch(`http://127.0.0.1:${process.env.SPINDLE_PORT}/readyz`).then((r) => process.exit(r.ok ? 0 : 1), () => process.exit(1))"]
 # The daemon is process 1: signals reach it, and its exit code is the container's.
-CMD ["node", "--max-semi-space-size=1", "--optimize-for-size", "dist/main.js"]
+CMD ["node", "--max-semi-space-size=1", "--optimize-for-size", "--no-short-builtin-calls", "dist/main.js"]

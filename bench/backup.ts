@@ -6,60 +6,13 @@
  * `node bench/backup.ts [ROUNDS]` (default 5). BENCH_DIR: where 12 GiB are free.
  */
 import { execFileSync, spawnSync } from 'node:child_process';
-import { randomBytes } from 'node:crypto';
-import { open, rm } from 'node:fs/promises';
+import { rm } from 'node:fs/promises';
 import { join } from 'node:path';
-import { GIB, MAX_CAPACITY_BYTES, MIB, TIB } from '../src/base/units.ts';
-import { median, print, seconds, startDaemon, type BenchDaemon } from './daemon.ts';
+import { GIB, MAX_CAPACITY_BYTES, TIB } from '../src/base/units.ts';
+import { backup, makeDisk } from './backup-steps.ts';
+import { median, print, seconds, startDaemon } from './daemon.ts';
 
 const rounds = Number(process.argv[2] ?? 5);
-const EXTENTS = 256;
-const EXTENT_BYTES = 8 * MIB;
-
-function placesOn(capacityBytes: number): number[] {
-  const step = Math.floor((capacityBytes - EXTENT_BYTES) / (EXTENTS - 1) / 65536) * 65536;
-  return Array.from({ length: EXTENTS }, (_, index) => index * step);
-}
-
-/** A disk with 2 GiB used, its copy, and, if asked for, the same as a sparse raw file. */
-async function makeDisk(
-  daemon: BenchDaemon,
-  name: string,
-  capacityBytes: number,
-  rawFile?: string,
-): Promise<void> {
-  const createMs =
-    1000 * (await seconds(() => daemon.call('POST', '/disks', { name, capacityBytes })));
-  const raw = rawFile === undefined ? undefined : await open(rawFile, 'w');
-  await raw?.truncate(capacityBytes);
-  for (const place of placesOn(capacityBytes)) {
-    const bytes = randomBytes(EXTENT_BYTES);
-    const path = `${daemon.url}/v1/disks/${name}/data?offset=${place}&durability=volatile`;
-    const response = await fetch(path, { method: 'PUT', body: bytes });
-    if (!response.ok) throw new Error(await response.text());
-    await raw?.write(bytes, 0, bytes.length, place);
-  }
-  await raw?.sync();
-  await raw?.close();
-  await daemon.call('POST', `/disks/${name}/flush`);
-  const copy = await daemon.call('POST', `/disks/${name}/copies`, { name: `${name}-copy` });
-  print({
-    figure: 'make',
-    name,
-    capacityBytes,
-    createMs,
-    haltMicroseconds: copy['haltMicroseconds'],
-  });
-}
-
-async function backup(daemon: BenchDaemon, name: string): Promise<number> {
-  const wall = await seconds(async () => {
-    const request = { name: 'bench', copy: `${name}-copy`, target: 'shelf' };
-    await daemon.ended(await daemon.call('POST', '/backups', request));
-  });
-  await daemon.call('DELETE', '/backups/bench');
-  return wall;
-}
 
 function run(command: string, ...parameters: string[]): Promise<void> {
   execFileSync(command, parameters, { stdio: 'ignore' });

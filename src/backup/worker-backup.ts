@@ -2,11 +2,13 @@
  * A backup in a worker: the image of a copy, head to end, into a target.
  *
  * A confirmed offset is told every 64 MiB or 5 seconds; after a restart the next worker goes on
- * there, since the image is the same bytes every time. The manifest comes last.
+ * there, since the image is the same bytes every time. It never lies within a segment, whose blocks
+ * are compared with their checksums only behind its head. The manifest comes last.
  */
 import { systemClock } from '../base/clock.ts';
 import { isStorageError } from '../base/errors.ts';
 import { MIB } from '../base/units.ts';
+import type { ImageLayout } from '../image/format.ts';
 import { type ImageSource, ImageWriter } from '../image/writer.ts';
 import type { BackupSink } from '../target/target.ts';
 import { PoolReader } from './pool-reader.ts';
@@ -69,6 +71,7 @@ async function copyImage(
   for await (const chunk of writer.read(sink.offset, imageBytes)) {
     engine.signal.throwIfAborted();
     await busy.time('write', () => sink.write([chunk]));
+    if (!isSegmentEnd(writer.layout, sink.offset)) continue;
     await engine.call('progress', [sink.offset, imageBytes, busy.take()]);
     const waited = Number(systemClock.monotonicNs() - confirmedAtNs) / 1e6;
     if (sink.offset - confirmed >= CONFIRM_BYTES || waited >= CONFIRM_MS) {
@@ -77,6 +80,11 @@ async function copyImage(
       await engine.call('confirmed', [confirmed]);
     }
   }
+}
+
+/** True between two structures of the image: there another attempt can go on as this one would. */
+function isSegmentEnd(layout: ImageLayout, offset: number): boolean {
+  return offset === layout.imageBytes || layout.regionAt(offset).offset === offset;
 }
 
 function sourceOf(

@@ -7,8 +7,11 @@
  *  1. At most `slots` buffers exist, each as long as the longest slice it held.
  *  2. Slices are handed out in order, and loads start in order.
  *  3. When the generator ends, in whatever way, no load writes into a buffer any more.
+ *  4. A slice of 0 bytes takes no slot: its load starts as soon as those before it have started.
+ *
+ * So a load may wait for those of slices that follow it, if all of them together fit the ring and
+ * the iterator's `return` ends the wait for loads that will not come.
  */
-import { defined } from '../base/assert.ts';
 
 /** Something to hand out: `load` fills `into` (`bytes` long) and returns a view of it, or other. */
 export interface Slice {
@@ -17,7 +20,7 @@ export interface Slice {
 }
 
 interface Filling {
-  readonly slot: Slot;
+  readonly slot: Slot | undefined;
   readonly loaded: Promise<Uint8Array>;
 }
 
@@ -46,12 +49,13 @@ export async function* readAhead(
 ): AsyncGenerator<Uint8Array, void, undefined> {
   const free = Array.from({ length: slots }, () => new Slot(allocate));
   const filling: Filling[] = [];
+  let next = slices.next();
   const fill = (): void => {
-    while (free.length > 0) {
-      const next = slices.next();
-      if (next.done === true) return;
-      const slot = defined(free.pop(), 'free slot');
-      const loaded = next.value.load(slot.atLeast(next.value.bytes));
+    for (; next.done !== true; next = slices.next()) {
+      const { bytes } = next.value;
+      const slot = bytes === 0 ? undefined : free.pop();
+      if (bytes > 0 && slot === undefined) return;
+      const loaded = next.value.load(slot?.atLeast(bytes) ?? new Uint8Array());
       loaded.catch(() => undefined); // whoever pulls it sees the error
       filling.push({ slot, loaded });
     }
@@ -63,9 +67,10 @@ export async function* readAhead(
       if (first === undefined) return;
       yield await first.loaded;
       filling.shift();
-      free.push(first.slot);
+      if (first.slot !== undefined) free.push(first.slot);
     }
   } finally {
+    slices.return?.();
     await Promise.allSettled(filling.map(({ loaded }) => loaded));
   }
 }

@@ -2,10 +2,13 @@
  * Writes an image, head to end or any part of it, from a copy: always the same bytes.
  *
  * How a part is made:
- *  1. It is cut into slices: the header, up to 64 table pages, one segment, the trailer.
- *  2. Slices are loaded ahead into a ring of buffers, each segment by several reads at once.
- *  3. A slice that holds a segment's head needs the checksums of all its blocks. If they are not
- *     known the whole segment is read, and they are kept. Blocks alone need no checksum.
+ *  1. It is cut into slices: the header, up to 64 table pages, a segment's head, up to 1 MiB of its
+ *     blocks, the trailer.
+ *  2. Slices are loaded ahead into a ring of buffers that holds the blocks of one segment: each is
+ *     filled with a slice of the next segment as soon as the one in it was taken.
+ *  3. A segment's head needs the checksums of all its blocks. If they are not known, it waits for
+ *     the slices behind it, or, where the part ends before, the blocks are read once for it; then
+ *     they are kept. Blocks alone need no checksum.
  *  4. The trailer needs all heads. A stream from the first segment on collects their digest on its
  *     way; otherwise it is made from the known checksums, reading the segments that lack them.
  *
@@ -13,12 +16,12 @@
  *  1. read(a, b) equals bytes a … b of the whole image, at any time, by anyone.
  *  2. Blocks read where their checksums are known must match them: rot below a copy never gets
  *     into an image unseen.
- *  3. Memory: two segments (16.8 MiB) for each read in progress unless the ring says otherwise.
+ *  3. Memory: one segment (8 MiB) for each read in progress, and 2 MiB more while blocks are read
+ *     only for their checksums.
  *
  * Bytes: docs/format/image.md.
  */
 import { assert } from '../base/assert.ts';
-import { crc32 } from '../base/checksum.ts';
 import { isStorageError, StorageError } from '../base/errors.ts';
 import { MIB } from '../base/units.ts';
 import { ImageFrame, TABLE_PAGE_ENTRIES, UNIT_BYTES } from './format.ts';
@@ -27,11 +30,14 @@ import { encodeHeader } from './header.ts';
 import { inLanes, readAhead } from './read-ahead.ts';
 import type { Slice } from './read-ahead.ts';
 import { encodeSegmentHead } from './segment.ts';
+import { checksumsOf, SegmentChecksums } from './segment-checksums.ts';
 import { encodeTablePage } from './table.ts';
 import { chainDigest, emptyDigest, encodeTrailer } from './trailer.ts';
 
 /** Table pages made at a time: 256 KiB. */
 const PAGES_AT_ONCE = 64;
+/** Reads at once where blocks are read only for their checksums. */
+const LANES = 2;
 
 type SegmentRegion = Extract<ImageRegion, { kind: 'segment' }>;
 
@@ -49,12 +55,8 @@ export interface ImageSource {
 }
 
 export interface RingOptions {
-  /** Buffers of up to a segment each: one in use, the others being filled. Default 2. */
-  readonly slots?: number;
   /** Bytes of one read from the source, rounded down to whole blocks. Default 1 MiB. */
   readonly pieceBytes?: number;
-  /** Reads at once for one segment. Default 4. */
-  readonly piecesAtOnce?: number;
   /** Gives the buffers, for instance aligned ones. */
   readonly allocate?: (bytes: number) => Uint8Array;
 }
@@ -65,9 +67,12 @@ export interface WriterOptions {
   readonly ring?: RingOptions;
 }
 
-/** Digest of the segments a stream has passed, as a promise for each point in it. */
+/** What a stream knows of the segments it has passed, as promises for each point in it. */
 interface PassedSegments {
-  digest: Promise<Buffer>;
+  /** Done when the checksums of the last one are kept. */
+  lastHead: Promise<unknown>;
+  /** If the stream began before the first. */
+  digest: Promise<Buffer> | undefined;
 }
 
 export class ImageWriter {
@@ -77,6 +82,8 @@ export class ImageWriter {
   readonly #source: ImageSource;
   readonly #signal: AbortSignal | undefined;
   readonly #ring: Required<RingOptions>;
+  /** Blocks of one read. */
+  readonly #stride: number;
   readonly #header: Buffer;
   #trailer: Buffer | undefined;
 
@@ -87,29 +94,29 @@ export class ImageWriter {
     this.imageId = this.#frame.imageId;
     this.#signal = options.signal;
     this.#ring = {
-      slots: 2,
       pieceBytes: MIB,
-      piecesAtOnce: 4,
       allocate: (bytes) => Buffer.allocUnsafeSlow(bytes),
       ...options.ring,
     };
+    this.#stride = Math.max(1, Math.floor(this.#ring.pieceBytes / this.layout.blockSizeBytes));
     this.#header = encodeHeader(this.#frame);
   }
 
   /**
-   * The bytes `from` … `to` - 1 of the image, 0 ≤ from ≤ to ≤ imageBytes, in pieces of up to a
-   * segment. Each piece is valid until the next pull; its bytes must not be changed.
+   * The bytes `from` … `to` - 1 of the image, 0 ≤ from ≤ to ≤ imageBytes, in pieces of up to
+   * 1 MiB. Each piece is valid until the next pull; its bytes must not be changed.
    *
    * Cost: one read of each block in the range; see (3) and (4) above for what checksums add.
    * @throws DATA_UNREADABLE blocks that no longer match their checksum; what the source throws
    */
   read(from = 0, to = this.layout.imageBytes): AsyncGenerator<Uint8Array, void, undefined> {
     assert(from >= 0 && from <= to && to <= this.layout.imageBytes, `range ${from} … ${to}`);
-    return readAhead(this.#slices(from, to), this.#ring.slots, this.#ring.allocate);
+    const slots = Math.ceil(this.layout.blocksPerSegment / this.#stride);
+    return readAhead(this.#slices(from, to), slots, this.#ring.allocate);
   }
 
   *#slices(from: number, to: number): Generator<Slice, void, undefined> {
-    let passed: PassedSegments | undefined;
+    const passed: PassedSegments = { lastHead: Promise.resolve(), digest: undefined };
     let next = from;
     while (next < to) {
       const start = next;
@@ -118,9 +125,9 @@ export class ImageWriter {
       next = end;
       if (region.kind === 'segment') {
         if (start === region.offset && region.segment === 0) {
-          passed = { digest: Promise.resolve(emptyDigest()) };
+          passed.digest = Promise.resolve(emptyDigest());
         }
-        yield this.#segmentSlice(region, start - region.offset, end - region.offset, passed);
+        yield* this.#segmentSlices(region, start - region.offset, end - region.offset, passed);
       } else if (region.kind === 'table') {
         yield this.#tableSlice(region.page, start - region.offset, end - region.offset);
       } else {
@@ -160,81 +167,120 @@ export class ImageWriter {
   }
 
   /** Bytes `from` … `to` counted from the start of a segment. */
-  #segmentSlice(
+  *#segmentSlices(
     region: SegmentRegion,
     from: number,
     to: number,
-    passed: PassedSegments | undefined,
-  ): Slice {
-    if (from >= region.headBytes) return this.#blocksSlice(region, from, to);
-    const { segment } = region;
-    if (passed === undefined) {
-      const load = async (into: Uint8Array): Promise<Uint8Array> =>
-        (await this.#loadSegment(region, to, into)).subarray(from, to);
-      return { bytes: region.length, load };
-    }
-    const load = async (into: Uint8Array): Promise<Uint8Array> => {
-      const before = passed.digest;
-      const loading = this.#loadSegment(region, to, into);
-      passed.digest = loading.then(async (bytes) =>
-        chainDigest(this.#frame, await before, segment, bytes),
-      );
-      await passed.digest; // the buffer is free for other use only when the digest has seen it
-      return (await loading).subarray(from, to);
-    };
-    return { bytes: region.length, load };
-  }
-
-  /** A part of a segment's blocks: no checksums needed. */
-  #blocksSlice(region: SegmentRegion, from: number, to: number): Slice {
-    const { blockSizeBytes } = this.layout;
-    const first = Math.floor((from - region.headBytes) / blockSizeBytes);
-    const end = Math.ceil((to - region.headBytes) / blockSizeBytes);
-    const start = region.headBytes + first * blockSizeBytes;
-    const load = async (into: Uint8Array): Promise<Uint8Array> => {
-      const firstBlock = this.layout.segmentFirstBlock(region.segment) + first;
-      await this.#readBlocks(firstBlock, end - first, into);
-      return into.subarray(from - start, to - start);
-    };
-    return { bytes: (end - first) * blockSizeBytes, load };
-  }
-
-  /** A segment with its head and at least its blocks before `to`, at the start of `into`. */
-  async #loadSegment(region: SegmentRegion, to: number, into: Uint8Array): Promise<Uint8Array> {
+    passed: PassedSegments,
+  ): Generator<Slice, void, undefined> {
     const { segment, headBytes } = region;
-    const { blockSizeBytes } = this.layout;
-    const firstBlock = this.layout.segmentFirstBlock(segment);
+    if (from >= headBytes) {
+      yield* this.#blockSlices(region, from, to);
+      return;
+    }
     const count = this.layout.segmentBlocks(segment);
-    const known = await this.#source.knownChecksums(segment);
-    assert(known === undefined || known.length === count, `checksums of segment ${segment}`);
-    const wanted = Math.ceil(Math.max(0, to - headBytes) / blockSizeBytes);
-    const toRead = known === undefined ? count : wanted;
-    const computed = new Uint32Array(toRead);
-    const data = into.subarray(headBytes, headBytes + toRead * blockSizeBytes);
-    const lookup = this.#sourceBlocks(firstBlock, count);
-    lookup.catch(() => undefined); // seen below, when nothing is being read any more
-    await this.#readBlocks(firstBlock, toRead, data, computed);
-    const sourceBlocks = await lookup;
-    if (known === undefined) await this.#source.keepChecksums(segment, computed);
-    else this.#checkBlocks(firstBlock, sourceBlocks, known, computed);
-    const checksums = known ?? computed;
-    encodeSegmentHead(this.#frame, segment, { sourceBlocks, checksums }, into);
-    return into;
+    const known = to === region.length ? this.#known(segment) : this.#knownOrRead(segment);
+    const checksums = new SegmentChecksums(count, known);
+    const load = async (): Promise<Uint8Array> => {
+      const made = this.#makeHead(region, checksums);
+      passed.lastHead = made;
+      const before = passed.digest;
+      if (before !== undefined) {
+        passed.digest = made.then(async (head) =>
+          chainDigest(this.#frame, await before, segment, head),
+        );
+        await passed.digest;
+      }
+      return (await made).subarray(from, to);
+    };
+    try {
+      yield { bytes: 0, load };
+      if (to > headBytes) yield* this.#blockSlices(region, headBytes, to, checksums);
+    } finally {
+      checksums.end(); // the head must not wait for blocks that nobody asked for
+    }
   }
 
-  #checkBlocks(
-    firstBlock: number,
-    sourceBlocks: Float64Array,
-    known: Uint32Array,
-    computed: Uint32Array,
-  ): void {
-    const index = computed.findIndex((checksum, at) => checksum !== known[at]);
-    if (index < 0) return;
+  /** A part of a segment's blocks; without `checksums` they are not compared with any. */
+  *#blockSlices(
+    region: SegmentRegion,
+    from: number,
+    to: number,
+    checksums?: SegmentChecksums,
+  ): Generator<Slice, void, undefined> {
+    const { blockSizeBytes } = this.layout;
+    const segmentFirst = this.layout.segmentFirstBlock(region.segment);
+    const end = Math.ceil((to - region.headBytes) / blockSizeBytes);
+    let first = Math.floor((from - region.headBytes) / blockSizeBytes);
+    while (first < end) {
+      const begin = first;
+      const count = Math.min(this.#stride, end - begin);
+      const start = region.headBytes + begin * blockSizeBytes;
+      const bytes = count * blockSizeBytes;
+      const load = async (into: Uint8Array): Promise<Uint8Array> => {
+        const reading = this.#readBlocks(segmentFirst + begin, count, into);
+        if (checksums === undefined) await reading;
+        else {
+          const changed = await checksums.add(begin, count, into, reading);
+          if (changed !== undefined) await this.#refuse(segmentFirst + changed);
+        }
+        return into.subarray(Math.max(0, from - start), Math.min(bytes, to - start));
+      };
+      yield { bytes, load };
+      first += count;
+    }
+  }
+
+  async #makeHead(region: SegmentRegion, checksums: SegmentChecksums): Promise<Buffer> {
+    const { segment, headBytes } = region;
+    const first = this.layout.segmentFirstBlock(segment);
+    const lookup = this.#sourceBlocks(first, this.layout.segmentBlocks(segment));
+    lookup.catch(() => undefined); // seen below
+    const all = await checksums.all();
+    if (all.isNew) await this.#source.keepChecksums(segment, all.checksums);
+    const head = Buffer.alloc(headBytes);
+    const entries = { sourceBlocks: await lookup, checksums: all.checksums };
+    encodeSegmentHead(this.#frame, segment, entries, head);
+    return head;
+  }
+
+  async #known(segment: number): Promise<Uint32Array | undefined> {
+    const known = await this.#source.knownChecksums(segment);
+    const count = this.layout.segmentBlocks(segment);
+    assert(known === undefined || known.length === count, `checksums of segment ${segment}`);
+    return known;
+  }
+
+  /** The segment's checksums; if they are not known, from all its blocks. */
+  async #knownOrRead(segment: number, scratch: Uint8Array[] = []): Promise<Uint32Array> {
+    const known = await this.#known(segment);
+    if (known !== undefined) return known;
+    const { blockSizeBytes } = this.layout;
+    const first = this.layout.segmentFirstBlock(segment);
+    const computed = new Uint32Array(this.layout.segmentBlocks(segment));
+    await inLanes(computed.length, this.#stride, LANES, async (from, blocks) => {
+      const buffer = scratch.pop() ?? this.#ring.allocate(this.#stride * blockSizeBytes);
+      const bytes = buffer.subarray(0, blocks * blockSizeBytes);
+      await this.#readBlocks(first + from, blocks, bytes);
+      checksumsOf(bytes, computed.subarray(from, from + blocks));
+      scratch.push(buffer);
+    });
+    await this.#source.keepChecksums(segment, computed);
+    return computed;
+  }
+
+  async #readBlocks(first: number, count: number, into: Uint8Array): Promise<void> {
+    this.#checkSignal();
+    await this.#source.readBlocks(first, count, into);
+  }
+
+  async #refuse(block: number): Promise<never> {
+    const [place = 0] = await this.#sourceBlocks(block, 1);
     const length = this.layout.blockSizeBytes;
     throw new StorageError(
       'DATA_UNREADABLE',
-      `block ${firstBlock + index} of the copy has changed: its checksum is not the one kept`,
-      { copyBlock: firstBlock + index, sourceOffset: (sourceBlocks[index] ?? 0) * length, length },
+      `block ${block} of the copy has changed: its checksum is not the one kept`,
+      { copyBlock: block, sourceOffset: place * length, length },
     );
   }
 
@@ -249,35 +295,11 @@ export class ImageWriter {
     return blocks;
   }
 
-  /** Reads blocks by several reads at once, with their checksums if there is room for them. */
-  async #readBlocks(
-    first: number,
-    count: number,
-    into: Uint8Array,
-    checksums?: Uint32Array,
-  ): Promise<void> {
-    const { blockSizeBytes } = this.layout;
-    const { pieceBytes, piecesAtOnce } = this.#ring;
-    const stride = Math.max(1, Math.floor(pieceBytes / blockSizeBytes));
-    await inLanes(count, stride, piecesAtOnce, async (from, blocks) => {
-      this.#checkSignal();
-      const end = (from + blocks) * blockSizeBytes;
-      await this.#source.readBlocks(
-        first + from,
-        blocks,
-        into.subarray(from * blockSizeBytes, end),
-      );
-      if (checksums === undefined) return;
-      for (let index = from; index < from + blocks; index += 1) {
-        const at = index * blockSizeBytes;
-        checksums[index] = crc32(into.subarray(at, at + blockSizeBytes));
-      }
-    });
-  }
-
-  async #makeTrailer(passed: PassedSegments | undefined): Promise<Buffer> {
+  async #makeTrailer(passed: PassedSegments): Promise<Buffer> {
     if (this.#trailer !== undefined) return this.#trailer;
-    const digest = passed === undefined ? await this.#digestOfAll() : await passed.digest;
+    const { lastHead, digest: ofAll } = passed;
+    await lastHead;
+    const digest = await (ofAll ?? this.#digestOfAll());
     this.#trailer = encodeTrailer(this.#frame, digest);
     return this.#trailer;
   }
@@ -286,17 +308,14 @@ export class ImageWriter {
   async #digestOfAll(): Promise<Buffer> {
     let digest = emptyDigest();
     if (this.layout.segmentCount === 0) return digest;
-    const bytes = this.#ring.allocate(this.layout.longestSegmentBytes);
+    const scratch: Uint8Array[] = [];
     for (let segment = 0; segment < this.layout.segmentCount; segment += 1) {
       this.#checkSignal();
       const region = this.layout.regionAt(this.layout.segmentOffset(segment));
       assert(region.kind === 'segment', 'a segment at its offset');
-      digest = chainDigest(
-        this.#frame,
-        digest,
-        segment,
-        await this.#loadSegment(region, region.headBytes, bytes),
-      );
+      const known = this.#knownOrRead(segment, scratch);
+      const checksums = new SegmentChecksums(this.layout.segmentBlocks(segment), known);
+      digest = chainDigest(this.#frame, digest, segment, await this.#makeHead(region, checksums));
     }
     return digest;
   }

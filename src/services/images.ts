@@ -3,7 +3,8 @@
  *
  * Whoever reads is a user of the copy meanwhile; that is the reader's own affair.
  *
- * Invariant: all reads together hold at most 20 segments (168 MiB), however slow their clients.
+ * Invariant: all reads together hold at most 16 segments (128 MiB), and 2 MiB more of each while
+ * blocks are read only for their checksums, however slow their clients.
  */
 import type * as api from '../api/storage-services.ts';
 import { StorageError } from '../base/errors.ts';
@@ -12,8 +13,7 @@ import type { Copy } from '../copy/copy.ts';
 import { ImageWriter } from '../image/writer.ts';
 import { CopyView } from './copy-view.ts';
 
-/** Reads that have a second segment's buffer to read ahead, and reads at once. */
-const READ_AHEAD_MAX = 4;
+/** Reads at once. */
 const READS_MAX = 16;
 
 type ImageFacts = Pick<api.CopyImage, 'imageId' | 'imageBytes'>;
@@ -41,9 +41,8 @@ export class ImageService implements api.Images {
       throw new StorageError('TOO_MANY_REQUESTS', message);
     }
     this.#reads += 1;
-    const slots = this.#reads > READ_AHEAD_MAX ? 1 : 2;
     try {
-      yield* new ImageWriter(copy, { ring: { slots } }).read(from, to);
+      yield* new ImageWriter(copy).read(from, to);
     } finally {
       this.#reads -= 1;
     }

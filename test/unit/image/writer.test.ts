@@ -1,5 +1,6 @@
 import { describe, expect, test } from 'vitest';
 import { StorageError } from '../../../src/base/errors.ts';
+import { MIB } from '../../../src/base/units.ts';
 import { ImageWriter } from '../../../src/image/writer.ts';
 import { imageOf, MemoryCopy } from '../../support/image-source.ts';
 
@@ -111,20 +112,32 @@ describe('reading', () => {
     expect(Buffer.concat(await Promise.all(parts)).equals(image)).toBe(true);
   });
 
-  test.each([1, 2, 3])('a ring of %i segments gives the same bytes', async (slots) => {
+  test('a ring of single blocks gives the same bytes', async () => {
     const image = await imageOf(newCopy());
-    const ring = { slots, pieceBytes: 1, piecesAtOnce: 3 };
+    const ring = { pieceBytes: 1 };
     expect((await imageOf(newCopy(), undefined, undefined, { ring })).equals(image)).toBe(true);
   });
 
-  test('memory is one buffer for each slot of the ring', async () => {
+  test('memory is one segment, in pieces of 1 MiB', async () => {
     const lengths: number[] = [];
     const allocate = (bytes: number): Uint8Array => {
       lengths.push(bytes);
       return Buffer.allocUnsafeSlow(bytes);
     };
-    await imageOf(newCopy(), 8192, undefined, { ring: { allocate, slots: 2 } });
-    expect(lengths).toEqual([segmentBytes, segmentBytes]);
+    await imageOf(newCopy(), 8192, undefined, { ring: { allocate } });
+    expect(lengths).toEqual(Array.from({ length: 8 }, () => MIB));
+  });
+
+  test('a part that ends within a segment with unknown checksums takes 2 MiB more', async () => {
+    const lengths: number[] = [];
+    const allocate = (bytes: number): Uint8Array => {
+      lengths.push(bytes);
+      return Buffer.allocUnsafeSlow(bytes);
+    };
+    const copy = newCopy();
+    await imageOf(copy, 8192, 8192 + headBytes + 1, { ring: { allocate } });
+    expect(lengths).toEqual([blockSizeBytes, MIB, MIB]);
+    expect(copy.blocksRead).toBe(32 + 1);
   });
 });
 
@@ -168,6 +181,34 @@ describe('failures', () => {
       if (bytes.length > 4096) break;
     }
     expect(running).toBe(0);
+  });
+
+  test('a consumer that stops is not kept by a head that waits for its blocks', async () => {
+    const copy = newCopy();
+    const { layout } = new ImageWriter(copy);
+    let taken = 0;
+    for await (const bytes of new ImageWriter(copy).read()) {
+      taken += bytes.length;
+      if (taken === layout.segmentOffset(1) - MIB) break; // some of its blocks are being read
+    }
+    expect(copy.blocksRead).toBeLessThan(64);
+    expect(copy.kept.has(1)).toBe(false);
+  });
+
+  test('an unreadable block ends the stream before the head of its segment', async () => {
+    const copy = newCopy();
+    const { layout } = new ImageWriter(copy);
+    const readBlocks = copy.readBlocks.bind(copy);
+    copy.readBlocks = async (first, count, into) => {
+      if (first > 40) throw new StorageError('DATA_UNREADABLE', 'rot');
+      await readBlocks(first, count, into);
+    };
+    let taken = 0;
+    const reading = async (): Promise<void> => {
+      for await (const bytes of new ImageWriter(copy).read()) taken += bytes.length;
+    };
+    await expect(reading()).rejects.toMatchObject({ code: 'DATA_UNREADABLE' });
+    expect(taken).toBe(layout.segmentOffset(1));
   });
 
   test('a cancelled stream ends with the reason of its signal', async () => {
