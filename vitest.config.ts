@@ -18,6 +18,7 @@ const slow = ['crash', 'interop'].map((room) => `test/${room}/**/*.test.ts`);
 export default defineConfig({
   test: {
     passWithNoTests: true,
+    maxWorkers: '100%', // the default leaves one core idle, which of two is half
     projects: [
       { test: { ...shared, name: 'fast', include: [...fast, 'test/*.test.ts'] } },
       {
