@@ -34,6 +34,7 @@ import { copyDataRoutes, copyTableRoutes } from './routes/copy-data.ts';
 import { copyRoutes } from './routes/copies.ts';
 import { diskDataRoutes, diskTableRoutes } from './routes/disk-data.ts';
 import { diskRoutes } from './routes/disks.ts';
+import { groupRoutes } from './routes/groups.ts';
 import { jobRoutes } from './routes/jobs.ts';
 import { poolRoutes } from './routes/pools.ts';
 import { restoreRoutes, uploadRoutes } from './routes/restores.ts';
@@ -130,6 +131,7 @@ async function addResources(v1: ApiInstance, context: ApiContext): Promise<void>
     diskTableRoutes(json, context);
     copyRoutes(json, context);
     copyTableRoutes(json, context);
+    groupRoutes(json, context);
     targetRoutes(json, context);
     backupRoutes(json, context);
     restoreRoutes(json, context);
