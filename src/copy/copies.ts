@@ -12,7 +12,8 @@
 import type { Clock } from '../base/clock.ts';
 import { StorageError } from '../base/errors.ts';
 import type { Disk, Labels } from '../disk/disk.ts';
-import { type Disks, readLabels, readRoot } from '../disk/disks.ts';
+import { readLabels, readRoot } from '../disk/disk-row.ts';
+import type { Disks } from '../disk/disks.ts';
 import type { Generations } from '../disk/generations.ts';
 import type { Names } from '../disk/names.ts';
 import type { MetadataStore, Row, RowChange } from '../pool/metadata-store.ts';
