@@ -22,7 +22,9 @@ export interface Pool {
   readonly metadataBytes: number;
   readonly lowWaterPercent: number;
   readonly criticalPercent: number;
-  readonly state: 'ready' | 'low' | 'critical' | 'full' | 'poisoned';
+  readonly state: 'ready' | 'low' | 'critical' | 'full' | 'poisoned' | 'unavailable';
+  /** Why it is poisoned or unavailable. */
+  readonly problem: string | null;
   readonly version: number;
   readonly createdAtMs: number;
 }

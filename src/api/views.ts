@@ -49,6 +49,7 @@ export function poolView(pool: Pool): Static<typeof PoolSchema> {
     lowWaterPercent: pool.lowWaterPercent,
     criticalPercent: pool.criticalPercent,
     state: pool.state,
+    problem: pool.problem,
     version: pool.version,
     createdAt: rfc3339(pool.createdAtMs),
   };
