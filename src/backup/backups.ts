@@ -109,7 +109,7 @@ export class Backups {
     return [...this.#backups.values()];
   }
 
-  /** Ids of copies with a backup in whatever state: one that is incomplete now may be found whole by a scan. */
+  /** Ids of copies with a backup in any state: a scan may find whole what is incomplete now. */
   backedUpCopies(): ReadonlySet<string> {
     return new Set(this.list().map(({ copyId }) => copyId));
   }
