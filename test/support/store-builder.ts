@@ -42,6 +42,7 @@ export class StoreBuilder {
     copies: [],
     dead_roots: [],
     checksums: [],
+    groups: [],
     targets: [],
     backups: [],
     jobs: [],
@@ -117,6 +118,7 @@ export class StoreBuilder {
       source_capacity_bytes: capacityBlocks * BLOCK,
       generation,
       state,
+      group_id: null,
       ...this.#root(node, state === 'deleted' ? 0 : 1),
     });
     return this;
