@@ -49,6 +49,7 @@ export class Backups {
 
   constructor(options: BackupsOptions) {
     this.options = options;
+    options.copies.onBackedUp(() => this.backedUpCopies());
   }
 
   async open(): Promise<void> {
@@ -61,11 +62,7 @@ export class Backups {
   /** After the jobs were taken up: what they use is theirs again, what nobody uses goes. */
   async settle(): Promise<void> {
     const { copies } = this.options;
-    for (const job of this.options.runner().liveJobs()) {
-      if (job.kind !== 'backup') continue;
-      const copy = copies.byId(subjectText(job, 'copyId'));
-      if (copy !== undefined) this.useCopy(copy, job.id);
-    }
+    for (const job of this.options.runner().liveJobs()) this.#useAgain(job);
     for (const copy of copies.internal()) {
       const backup = copy.record.labels['backup'];
       if (backup === undefined || copy.users().length > 0) continue;
@@ -83,10 +80,24 @@ export class Backups {
       record.state = 'incomplete';
       await this.save(record);
     }
+    await copies.pruneCheckpoints();
+  }
+
+  #useAgain(job: Job): void {
+    const copy = this.options.copies.byId(subjectText(job, 'copyId'));
+    if (job.kind === 'backup' && copy !== undefined) this.useCopy(copy, job.id);
+    const read = this.find(subjectText(job, job.kind === 'consolidate' ? 'fromId' : 'backupId'));
+    if (job.kind === 'backup' || read === undefined) return;
+    this.use(this.chains().chainTo(read).members, job.id);
   }
 
   list(): BackupRecord[] {
     return [...this.#backups.values()];
+  }
+
+  /** Ids of copies with a backup in whatever state: a scan may find that it is whole. */
+  backedUpCopies(): ReadonlySet<string> {
+    return new Set(this.list().map(({ copyId }) => copyId));
   }
 
   find(ref: string): BackupRecord | undefined {
@@ -110,6 +121,22 @@ export class Backups {
       backup: backup.name,
       ...(backup.job === null ? {} : { job: backup.job }),
     });
+  }
+
+  /**
+   * What has to be read to restore one: a full backup, then each that is built on the one before.
+   * @throws NOT_FOUND, BACKUP_INCOMPLETE (with `missing`: the copy whose backup is not there)
+   */
+  readableChain(ref: string): readonly [BackupRecord, ...BackupRecord[]] {
+    const backup = this.readable(ref);
+    const { members, missing } = this.chains().chainTo(backup);
+    const [oldest, ...others] = members;
+    if (missing === null && oldest !== undefined) return [oldest, ...others];
+    throw new StorageError(
+      'BACKUP_INCOMPLETE',
+      `what backup ${backup.name} is built on is not on its target`,
+      { backup: backup.name, missing },
+    );
   }
 
   /** What is built on what, now. Cost: n log n after a change. */
@@ -149,6 +176,7 @@ export class Backups {
     const gone: RowChange = { table: 'backups', key: { id: record.id }, row: undefined };
     await this.options.store.commit({ pages: [], rows: [gone, ...rows] });
     this.drop(record);
+    await this.options.copies.pruneCheckpoints();
   }
 
   /** @throws BACKUP_IN_USE with the jobs, unless they are cancelled by force */
@@ -198,11 +226,21 @@ export class Backups {
     return users;
   }
 
-  /** A job reads the backup, until it ends. */
-  use(record: BackupRecord, job: string): void {
-    const users = this.#users.get(record.id) ?? new Set();
-    users.add(job);
-    this.#users.set(record.id, users);
+  /** A job reads the backups, until it ends. Idempotent. */
+  use(records: readonly BackupRecord[], job: string): void {
+    for (const { id } of records) {
+      const users = this.#users.get(id) ?? new Set();
+      users.add(job);
+      this.#users.set(id, users);
+    }
+  }
+
+  /** A job has ended. */
+  endUses(job: string): void {
+    this.endCopyUse(job);
+    for (const [id, users] of this.#users) {
+      if (users.delete(job) && users.size === 0) this.#users.delete(id);
+    }
   }
 
   /** A job uses a copy, until `endCopyUse`. Idempotent. */

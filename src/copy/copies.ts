@@ -6,17 +6,20 @@
  *  1. A copy is visible to others only after its row is durable.
  *  2. Deleting takes the root into the dead and the name away in one batch; the row stays as
  *     `deleted` only until its checksums are gone, and goes on being cleared after a restart.
- *  3. A disk keeps tombstones while a copy of its own line exists.
+ *  3. A disk keeps tombstones while a copy or checkpoint exists that it descends from.
+ *  4. A copy that a backup was made of leaves a checkpoint, in the batch that deletes it.
  */
 import type { Clock } from '../base/clock.ts';
 import { StorageError } from '../base/errors.ts';
 import type { Disk, Labels } from '../disk/disk.ts';
 import { type Disks, readLabels, readRoot } from '../disk/disks.ts';
 import type { Generations } from '../disk/generations.ts';
+import { ownStep, readLineage } from '../disk/lineage.ts';
 import type { Names } from '../disk/names.ts';
 import type { MetadataStore, Row, RowChange } from '../pool/metadata-store.ts';
 import type { Pool } from '../pool/pool.ts';
 import type { Effects, Pools } from '../pool/pools.ts';
+import { Checkpoints } from './checkpoints.ts';
 import { CopyChecksums, SEGMENT_BLOCK_BYTES } from './checksums.ts';
 import { Copy, type CopyRecord } from './copy.ts';
 
@@ -30,21 +33,29 @@ export interface CopiesOptions {
   readonly onError: (error: unknown) => void;
 }
 
+/** What can be asked whether it has something. */
+export interface Having<T> {
+  has(item: T): boolean;
+}
+
 /** Rows of checksums deleted in one transaction. */
 const CLEAR_ROWS = 1000;
 
 export class Copies {
   readonly options: CopiesOptions;
   readonly checksums: CopyChecksums;
+  readonly checkpoints: Checkpoints;
   readonly #copies = new Map<string, Copy>();
   /** New ones whose rows are not durable yet. */
   readonly #hidden = new Set<Copy>();
   readonly #clearing = new Map<string, Promise<void>>();
   #stopped = false;
+  #backedUp: () => Having<string> = () => new Set();
 
   constructor(options: CopiesOptions) {
     this.options = options;
     this.checksums = new CopyChecksums(options.store);
+    this.checkpoints = new Checkpoints(options.store);
     options.disks.onCopiesIn((pool) => this.#settledInPool(pool));
   }
 
@@ -62,7 +73,19 @@ export class Copies {
       if (copy.record.state !== 'internal') names.take(copy.name, copy.id);
       this.#copies.set(copy.id, copy);
     }
-    for (const disk of this.options.disks.list()) this.updateTombstones(disk);
+    await this.checkpoints.open(generations);
+    const oldest = this.#oldestOfLines();
+    for (const disk of this.options.disks.list()) this.updateTombstones(disk, oldest);
+  }
+
+  /** The catalog of backups says of which copies, by id, it has one. */
+  onBackedUp(backedUp: () => Having<string>): void {
+    this.#backedUp = backedUp;
+  }
+
+  /** Drops the checkpoints that no backup refers to any more, durably. */
+  async pruneCheckpoints(): Promise<void> {
+    await this.checkpoints.prune(this.#backedUp());
   }
 
   /** Newest last; unfinished and internal ones are left out. */
@@ -182,6 +205,7 @@ export class Copies {
   forget(copy: Copy): void {
     copy.markDeleted();
     this.#copies.delete(copy.id);
+    if (this.#backedUp().has(copy.id)) this.checkpoints.keep(copy);
     const { names, disks } = this.options;
     if (names.ownerOf(copy.name) === copy.id) names.release(copy.name);
     this.changed(copy);
@@ -190,11 +214,22 @@ export class Copies {
     this.#clear(copy.record, copy.blockSizeBytes, copy.pool);
   }
 
-  /** A disk remembers unmappings while a copy exists that it could be compared with. */
-  updateTombstones(disk: Disk): void {
-    disk.keepsTombstones = [...this.#copies.values()].some(
-      (copy) => copy.record.diskId === disk.id || copy.id === disk.record.origin,
+  /** A disk remembers unmappings while a copy or checkpoint exists that it descends from. */
+  updateTombstones(disk: Disk, oldest = this.#oldestOfLines()): void {
+    disk.keepsTombstones = disk.record.lineage.some(
+      ({ line, upTo }) => (oldest.get(line) ?? Infinity) <= upTo,
     );
+  }
+
+  /** The oldest generation of each line of which a copy or checkpoint exists. */
+  #oldestOfLines(): Map<number, number> {
+    const oldest = new Map<number, number>();
+    const records = [...this.#copies.values()].map(({ record }) => record);
+    for (const { lineage } of [...records, ...this.checkpoints.list()]) {
+      const { line, upTo } = ownStep(lineage);
+      oldest.set(line, Math.min(oldest.get(line) ?? Infinity, upTo));
+    }
+    return oldest;
   }
 
   /** Stops clearing; what is left goes on after the next start. */
@@ -242,6 +277,7 @@ export class Copies {
 
 function readRecord(row: Row): CopyRecord {
   const state = row['state'];
+  const generation = Number(row['generation']);
   return {
     id: String(row['id']),
     name: String(row['name']),
@@ -249,7 +285,8 @@ function readRecord(row: Row): CopyRecord {
     diskName: String(row['disk_name']),
     layout: row['layout'] === 'full' ? 'full' : 'compact',
     placement: 'shared',
-    generation: Number(row['generation']),
+    generation,
+    lineage: readLineage(row['lineage'], generation),
     sourceCapacityBytes: Number(row['source_capacity_bytes']),
     root: readRoot(row),
     haltMicroseconds: Number(row['halt_microseconds']),

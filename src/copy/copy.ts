@@ -16,8 +16,10 @@ import { SEGMENT_BLOCK_BYTES } from './checksums.ts';
 import type { CopyChecksums } from './checksums.ts';
 import type { TableRoot } from '../disk/allocation-table.ts';
 import type { Labels } from '../disk/disk.ts';
+import type { TableSource } from '../disk/table-difference.ts';
 import { type User, Users } from '../disk/users.ts';
 import { exclusiveBlocks } from '../disk/exclusive-blocks.ts';
+import { type Lineage, lineageText } from '../disk/lineage.ts';
 import { readRange } from '../disk/read.ts';
 import { type MappedRun, mappedRuns, selectMapped } from '../disk/table-walk.ts';
 import type { RowChange } from '../pool/metadata-store.ts';
@@ -35,6 +37,8 @@ export interface CopyRecord {
   readonly placement: 'shared';
   /** Every block of the copy was born in this generation or before. */
   readonly generation: number;
+  /** Where in the history of its disk it stands; the last step is in `generation`. */
+  readonly lineage: Lineage;
   readonly sourceCapacityBytes: number;
   readonly root: TableRoot;
   readonly haltMicroseconds: number;
@@ -171,6 +175,11 @@ export class Copy {
     return next === undefined ? { runs } : { runs, next };
   }
 
+  /** What a difference reads: tables of which at most one maps each block. */
+  tables(): TableSource[] {
+    return [{ space: this.pool, rootOf: () => this.liveRoot() }];
+  }
+
   /** Places of `count` blocks from X on: A and P of each. Cost: the leaves met. */
   async places(
     first: number,
@@ -265,7 +274,7 @@ export class Copy {
         halt_microseconds: record.haltMicroseconds,
         labels: JSON.stringify(record.labels),
         state: this.#isDeleted ? 'deleted' : record.state,
-        lineage: null,
+        lineage: lineageText(record.lineage),
         version: record.version,
         frozen_at: record.frozenAtMs,
       },

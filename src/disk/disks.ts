@@ -14,6 +14,7 @@ import type { MetadataStore, Row, RowChange } from '../pool/metadata-store.ts';
 import type { Pool } from '../pool/pool.ts';
 import type { Effects, Pools } from '../pool/pools.ts';
 import { EMPTY_ROOT, type TableRoot } from './allocation-table.ts';
+import { type Lineage, beginLine, readLineage } from './lineage.ts';
 import { Disk, type DiskRecord, type DiskState, type Labels } from './disk.ts';
 import type { Generations } from './generations.ts';
 import type { Names } from './names.ts';
@@ -157,6 +158,8 @@ export class Disks {
       reserveBytes?: number;
       creation?: string;
       root?: TableRoot;
+      /** Of that root. */
+      lineage?: Lineage;
       origin?: string;
       state?: DiskState;
       job?: string;
@@ -168,6 +171,7 @@ export class Disks {
     pool.assertWritable();
     const id = uuidv7(clock);
     names.take(o.name, id);
+    const generation = generations.next();
     const disk = new Disk(pool, {
       id,
       name: o.name,
@@ -175,7 +179,8 @@ export class Disks {
       labels: o.labels ?? {},
       detectZeroes: o.detectZeroes ?? true,
       reserveBytes: o.reserveBytes ?? 0,
-      generation: generations.next(),
+      generation,
+      lineage: beginLine(generation, o.lineage),
       root: o.root ?? EMPTY_ROOT,
       state: o.state ?? 'ready',
       job: o.job ?? null,
@@ -340,6 +345,7 @@ export class Disks {
 
 function readRecord(row: Row): DiskRecord {
   const state = row['state'];
+  const generation = Number(row['generation']);
   return {
     id: String(row['id']),
     name: String(row['name']),
@@ -347,7 +353,8 @@ function readRecord(row: Row): DiskRecord {
     labels: readLabels(row['labels']),
     detectZeroes: row['detect_zeroes'] === 1,
     reserveBytes: Number(row['reserve_bytes']),
-    generation: Number(row['generation']),
+    generation,
+    lineage: readLineage(row['lineage'], generation),
     root: readRoot(row),
     state: state === 'fenced' || state === 'restoring' ? state : 'ready',
     job: row['job'] === null ? null : String(row['job']),
