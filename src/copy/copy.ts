@@ -211,6 +211,9 @@ export class Copy {
     capacityBytes: number;
     blockSizeBytes: number;
     usedBlocks: number;
+    base: null;
+    zeroRanges: 0;
+    copyBlocks: number;
   } {
     const { id, diskId, diskName, frozenAtMs, generation, sourceCapacityBytes } = this.record;
     return {
@@ -222,11 +225,19 @@ export class Copy {
       capacityBytes: sourceCapacityBytes,
       blockSizeBytes: this.blockSizeBytes,
       usedBlocks: this.usedBlocks,
+      base: null,
+      zeroRanges: 0,
+      copyBlocks: this.usedBlocks,
     };
   }
 
   async sourceBlocks(first: number, count: number): Promise<Float64Array> {
     return (await this.places(first, count)).source;
+  }
+
+  /** The image of a copy by itself is full. */
+  zeroRangesAt(): Promise<Float64Array> {
+    return Promise.resolve(new Float64Array());
   }
 
   async readBlocks(first: number, count: number, into: Uint8Array): Promise<void> {
