@@ -97,6 +97,13 @@ export interface CreateBackup {
   readonly maxBytesPerSecond?: number;
 }
 
+export interface Consolidate {
+  /** Of the new backup. */
+  readonly name: string;
+  readonly labels?: Labels;
+  readonly maxBytesPerSecond?: number;
+}
+
 export interface BackupDeletion extends ForceOption {
   /** Takes along what is built on it. */
   readonly cascade?: boolean;
@@ -112,6 +119,8 @@ export interface Backups {
   /** @throws NOT_FOUND, BACKUP_NEEDED, BACKUP_IN_USE, TARGET_UNAVAILABLE */
   delete(ref: string, options: BackupDeletion): Promise<void>;
   verify(ref: string, effects?: Effects<Job>): Promise<Job>;
+  /** A full backup from a chain. @throws NOT_FOUND, BACKUP_INCOMPLETE, NAME_TAKEN */
+  consolidate(ref: string, request: Consolidate, effects?: Effects<Job>): Promise<Job>;
 }
 
 export type RestoreMethod = 'copy' | 'remap' | 'write-back';

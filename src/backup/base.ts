@@ -3,7 +3,10 @@
  * the copy.
  */
 import { StorageError } from '../base/errors.ts';
+import { type Checkpoint, checkpointOf } from '../copy/checkpoints.ts';
+import type { Copies } from '../copy/copies.ts';
 import type { Copy } from '../copy/copy.ts';
+import { whyUnrelated } from '../copy/difference.ts';
 import type { Backups } from './backups.ts';
 import type { BackupRequest } from './begin-backup.ts';
 import type { BaseChoice, NewCopy, NoBase } from './chains.ts';
@@ -67,7 +70,7 @@ function choose(
     generation: copy.record.generation,
     blockSizeBytes: copy.blockSizeBytes,
   };
-  const isOlder = (id: string): boolean => isAncestor(id, copy);
+  const isOlder = (id: string): boolean => isAncestor(backups.options.copies, id, copy);
   if (named === undefined) return chains.newestBase(newCopy, target.id, isOlder);
   return chains.baseOf(newCopy, target.id, copyNamed(backups, named), isOlder);
 }
@@ -84,7 +87,18 @@ function copyNamed(backups: Backups, ref: string): string {
   });
 }
 
+/**
+ * Where a copy stood in the history of its disk: of a live one, or of what is left of one that was
+ * deleted. Undefined if nothing is known of it.
+ */
+export function baseHistory(copies: Copies, copyId: string): Checkpoint | undefined {
+  const copy = copies.byId(copyId);
+  return copy === undefined ? copies.checkpoints.byId(copyId) : checkpointOf(copy);
+}
+
 /** True if the history of the copy is known to go through this one. */
-function isAncestor(copyId: string, copy: Copy): boolean {
-  return copyId === copy.id;
+function isAncestor(copies: Copies, copyId: string, copy: Copy): boolean {
+  const checkpoint = baseHistory(copies, copyId);
+  if (checkpoint === undefined) return false;
+  return whyUnrelated(copy, { kind: 'checkpoint', checkpoint }) === undefined;
 }

@@ -17,7 +17,13 @@ import type { Job } from '../job/job.ts';
 import { checkBackupName } from '../target/target.ts';
 import type { Backups, JobMade } from './backups.ts';
 import { chooseBase, type Decision } from './base.ts';
-import { type BackupRecord, type Labels, type TargetRecord, backupRow } from './records.ts';
+import {
+  type BackupRecord,
+  type BaseRef,
+  type Labels,
+  type TargetRecord,
+  backupRow,
+} from './records.ts';
 
 export interface BackupRequest {
   readonly name: string;
@@ -148,6 +154,12 @@ function imageBytes(copy: Copy): number {
   return new ImageFrame(copy.facts).layout.imageBytes;
 }
 
+/** It depends on copy and base only, not on how much changed. */
+function imageIdOf(copy: Copy, base: BaseRef | null): string {
+  if (base === null) return new ImageFrame(copy.facts).imageId;
+  return new ImageFrame({ ...copy.facts, base, usedBlocks: 0 }).imageId;
+}
+
 function recordOf(
   backups: Backups,
   { id, request, target, copy }: Made,
@@ -159,7 +171,7 @@ function recordOf(
     name: request.name,
     targetId: target.id,
     mediumName: request.name,
-    imageId: new ImageFrame(copy.facts).imageId,
+    imageId: imageIdOf(copy, base),
     copyId: copy.id,
     copyName: copy.record.state === 'internal' ? '' : copy.name,
     diskId: copy.record.diskId,

@@ -5,6 +5,7 @@ import type { Effects } from '../api/service-types.ts';
 import type * as api from '../api/work-services.ts';
 import type { Backups } from '../backup/backups.ts';
 import { beginBackup } from '../backup/begin-backup.ts';
+import { beginConsolidate } from '../backup/consolidate-job.ts';
 import { deleteBackup, planDeletion } from '../backup/delete-backup.ts';
 import type { BackupRecord } from '../backup/records.ts';
 import { submitVerify } from '../backup/verify-job.ts';
@@ -44,6 +45,10 @@ export class BackupService implements api.Backups {
 
   async verify(ref: string, effects?: Effects<Job>): Promise<Job> {
     return submitVerify(this.#backups, ref, effects);
+  }
+
+  async consolidate(ref: string, request: api.Consolidate, effects?: Effects<Job>): Promise<Job> {
+    return beginConsolidate(this.#backups, ref, request, effects);
   }
 
   #view(record: BackupRecord): api.Backup {

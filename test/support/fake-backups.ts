@@ -104,7 +104,12 @@ export class FakeBackups implements api.Backups {
       request.copy === undefined
         ? await this.#copies.freeze(request.disk ?? '', { name: `${request.name}-copy` })
         : this.#copies.get(request.copy);
-    const backup = this.#newBackup(request, copy, target, this.#baseOf(request, copy, target));
+    const base = this.#baseOf(request, copy, target);
+    if (base instanceof StorageError) {
+      if (request.copy === undefined) await this.#copies.delete(copy.id, {});
+      throw base;
+    }
+    const backup = this.#newBackup(request, copy, target, base);
     this.backups.set(backup.id, backup);
     const { name, diskName, diskId } = copy;
     const job = await this.#jobs.submit(
@@ -124,7 +129,12 @@ export class FakeBackups implements api.Backups {
             context.progress({ doneBytes: done });
           }
           Object.assign(backup, { image, mediumBytes: image.length, state: 'complete' });
-          return { backup: backup.name, mediumBytes: image.length };
+          const { level = 'full' } = request;
+          const missing = level === backup.level ? {} : { baseMissing: 'no-backup' };
+          return {
+            ...{ backup: backup.name, level: backup.level, mediumBytes: image.length },
+            ...missing,
+          };
         },
       },
       effects,
@@ -138,23 +148,24 @@ export class FakeBackups implements api.Backups {
     { level = 'full', base, onMissingBase }: api.CreateBackup,
     copy: FakeCopy,
     target: api.Target,
-  ): FakeBackup | undefined {
+  ): FakeBackup | StorageError | undefined {
     if (level === 'full') return undefined;
     const named = base === undefined ? undefined : this.#copyNamed(base);
+    if (named instanceof StorageError) return named;
     const found = this.list()
       .filter(({ targetId, state }) => targetId === target.id && state === 'complete')
       .filter((each) => each.diskId === copy.diskId && each.generation < copy.generation)
       .filter(({ copyId }) => named === undefined || copyId === named)
       .sort((a, b) => b.generation - a.generation)[0];
     if (found !== undefined || onMissingBase === 'full') return found;
-    throw new StorageError('BASE_MISSING', 'no base', { reason: 'no-backup', target: target.name });
+    return new StorageError('BASE_MISSING', 'no base', { reason: 'no-backup', target: target.name });
   }
 
-  #copyNamed(ref: string): string {
-    const backup = this.list().find(({ id, name }) => id === ref || name === ref);
+  #copyNamed(ref: string): string | StorageError {
+    const backup = this.list().find(({ id, name, copyId }) => [id, name, copyId].includes(ref));
     const copy = backup ?? this.#copies.list().find(({ id, name }) => id === ref || name === ref);
     if (copy !== undefined) return 'copyId' in copy ? copy.copyId : copy.id;
-    throw new StorageError('NOT_FOUND', 'no such base', { field: 'base', base: ref });
+    return new StorageError('NOT_FOUND', 'no such base', { field: 'base', base: ref });
   }
 
   #newBackup(
@@ -235,6 +246,29 @@ export class FakeBackups implements api.Backups {
         work: async () => {
           backup.verifiedAtMs = this.#world.clock.nowMs();
           return { damaged: [] };
+        },
+      },
+      effects,
+    );
+  }
+
+  async consolidate(ref: string, request: api.Consolidate, effects?: Effects<Job>): Promise<Job> {
+    const { image, ...source } = this.get(ref);
+    const there = this.list().find(({ name }) => name === request.name);
+    if (there !== undefined) {
+      throw new StorageError('NAME_TAKEN', 'taken', { name: there.name, id: there.id });
+    }
+    if (source.state !== 'complete' || !source.isChainComplete) {
+      throw new StorageError('BACKUP_INCOMPLETE', 'not complete', { backup: source.name });
+    }
+    return this.#jobs.submit(
+      {
+        kind: 'consolidate',
+        subject: { backup: request.name, from: source.name, target: source.target },
+        work: async () => {
+          const [id, { name }] = [this.#world.id(), request];
+          this.backups.set(id, { ...source, id, name, image, level: 'full', base: null });
+          return { backup: name, mediumBytes: image.length };
         },
       },
       effects,

@@ -13,6 +13,7 @@ import {
   BackupListSchema,
   BackupQuery,
   BackupSchema,
+  ConsolidateSchema,
   CreateBackupSchema,
 } from '../schemas/backup.ts';
 import { dryRunQuery, flag, forceQuery, query, refTo } from '../schemas/fields.ts';
@@ -29,6 +30,7 @@ const params = path('backup', 'Name or id of the backup.');
 
 export function backupRoutes(app: ApiInstance, context: ApiContext): void {
   addPosts(app, context);
+  addConsolidate(app, context);
   addReading(app, context);
   addDeletion(app, context);
 }
@@ -76,6 +78,29 @@ function addPosts(app: ApiInstance, context: ApiContext): void {
     handler: (request, reply) => {
       const act = jobAct(context, request, (effects) =>
         services.backups.verify(request.params.backup, effects),
+      );
+      return answerPost<Job>(context, request, reply, act);
+    },
+  });
+}
+
+function addConsolidate(app: ApiInstance, context: ApiContext): void {
+  app.post('/backups/:backup/consolidate', {
+    schema: operation(
+      {
+        operationId: 'consolidateBackup',
+        tag,
+        summary: 'Make a full backup of what an incremental one and those it is built on hold',
+        ok: { 202: json(JobSchema, 'The job that does it; its result names the new backup.') },
+      },
+      { params, body: refTo(ConsolidateSchema) },
+      { ...keyHeader, ...waitHeader },
+    ),
+    handler: async (request, reply) => {
+      checkName(request.body.name, 'name');
+      checkLabels(request.body.labels);
+      const act = jobAct(context, request, (effects) =>
+        context.services.backups.consolidate(request.params.backup, request.body, effects),
       );
       return answerPost<Job>(context, request, reply, act);
     },

@@ -91,6 +91,16 @@ export const CreateBackupSchema = asked(
   },
 );
 
+export const ConsolidateSchema = asked(
+  'Consolidate',
+  'A full backup made from a chain of backups, on the same target, without the source.',
+  {
+    name: newName('Name of the new backup, also of its folder on the target'),
+    labels: Type.Optional(labels),
+    maxBytesPerSecond: Type.Optional(bytes('Rate limit per second', 1)),
+  },
+);
+
 export const BackupQuery = query({
   ...pageQuery,
   ...labelQuery,
@@ -105,4 +115,5 @@ export const backupSchemas = [
   BackupSchema,
   BackupListSchema,
   CreateBackupSchema,
+  ConsolidateSchema,
 ];
