@@ -8,7 +8,7 @@
 import { randomBytes } from 'node:crypto';
 import { GIB, MIB } from '../src/base/units.ts';
 import { makeDisk, placesOn } from './backup-steps.ts';
-import { type Answer, type BenchDaemon, median, print, startDaemon } from './daemon.ts';
+import { type BenchDaemon, median, print, startDaemon } from './daemon.ts';
 
 const rounds = Number(process.argv[2] ?? 5);
 const BLOCK = 65536;
@@ -25,8 +25,9 @@ async function backUp(daemon: BenchDaemon, name: string, more: object = {}): Pro
   const begin = performance.now();
   const job = await daemon.ended(await daemon.call('POST', '/backups', request));
   const wall = (performance.now() - begin) / 1000;
-  const result: Answer = Object(job['result']);
-  return { wall, mediumBytes: Number(result['mediumBytes']) };
+  const { result } = job;
+  const isSized = typeof result === 'object' && result !== null && 'mediumBytes' in result;
+  return { wall, mediumBytes: isSized ? Number(result.mediumBytes) : NaN };
 }
 
 async function write(daemon: BenchDaemon, offset: number, bytes: number): Promise<void> {
