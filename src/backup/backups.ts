@@ -95,7 +95,7 @@ export class Backups {
     return [...this.#backups.values()];
   }
 
-  /** Ids of copies with a backup in whatever state: a scan may find that it is whole. */
+  /** Ids of copies with a backup in any state: a scan may find whole what is incomplete now. */
   backedUpCopies(): ReadonlySet<string> {
     return new Set(this.list().map(({ copyId }) => copyId));
   }

@@ -1,6 +1,6 @@
 /**
  * The copies of a store: found, listed, renamed and deleted; making them is in freeze, remap and
- * write-back beside this file.
+ * write-back beside this file. Those that were frozen together are known as groups.
  *
  * Invariants:
  *  1. A copy is visible to others only after its row is durable.
@@ -8,11 +8,13 @@
  *     `deleted` only until its checksums are gone, and goes on being cleared after a restart.
  *  3. A disk keeps tombstones while a copy or checkpoint exists that it descends from.
  *  4. A copy that a backup was made of leaves a checkpoint, in the batch that deletes it.
+ *  5. A copy whose group is not there was being deleted, or never made: opening ends it.
  */
 import type { Clock } from '../base/clock.ts';
 import { StorageError } from '../base/errors.ts';
 import type { Disk, Labels } from '../disk/disk.ts';
-import { type Disks, readLabels, readRoot } from '../disk/disks.ts';
+import { readLabels, readRoot } from '../disk/disk-row.ts';
+import type { Disks } from '../disk/disks.ts';
 import type { Generations } from '../disk/generations.ts';
 import { ownStep, readLineage } from '../disk/lineage.ts';
 import type { Names } from '../disk/names.ts';
@@ -22,6 +24,7 @@ import type { Effects, Pools } from '../pool/pools.ts';
 import { Checkpoints } from './checkpoints.ts';
 import { CopyChecksums, SEGMENT_BLOCK_BYTES } from './checksums.ts';
 import { Copy, type CopyRecord } from './copy.ts';
+import { Groups } from './groups.ts';
 
 export interface CopiesOptions {
   readonly store: MetadataStore;
@@ -45,6 +48,7 @@ export class Copies {
   readonly options: CopiesOptions;
   readonly checksums: CopyChecksums;
   readonly checkpoints: Checkpoints;
+  readonly groups: Groups;
   readonly #copies = new Map<string, Copy>();
   /** New ones whose rows are not durable yet. */
   readonly #hidden = new Set<Copy>();
@@ -56,12 +60,14 @@ export class Copies {
     this.options = options;
     this.checksums = new CopyChecksums(options.store);
     this.checkpoints = new Checkpoints(options.store);
+    this.groups = new Groups(this);
     options.disks.onCopiesIn((pool) => this.#settledInPool(pool));
   }
 
   /** Reads all copies; pools and disks are open. */
   async open(): Promise<void> {
     const { store, pools, names, generations } = this.options;
+    await this.groups.open();
     for (const row of await store.rows('copies')) {
       if (row['state'] === 'deleted') {
         this.#clear(readRecord(row), Number(row['block_size_bytes']));
@@ -72,6 +78,10 @@ export class Copies {
       generations.seen(copy.record.generation);
       if (copy.record.state !== 'internal') names.take(copy.name, copy.id);
       this.#copies.set(copy.id, copy);
+      const { groupId } = copy.record;
+      const isWhole = groupId === undefined || this.groups.has(groupId);
+      // whether it was backed up is not known yet; `pruneCheckpoints` will
+      if (!isWhole && !pool.isReadOnly) this.drop(copy, true);
     }
     await this.checkpoints.open(generations);
     const oldest = this.#oldestOfLines();
@@ -195,17 +205,20 @@ export class Copies {
     await copy.pool.flush(effects);
   }
 
-  /** The root goes to the dead, in this turn's batch. The caller flushes. */
-  drop(copy: Copy): void {
+  /**
+   * The root goes to the dead, in this turn's batch. The caller flushes.
+   * @param isBackedUp leaves a checkpoint; what the catalog of backups says by default
+   */
+  drop(copy: Copy, isBackedUp?: boolean): void {
     this.options.disks.reclaimer(copy.pool).add(copy.record.root);
-    this.forget(copy);
+    this.forget(copy, isBackedUp);
   }
 
-  /** Ends the copy without touching its root, which someone else took over. */
-  forget(copy: Copy): void {
+  /** Ends the copy without touching its root, which someone else took over. As `drop` else. */
+  forget(copy: Copy, isBackedUp = this.#backedUp().has(copy.id)): void {
     copy.markDeleted();
     this.#copies.delete(copy.id);
-    if (this.#backedUp().has(copy.id)) this.checkpoints.keep(copy);
+    if (isBackedUp) this.checkpoints.keep(copy);
     const { names, disks } = this.options;
     if (names.ownerOf(copy.name) === copy.id) names.release(copy.name);
     this.changed(copy);
@@ -294,5 +307,6 @@ function readRecord(row: Row): CopyRecord {
     state: state === 'internal' ? 'internal' : 'ready',
     version: Number(row['version']),
     frozenAtMs: Number(row['frozen_at']),
+    ...(row['group_id'] === null ? {} : { groupId: String(row['group_id']) }),
   };
 }

@@ -4,9 +4,9 @@
  * Fan-out 512. A leaf holds 512 entries of 8 bytes: u32 P + 1 (0: no block) and u32 birth. An
  * inner node holds 512 child ids (u64), and of each child the count of mapped blocks below (u32)
  * and a bound of the births below (u32): what changed since a generation is found without reading
- * the rest. The height of the tree follows the highest mapped block, never the capacity. A root is a value: sharing one
- * costs one reference. A node with one holder on an unshared path is changed in place; any other
- * is copied first, and the copy adds one reference to each thing below.
+ * the rest. The height of the tree follows the highest mapped block, never the capacity. A root is
+ * a value: sharing one costs one reference. A node with one holder on an unshared path is changed
+ * in place; any other is copied first, and the copy adds one reference to each thing below.
  *
  * Entry: P + 1 ≠ 0 is data born in `birth`; P + 1 = 0 with birth ≠ 0 is a tombstone (unmapped in
  * that generation, remembered for differences); 0, 0 was never written.

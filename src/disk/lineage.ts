@@ -18,6 +18,7 @@
  */
 import { assert } from '../base/assert.ts';
 import { StorageError } from '../base/errors.ts';
+import type { Cell } from '../pool/metadata-store.ts';
 
 /** Part of a history: the generations `line` … `upTo` of the line that began in `line`. */
 export interface LineageStep {
@@ -70,12 +71,12 @@ export function lineageText(lineage: Lineage): string {
  * Of a cell. Null (a row from before there were lineages) is a line that begins now.
  * @throws METADATA_INVALID
  */
-export function readLineage(cell: unknown, generation: number): Lineage {
-  if (cell === null || cell === undefined) return beginLine(generation);
-  const steps = parseLineage(String(cell));
+export function readLineage(cell: Cell | undefined, generation: number): Lineage {
+  if (typeof cell !== 'string') return beginLine(generation);
+  const steps = parseLineage(cell);
   if (steps?.at(-1)?.upTo === generation) return steps;
   throw new StorageError('METADATA_INVALID', `a lineage of generation ${generation} is wrong`, {
-    lineage: String(cell),
+    lineage: cell,
   });
 }
 

@@ -6,7 +6,12 @@
 import { expect } from 'vitest';
 import { blocksFor } from '../../src/base/units.ts';
 import type { Copy } from '../../src/copy/copy.ts';
-import { type ChangedRun, type Since, changedRuns, whyUnrelated } from '../../src/copy/difference.ts';
+import {
+  type ChangedRun,
+  type Since,
+  changedRuns,
+  whyUnrelated,
+} from '../../src/copy/difference.ts';
 import type { ModelCopy } from './engine-model.ts';
 import type { World } from './engine-world.ts';
 

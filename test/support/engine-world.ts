@@ -15,7 +15,7 @@ import { writeRange } from '../../src/disk/write.ts';
 import type { Pool } from '../../src/pool/pool.ts';
 import { checkEngine } from './check-engine.ts';
 import { type Engine, openEngine } from './engine.ts';
-import { type Command, pattern, type Place, SIZE } from './engine-commands.ts';
+import { type Command, pattern, rangeOf, SIZE } from './engine-commands.ts';
 import { type ModelCopy, type ModelDisk, ModelPool, type Outcome } from './engine-model.ts';
 import { FaultyFileSystem } from './faulty-block-file.ts';
 import { MemoryMetadata } from './memory-metadata.ts';
@@ -385,27 +385,6 @@ export class World {
 
 function pick<T>(things: readonly T[], number: number): T | undefined {
   return things[number % things.length];
-}
-
-function rangeOf(
-  { capacityBytes }: ModelDisk,
-  { anchor, shift }: Place,
-  bytes: number,
-): { offset: number; bytes: number } {
-  const anchors = {
-    start: 0,
-    end: capacityBytes,
-    leaf: 512 * SIZE,
-    tree: 512 ** 2 * SIZE,
-    u32: 2 ** 32 * SIZE,
-    random: roundDown(capacityBytes * 0.618, 512),
-  };
-  const base = anchors[anchor] < capacityBytes ? anchors[anchor] : anchors[anchor] % capacityBytes;
-  const offset = Math.min(
-    capacityBytes,
-    Math.max(0, (anchor === 'end' ? capacityBytes : base) + shift),
-  );
-  return { offset, bytes: Math.min(bytes, capacityBytes - offset) };
 }
 
 function hex(bytes: Buffer): string {

@@ -40,6 +40,7 @@ function soundStore(): MemorySource {
 function rowsAbout(store: StoreBuilder): void {
   store.row('checksums', { copy: 'frozen-id', segment: 0, crcs: new Uint8Array(4) });
   store.row('checksums', { copy: 'gone-id', segment: 0, crcs: new Uint8Array(4) });
+  store.row('groups', { id: 'group-id', name: 'together' });
   store.row('targets', { id: 'target-id', name: 'shelf' });
   store.row('jobs', { id: 'job-id' });
   store.row('backups', { id: 'b1', target: 'target-id', state: 'complete', job: 'pruned' });
@@ -115,6 +116,8 @@ const damages: readonly Damage[] = [
     (s) => void s.rows('targets').push({ id: 't2', name: 'shelf' }),
   ],
   ['REFERENCE_MISSING', 'a disk in no pool', (s) => disk(s, 'working', { pool: 'none' })],
+  ['REFERENCE_MISSING', 'the group of a copy', (s) => copy(s, 'frozen', { group_id: 'none' })],
+  ['NAME_DUPLICATE', 'a copy named as a group', (s) => copy(s, 'frozen', { name: 'together' })],
   ['REFERENCE_MISSING', 'a copy in no pool', (s) => copy(s, 'kept', { pool: 'none' })],
   ['REFERENCE_MISSING', 'a dead root', (s) => change(s, 'dead_roots', 0, { pool: 'none' })],
   ['REFERENCE_MISSING', 'the job of a disk', (s) => disk(s, 'low', { job: 'none' })],
@@ -166,12 +169,12 @@ const damages: readonly Damage[] = [
     'NODE_HEIGHT',
     'a leaf beside inner nodes',
     (s) => {
-      add(s, 'node', FAR % 2 ** 40, { 6: 9, 1027: 1 });
+      add(s, 'node', FAR % 2 ** 40, { 6: 9, 1027: 1, 1539: 1 });
       add(s, 'node-count', 0, { 9: 1 });
       disk(s, 'tall', { mapped_blocks: 2 });
     },
   ],
-  ['NODE_HEIGHT', 'a node below itself', (s) => void (put(s, 'node', 50, 6144)[0] = 50)],
+  ['NODE_HEIGHT', 'a node below itself', (s) => void (put(s, 'node', 50, 8192)[0] = 50)],
   [
     'NODE_EMPTY',
     'a leaf of zeros',
@@ -184,7 +187,7 @@ const damages: readonly Damage[] = [
     'NODE_EMPTY',
     'an inner node of zeros',
     (s) => {
-      put(s, 'node', 60, 6144);
+      put(s, 'node', 60, 8192);
       dead(s, 60, 2);
     },
   ],
@@ -212,6 +215,7 @@ const damages: readonly Damage[] = [
   ['ENTRY_BIRTH', 'a block without a birth', (s) => add(s, 'node', 9, { 11: -1 })],
   ['BIRTH_BEYOND_ROOT', 'a copy too old', (s) => copy(s, 'frozen', { generation: 3 })],
   ['BIRTH_BEYOND_ROOT', 'a young tombstone', (s) => add(s, 'node', 4, { 5: 1 })],
+  ['BIRTH_BOUND', 'a bound that is too low', (s) => add(s, 'node', 6, { 1537: -2 })],
   ['BORN_SHARED', 'a root that a copy holds', (s) => disk(s, 'clone', { generation: 4 })],
   ['BORN_SHARED', 'a block that a copy holds', (s) => add(s, 'node', 4, { 3: 3 })],
   ['BEYOND_CAPACITY', 'a small disk', (s) => disk(s, 'low', { capacity_bytes: 5 * 65_536 })],
