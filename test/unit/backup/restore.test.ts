@@ -68,7 +68,7 @@ describe('a backup', () => {
   it('leaves a checkpoint of a copy that is gone, as long as there is a backup of it', async () => {
     await makeDisk(bench, 'd1');
     await bench.work.targets.create({ name: 'shelf', kind: 'directory', path: 'shelf' });
-    const job = await bench.work.backups.create({ name: 'b1', disk: 'd1', target: 'shelf' });
+    const job = await beginBackup(bench.work.backups, { name: 'b1', disk: 'd1', target: 'shelf' });
     expect(await bench.ended(job)).toMatchObject({ state: 'succeeded' });
     const copy = await freeze(bench.copies, 'd1', { name: 'monday' });
     await makeBackup('b2', 'monday');
@@ -77,8 +77,8 @@ describe('a backup', () => {
     const { checkpoints } = bench.copies;
     const { copyId } = bench.work.backups.get('b1');
     expect(checkpoints.list().map(({ id }) => id)).toEqual([copyId, copy.id]);
-    await bench.work.backups.delete('b1');
-    await bench.work.backups.delete('b2');
+    await deleteBackup(bench.work.backups, 'b1');
+    await deleteBackup(bench.work.backups, 'b2');
     expect(checkpoints.list().map(({ id }) => id)).toEqual([copy.id]);
     // the daemon ended between the entry's end and the checkpoint's
     const { id } = bench.work.backups.get('b3');
