@@ -36,6 +36,7 @@ import { diskDataRoutes, diskTableRoutes } from './routes/disk-data.ts';
 import { diskRoutes } from './routes/disks.ts';
 import { groupRoutes } from './routes/groups.ts';
 import { jobRoutes } from './routes/jobs.ts';
+import { limitRoutes } from './routes/limits.ts';
 import { poolRoutes } from './routes/pools.ts';
 import { restoreRoutes, uploadRoutes } from './routes/restores.ts';
 import { checkReady, metricsRoute, openRoutes } from './routes/service.ts';
@@ -129,6 +130,7 @@ async function addResources(v1: ApiInstance, context: ApiContext): Promise<void>
     poolRoutes(json, context);
     diskRoutes(json, context);
     diskTableRoutes(json, context);
+    limitRoutes(json, context);
     copyRoutes(json, context);
     copyTableRoutes(json, context);
     groupRoutes(json, context);

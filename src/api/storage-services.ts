@@ -1,6 +1,7 @@
 /**
  * Pools, disks and copies as the routes need them. The engine's classes fit as they are.
  */
+import type { RateLimit } from '../base/rate-limit.ts';
 import type { Effects, ForceOption, Labels, Rename, User } from './service-types.ts';
 
 export interface PoolFile {
@@ -77,6 +78,10 @@ export interface Disk {
   readonly detectZeroes: boolean;
   readonly reserveBytes: number;
   readonly usedBytes: number;
+  readonly quotaBytes: number | null;
+  readonly maxBytesPerSecond: number | null;
+  /** Asked before bytes are moved by data requests. */
+  readonly rate: RateLimit;
   readonly state: 'ready' | 'fenced' | 'restoring';
   readonly fencedBy?: string | undefined;
   readonly version: number;
@@ -117,6 +122,9 @@ export interface UpdateDisk {
   readonly labels?: Labels;
   readonly detectZeroes?: boolean;
   readonly reserveBytes?: number;
+  /** Null: no limit. */
+  readonly quotaBytes?: number | null;
+  readonly maxBytesPerSecond?: number | null;
 }
 
 export interface DiskMade {

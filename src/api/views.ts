@@ -7,7 +7,7 @@ import { rfc3339 } from '../base/clock.ts';
 import type { Job } from '../job/job.ts';
 import type { BackupSchema } from './schemas/backup.ts';
 import type { CopySchema } from './schemas/copy.ts';
-import type { DiskSchema, UserSchema } from './schemas/disk.ts';
+import type { DiskSchema, LimitsSchema, UserSchema } from './schemas/disk.ts';
 import type { GroupCopySchema, GroupSchema } from './schemas/group.ts';
 import type { JobSchema } from './schemas/job.ts';
 import type { PoolSchema } from './schemas/pool.ts';
@@ -75,6 +75,11 @@ export function diskView(disk: Disk, exclusiveBytes?: number): DiskView {
     version: disk.version,
     createdAt: rfc3339(disk.createdAtMs),
   };
+}
+
+export function limitsView(disk: Disk): Static<typeof LimitsSchema> {
+  const { id, name, maxBytesPerSecond, quotaBytes, usedBytes } = disk;
+  return { disk: name, diskId: id, maxBytesPerSecond, quotaBytes, usedBytes };
 }
 
 export function copyView(copy: Copy, image: CopyImage, exclusiveBytes?: number): CopyView {

@@ -67,6 +67,7 @@ export class Backups {
 
   constructor(options: BackupsOptions) {
     this.options = options;
+    options.copies.onBackedUp(() => this.backedUpCopies());
   }
 
   async open(): Promise<void> {
@@ -101,10 +102,16 @@ export class Backups {
       record.state = 'incomplete';
       await this.save(record);
     }
+    await copies.pruneCheckpoints();
   }
 
   list(): BackupRecord[] {
     return [...this.#backups.values()];
+  }
+
+  /** Ids of copies with a backup in any state: a scan may find whole what is incomplete now. */
+  backedUpCopies(): ReadonlySet<string> {
+    return new Set(this.list().map(({ copyId }) => copyId));
   }
 
   find(ref: string): BackupRecord | undefined {
@@ -238,6 +245,7 @@ export class Backups {
     const gone: RowChange = { table: 'backups', key: { id: record.id }, row: undefined };
     await this.options.store.commit({ pages: [], rows: [gone, ...rows] });
     this.#backups.delete(record.id);
+    await this.options.copies.pruneCheckpoints();
   }
 
   /**

@@ -14,6 +14,7 @@ import { setTimeout as delay } from 'node:timers/promises';
 import { StorageError } from '../base/errors.ts';
 import { deferred } from '../base/mutex.ts';
 import { rfc3339 } from '../base/clock.ts';
+import type { ImageFacts } from '../image/format.ts';
 import { ImageStreamReader, type ImageStreamState } from '../image/stream-reader.ts';
 import { isEnd, isJsonObject, type Job, type Json, type JsonObject, toJson } from '../job/job.ts';
 import { type JobContext, JobInterrupt } from '../job/job-run.ts';
@@ -319,7 +320,14 @@ class UploadRun {
 function readState(job: Job): ImageStreamState | undefined {
   const { checkpoint } = job;
   const state = isJsonObject(checkpoint) ? checkpoint['upload'] : undefined;
-  return isState(state) ? state : undefined;
+  return isState(state) ? withBase(state) : undefined;
+}
+
+/** A checkpoint of an earlier version is of a full image and does not say so. */
+function withBase(state: ImageStreamState): ImageStreamState {
+  const stored: Partial<ImageFacts> = state.facts;
+  const { base = null, zeroRanges = 0, copyBlocks = state.facts.usedBlocks } = stored;
+  return { ...state, facts: { ...state.facts, base, zeroRanges, copyBlocks } };
 }
 
 function isState(value: unknown): value is ImageStreamState {

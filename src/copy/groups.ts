@@ -14,7 +14,7 @@
  */
 import { StorageError, type ErrorDetails } from '../base/errors.ts';
 import type { Labels } from '../disk/disk.ts';
-import { readLabels } from '../disk/disks.ts';
+import { readLabels } from '../disk/disk-row.ts';
 import type { Row, RowChange } from '../pool/metadata-store.ts';
 import { Pool } from '../pool/pool.ts';
 import type { Copies } from './copies.ts';

@@ -63,6 +63,33 @@ describe('a backup', () => {
     expect(await digest(bench.disks.get('d2'))).toBe(before);
   });
 
+  it('leaves a checkpoint of a copy that is gone, as long as there is a backup of it', async () => {
+    await makeDisk(bench, 'd1');
+    await bench.work.targets.create({ name: 'shelf', kind: 'directory', path: 'shelf' });
+    const job = await bench.work.backups.create({ name: 'b1', disk: 'd1', target: 'shelf' });
+    expect(await bench.ended(job)).toMatchObject({ state: 'succeeded' });
+    const copy = await freeze(bench.copies, 'd1', { name: 'monday' });
+    await makeBackup('b2', 'monday');
+    await makeBackup('b3', 'monday');
+    await bench.copies.delete('monday');
+    const { checkpoints } = bench.copies;
+    const { copyId } = bench.work.backups.get('b1');
+    expect(checkpoints.list().map(({ id }) => id)).toEqual([copyId, copy.id]);
+    await bench.work.backups.delete('b1');
+    await bench.work.backups.delete('b2');
+    expect(checkpoints.list().map(({ id }) => id)).toEqual([copy.id]);
+    // the daemon ended between the entry's end and the checkpoint's
+    const { id } = bench.work.backups.get('b3');
+    await bench.meta.commit({
+      pages: [],
+      rows: [{ table: 'backups', key: { id }, row: undefined }],
+    });
+    await bench.close();
+    bench = await openWork(dir);
+    expect(bench.copies.checkpoints.list()).toEqual([]);
+    expect(await bench.meta.rows('checkpoints')).toEqual([]);
+  });
+
   it('that is damaged fails its verify with the exact range and restores around it', async () => {
     const disk = await makeDisk(bench, 'd1');
     await freeze(bench.copies, 'd1', { name: 'monday' });
