@@ -31,6 +31,13 @@ export interface Checkpoint {
   readonly frozenAtMs: number;
 }
 
+/** What would be left of a copy. */
+export function checkpointOf({ id, record, blockSizeBytes }: Copy): Checkpoint {
+  const { diskId, diskName, generation, sourceCapacityBytes, lineage, frozenAtMs } = record;
+  const capacityBytes = sourceCapacityBytes;
+  return { id, diskId, diskName, generation, capacityBytes, blockSizeBytes, lineage, frozenAtMs };
+}
+
 export class Checkpoints {
   readonly #store: MetadataStore;
   readonly #checkpoints = new Map<string, Checkpoint>();
@@ -72,17 +79,8 @@ export class Checkpoints {
 
   /** A copy is being deleted: its checkpoint goes into the same batch of its pool. */
   keep(copy: Copy): void {
-    const { record, id, pool } = copy;
-    this.#checkpoints.set(id, {
-      id,
-      diskId: record.diskId,
-      diskName: record.diskName,
-      generation: record.generation,
-      capacityBytes: record.sourceCapacityBytes,
-      blockSizeBytes: copy.blockSizeBytes,
-      lineage: record.lineage,
-      frozenAtMs: record.frozenAtMs,
-    });
+    const { id, pool } = copy;
+    this.#checkpoints.set(id, checkpointOf(copy));
     this.#written.set(id, pool);
     pool.changeRow(`checkpoint ${id}`, () => rowOf(id, this.#checkpoints.get(id)));
   }
