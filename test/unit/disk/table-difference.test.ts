@@ -9,7 +9,7 @@ import {
 } from '../../../src/disk/allocation-table.ts';
 import {
   type ChangeKind,
-  type TableSource,
+  type TableInSpace,
   walkChanges,
 } from '../../../src/disk/table-difference.ts';
 import { INNER_BYTES, OLD_INNER_BYTES, PAGE_BYTES } from '../../../src/pool/metadata-pages.ts';
@@ -18,17 +18,18 @@ import { smallEngine } from '../../support/small-engine.ts';
 
 const EVERYTHING = { from: 0, to: 2 ** 41 };
 
-function source(space: Pool, root: TableRoot): TableSource {
-  return { space, rootOf: () => root };
+function source(space: Pool, root: TableRoot): TableInSpace {
+  return { space, root };
 }
 
 async function changesOf(
-  newer: readonly TableSource[],
-  since: readonly TableSource[] | number,
+  newer: readonly TableInSpace[],
+  older: readonly TableInSpace[] | number,
   range = EVERYTHING,
 ): Promise<[number, ChangeKind][]> {
   const found: [number, ChangeKind][] = [];
-  await walkChanges({ newer, since }, range, (logical, kind) => {
+  const since = typeof older === 'number' ? older : () => older;
+  await walkChanges({ newer: () => newer, since }, range, (logical, kind) => {
     found.push([logical, kind]);
     return true;
   });
@@ -126,7 +127,7 @@ describe('a table of 16 Mi blocks', () => {
     };
     setImmediate(turn);
     let count = 0;
-    const compared = { newer: [table], since: [source(pool, EMPTY_ROOT)] };
+    const compared = { newer: () => [table], since: () => [source(pool, EMPTY_ROOT)] };
     await walkChanges(compared, EVERYTHING, () => {
       count += 1;
       return true;
