@@ -257,7 +257,7 @@ class UploadRun {
 
   async #take(bytes: Uint8Array): Promise<void> {
     for (const event of this.#reader.push(bytes)) {
-      if (event.kind === 'header') await this.#session.begin(event.facts);
+      if (event.kind === 'header') await this.#begin(event.facts);
       if (event.kind !== 'segment') continue;
       const { segment, sourceBlocks, bad, damaged, data } = event.segment;
       await this.#session.write(segment, { sourceBlocks, bad: [...bad], data }, damaged);
@@ -265,6 +265,14 @@ class UploadRun {
     this.#state = this.#reader.state ?? this.#state;
     this.#channel.receivedBytes += bytes.length;
     if (this.#session.mustSave) await this.#save();
+  }
+
+  /** @throws BASE_MISSING: what the image does not hold is on a target, if anywhere */
+  async #begin(facts: ImageFacts): Promise<void> {
+    const { base } = facts;
+    if (base === null) return this.#session.begin(facts);
+    const message = 'the image is incremental: by itself it is not a whole disk';
+    throw new StorageError('BASE_MISSING', message, { reason: 'upload', base: { ...base } });
   }
 
   async #cut(): Promise<void> {

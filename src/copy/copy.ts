@@ -188,10 +188,17 @@ export class Copy {
     first: number,
     count: number,
   ): Promise<{ source: Float64Array; physical: Uint32Array }> {
+    if (count === 0) return { source: new Float64Array(), physical: new Uint32Array() };
+    return this.placesAt(await selectMapped(this.pool, () => this.liveRoot(), first), count);
+  }
+
+  /** Places of the first `count` blocks at or behind an A: A and P of each. */
+  async placesAt(
+    from: number,
+    count: number,
+  ): Promise<{ source: Float64Array; physical: Uint32Array }> {
     const source = new Float64Array(count);
     const physical = new Uint32Array(count);
-    if (count === 0) return { source, physical };
-    const from = await selectMapped(this.pool, () => this.liveRoot(), first);
     const options = { from, maxRuns: count, maxBlocks: count, physical: true };
     const runs = await mappedRuns(this.pool, () => this.liveRoot(), options);
     let at = 0;
