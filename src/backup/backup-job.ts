@@ -70,7 +70,8 @@ async function runBackupJob(backups: Backups, context: JobContext<RowChange>): P
   };
 }
 
-async function transfer(
+/** The image onto the target, from the context's checkpoint on. */
+export async function transfer(
   backups: Backups,
   context: JobContext<RowChange>,
   record: BackupRecord,
