@@ -87,7 +87,8 @@ async function makeBackup(
   await backups.save(record);
 }
 
-async function transfer(
+/** The image onto the target, from the context's checkpoint on. */
+export async function transfer(
   backups: Backups,
   context: JobContext<RowChange>,
   record: BackupRecord,
