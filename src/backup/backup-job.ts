@@ -36,14 +36,47 @@ export function backupKind(backups: Backups): JobKind<RowChange> {
 }
 
 async function runBackupJob(backups: Backups, context: JobContext<RowChange>): Promise<Json> {
-  const { targets, copies } = backups.options;
+  const { copies } = backups.options;
   const record = backups.get(parameter(context.job, 'backup'));
   const copy = copies.byId(record.copyId);
+  // a life that ended between this and the end of the job has dropped the copy already
+  const isDone = record.state === 'complete' || record.state === 'damaged';
+  if (!isDone) await makeBackup(backups, context, record, copy);
+  if (copy !== undefined) await endCopy(backups, context.job, copy);
+  const { mediumBytes } = record;
+  context.progress({ doneBytes: mediumBytes, totalBytes: mediumBytes });
+  return resultOf(context.job, record);
+}
+
+function resultOf(job: Job, record: BackupRecord): Json {
+  const baseMissing = textParameter(job, 'baseMissing');
+  return {
+    backup: record.name,
+    backupId: record.id,
+    imageId: record.imageId,
+    level: record.level,
+    base: record.base === null ? null : { ...record.base },
+    ...(baseMissing === undefined ? {} : { baseMissing }),
+    mediumBytes: record.mediumBytes,
+    usedBytes: record.usedBytes,
+    dataBytes: record.dataBytes,
+    sourceCapacityBytes: record.sourceCapacityBytes,
+  };
+}
+
+/** The image is on the target, the entry complete. @throws NOT_FOUND: the copy is gone */
+async function makeBackup(
+  backups: Backups,
+  context: JobContext<RowChange>,
+  record: BackupRecord,
+  copy: Copy | undefined,
+): Promise<void> {
   if (copy === undefined) {
     throw new StorageError('NOT_FOUND', `the copy of backup ${record.name} is gone`, {
       copyId: record.copyId,
     });
   }
+  const { targets } = backups.options;
   backups.useCopy(copy, context.job.id);
   const target = targets.get(record.targetId);
   const medium = targets.medium(target);
@@ -52,25 +85,10 @@ async function runBackupJob(backups: Backups, context: JobContext<RowChange>): P
   });
   await complete(medium, record);
   await backups.save(record);
-  await endCopy(backups, context.job, copy);
-  const { mediumBytes } = record;
-  context.progress({ doneBytes: mediumBytes, totalBytes: mediumBytes });
-  const baseMissing = textParameter(context.job, 'baseMissing');
-  return {
-    backup: record.name,
-    backupId: record.id,
-    imageId: record.imageId,
-    level: record.level,
-    base: record.base === null ? null : { ...record.base },
-    ...(baseMissing === undefined ? {} : { baseMissing }),
-    mediumBytes,
-    usedBytes: record.usedBytes,
-    dataBytes: record.dataBytes,
-    sourceCapacityBytes: record.sourceCapacityBytes,
-  };
 }
 
-async function transfer(
+/** The image onto the target, from the context's checkpoint on. */
+export async function transfer(
   backups: Backups,
   context: JobContext<RowChange>,
   record: BackupRecord,
@@ -106,12 +124,16 @@ async function transfer(
   );
 }
 
-async function abandonBackup(backups: Backups, job: Job): Promise<void> {
+async function abandonBackup(
+  backups: Backups,
+  job: Job,
+): Promise<{ readonly result: Json } | undefined> {
   const { copies } = backups.options;
   const record = backups.find(parameter(job, 'backup'));
   const copy = copies.byId(subjectText(job, 'copyId'));
   try {
-    if (record !== undefined && record.state !== 'complete') await abandonEntry(backups, record);
+    const isDone = record !== undefined && (await abandonEntry(backups, record));
+    return isDone ? { result: resultOf(job, record) } : undefined;
   } finally {
     // what became of the backup decides whether the copy leaves a checkpoint
     if (copy !== undefined) await endCopy(backups, job, copy);

@@ -301,9 +301,10 @@ describe('an incremental image', () => {
       await session.push(image);
       await session.finish();
     })();
+    const { copyId, generation } = bench.work.backups.get('mon');
     await expect(sent).rejects.toMatchObject({
       code: 'BASE_MISSING',
-      details: { reason: 'upload', base: bench.work.backups.get('tue').base },
+      details: { reason: 'upload', baseCopyId: copyId, baseGeneration: generation },
     });
     expect(await bench.ended(session.job)).toMatchObject({ state: 'failed' });
     expect(bench.disks.find('d2')).toBeUndefined();
