@@ -34,7 +34,10 @@ export function restoreKind(backups: Backups, uploads: Uploads): JobKind<RowChan
     run: (context) => runRestore(backups, uploads, context),
     abandon: async (job) => {
       backups.endCopyUse(job.id);
+      const done = await readMark(backups, job.id);
+      if (done !== undefined) return { result: done };
       await undoRestore(backups.options.copies, job.id, readPlan(job).keepPartial);
+      return undefined;
     },
   };
 }
