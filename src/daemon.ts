@@ -47,6 +47,7 @@ import { ImageService } from './services/images.ts';
 import { Paths } from './services/paths.ts';
 import { PoolService } from './services/pools.ts';
 import { RestoreService } from './services/restores.ts';
+import { RetentionService } from './services/retention.ts';
 import { TargetService } from './services/targets.ts';
 
 export interface DaemonOptions {
@@ -344,6 +345,7 @@ export function servicesOf(
     targets: new TargetService(work.backups),
     backups: new BackupService(work.backups),
     restores: new RestoreService(work.restores, work.uploads, copies),
+    retention: new RetentionService(work.backups),
     jobs: runner,
     check,
     records: meta,

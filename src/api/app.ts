@@ -37,6 +37,7 @@ import { diskRoutes } from './routes/disks.ts';
 import { jobRoutes } from './routes/jobs.ts';
 import { limitRoutes } from './routes/limits.ts';
 import { poolRoutes } from './routes/pools.ts';
+import { retentionRoutes } from './routes/retention.ts';
 import { restoreRoutes, uploadRoutes } from './routes/restores.ts';
 import { checkReady, metricsRoute, openRoutes } from './routes/service.ts';
 import { targetRoutes } from './routes/targets.ts';
@@ -135,6 +136,7 @@ async function addResources(v1: ApiInstance, context: ApiContext): Promise<void>
     targetRoutes(json, context);
     backupRoutes(json, context);
     restoreRoutes(json, context);
+    retentionRoutes(json, context);
     jobRoutes(json, context);
     checkRoutes(json, context);
   });

@@ -33,6 +33,9 @@ export const absentServices: Services = {
   get restores() {
     return none();
   },
+  get retention() {
+    return none();
+  },
   get jobs() {
     return none();
   },

@@ -9,7 +9,7 @@
  */
 import type { RecordStore } from './service-types.ts';
 import type { Copies, Disks, Images, Pools } from './storage-services.ts';
-import type { Backups, Check, Jobs, Restores, Targets } from './work-services.ts';
+import type { Backups, Check, Jobs, Restores, Retention, Targets } from './work-services.ts';
 
 export interface Services {
   readonly pools: Pools;
@@ -19,6 +19,7 @@ export interface Services {
   readonly targets: Targets;
   readonly backups: Backups;
   readonly restores: Restores;
+  readonly retention: Retention;
   readonly jobs: Jobs;
   readonly check: Check;
   readonly records: RecordStore;

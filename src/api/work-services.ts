@@ -143,6 +143,42 @@ export interface Restores {
   continueUpload(jobId: string, fromByte: number): Promise<UploadSession>;
 }
 
+/** Rules that keep backups; with none of them above 0 it is refused. */
+export interface RetentionPolicy {
+  readonly keepLast?: number;
+  readonly keepHourly?: number;
+  readonly keepDaily?: number;
+  readonly keepWeekly?: number;
+  readonly keepMonthly?: number;
+  readonly keepYearly?: number;
+}
+
+/** Which backups it is about, and what stays of them. */
+export interface RetentionRequest extends RetentionPolicy {
+  readonly target?: string;
+  readonly disk?: string;
+  readonly label?: { readonly key: string; readonly value?: string };
+  /** Default UTC. */
+  readonly timeZone?: string;
+}
+
+export interface RetentionDecision {
+  readonly backup: string;
+  readonly backupId: string;
+  readonly diskName: string;
+  readonly diskId: string;
+  readonly target: string;
+  readonly targetId: string;
+  readonly action: 'keep' | 'delete';
+  readonly reason: string;
+}
+
+export interface Retention {
+  /** @throws VALIDATION_FAILED (no rule, no such time zone), NOT_FOUND (target, disk) */
+  decide(request: RetentionRequest): readonly RetentionDecision[];
+  start(request: RetentionRequest, effects?: Effects<Job>): Promise<Job>;
+}
+
 /** The job runner as it is (job/runner.ts), with rows of the database as effects. */
 export interface Jobs {
   /** @throws NOT_FOUND */

@@ -15,6 +15,7 @@ import { Backups } from './backups.ts';
 import { restoreKind } from './restore-job.ts';
 import { clearMark } from './restore-mark.ts';
 import { Restores } from './restores.ts';
+import { retentionKind } from './retention-job.ts';
 import { scanKind } from './scan-job.ts';
 import { Targets } from './targets.ts';
 import { Uploads } from './uploads.ts';
@@ -36,7 +37,9 @@ export class Work {
   readonly backups: Backups;
   readonly restores: Restores;
   readonly uploads: Uploads;
-  readonly kinds: Readonly<Record<'backup' | 'verify' | 'scan' | 'restore', JobKind<RowChange>>>;
+  readonly kinds: Readonly<
+    Record<'backup' | 'verify' | 'scan' | 'restore' | 'retention', JobKind<RowChange>>
+  >;
   readonly #o: WorkOptions;
 
   constructor(options: WorkOptions) {
@@ -51,6 +54,7 @@ export class Work {
       verify: verifyKind(this.backups),
       scan: scanKind(this.backups),
       restore: restoreKind(this.backups, this.uploads),
+      retention: retentionKind(this.backups),
     };
   }
 

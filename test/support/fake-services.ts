@@ -11,6 +11,7 @@ import { FakeImages } from './fake-image.ts';
 import { FakeJobs } from './fake-jobs.ts';
 import { FakePools } from './fake-pools.ts';
 import { FakeRestores } from './fake-restores.ts';
+import { FakeRetention } from './fake-retention.ts';
 import { FakeWorld } from './fake-world.ts';
 import { MemoryMetadata } from './memory-metadata.ts';
 
@@ -40,6 +41,7 @@ export async function fakeServices(): Promise<FakeServices> {
     targets,
     backups,
     restores,
+    retention: new FakeRetention(jobs, targets, backups),
     jobs: jobs.runner,
     check: {
       quick: async () => ({ ok: true, findings: [] }),

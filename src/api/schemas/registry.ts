@@ -10,6 +10,7 @@ import { jobSchemas } from './job.ts';
 import { poolSchemas } from './pool.ts';
 import { AffectedSchema, ProblemSchema, WouldFreeSchema } from './problem.ts';
 import { restoreSchemas } from './restore.ts';
+import { retentionSchemas } from './retention.ts';
 import { targetSchemas } from './target.ts';
 
 export const namedSchemas: readonly TSchema[] = [
@@ -22,6 +23,7 @@ export const namedSchemas: readonly TSchema[] = [
   ...targetSchemas,
   ...backupSchemas,
   ...restoreSchemas,
+  ...retentionSchemas,
   ...jobSchemas,
 ];
 
