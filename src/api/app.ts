@@ -34,6 +34,7 @@ import { copyDataRoutes, copyTableRoutes } from './routes/copy-data.ts';
 import { copyRoutes } from './routes/copies.ts';
 import { diskDataRoutes, diskTableRoutes } from './routes/disk-data.ts';
 import { diskRoutes } from './routes/disks.ts';
+import { groupRoutes } from './routes/groups.ts';
 import { jobRoutes } from './routes/jobs.ts';
 import { limitRoutes } from './routes/limits.ts';
 import { poolRoutes } from './routes/pools.ts';
@@ -133,6 +134,7 @@ async function addResources(v1: ApiInstance, context: ApiContext): Promise<void>
     limitRoutes(json, context);
     copyRoutes(json, context);
     copyTableRoutes(json, context);
+    groupRoutes(json, context);
     targetRoutes(json, context);
     backupRoutes(json, context);
     restoreRoutes(json, context);

@@ -50,6 +50,8 @@ export interface RootRow {
   readonly capacityBytes: number | undefined;
   /** Job that works on a disk. */
   readonly job: string | undefined;
+  /** Group that a copy was frozen with. */
+  readonly group: string | undefined;
 }
 
 export interface NamedRow {
@@ -75,6 +77,7 @@ export interface StoreRows {
   /** Deleted ones too: their checksums go after them. */
   readonly copyIds: ReadonlySet<string>;
   readonly copiesWithChecksums: readonly string[];
+  readonly groups: readonly NamedRow[];
   readonly targets: readonly NamedRow[];
   readonly jobIds: ReadonlySet<string>;
   readonly backups: readonly BackupRow[];
@@ -208,12 +211,14 @@ function readDisks(source: RowSource, findings: Findings): RootRow[] {
     generation: cells.count('generation', U32, 1),
     capacityBytes: cells.count('capacity_bytes', MAX_CAPACITY_BYTES, 1),
     job: cells.optional('job'),
+    group: undefined,
   }));
 }
 
 /** Copies and their states. A deleted one holds nothing: its root is dead or another's. */
 function readCopies(source: RowSource, findings: Findings): (RootRow & { state: string })[] {
-  const columns = ['id', 'name', 'pool', 'state', 'source_capacity_bytes', ...rootColumns];
+  const own = ['id', 'name', 'pool', 'state', 'source_capacity_bytes', 'group_id'];
+  const columns = [...own, ...rootColumns];
   return readTable(source, findings, 'copies', columns, (cells) => {
     const state = cells.text('state');
     return {
@@ -226,6 +231,7 @@ function readCopies(source: RowSource, findings: Findings): (RootRow & { state: 
       generation: cells.count('generation', U32, 1),
       capacityBytes: cells.count('source_capacity_bytes', MAX_CAPACITY_BYTES, 1),
       job: undefined,
+      group: cells.optional('group_id'),
       state,
     };
   });
@@ -247,12 +253,13 @@ function readDead(source: RowSource, findings: Findings): RootRow[] {
       generation: undefined,
       capacityBytes: undefined,
       job: undefined,
+      group: undefined,
     };
   });
 }
 
-function readTargets(source: RowSource, findings: Findings): NamedRow[] {
-  return readTable(source, findings, 'targets', ['id', 'name'], (cells) => ({
+function readNamed(source: RowSource, findings: Findings, table: string): NamedRow[] {
+  return readTable(source, findings, table, ['id', 'name'], (cells) => ({
     id: cells.text('id'),
     name: cells.text('name'),
   }));
@@ -319,7 +326,8 @@ export function readStoreRows(checked: CheckSource, findings: Findings, limit?: 
     roots: [...disks, ...live, ...dead],
     copyIds: source.ids('copies'),
     copiesWithChecksums: checked.copiesWithChecksums(limit),
-    targets: readTargets(source, findings),
+    groups: readNamed(source, findings, 'groups'),
+    targets: readNamed(source, findings, 'targets'),
     jobIds: source.ids('jobs'),
     backups: readBackups(source, findings),
     cut: source.cut,

@@ -37,12 +37,15 @@ export interface CopyRecord {
   readonly generation: number;
   readonly sourceCapacityBytes: number;
   readonly root: TableRoot;
-  readonly haltMicroseconds: number;
+  /** Known when the freeze is over; of a group the same for all. */
+  haltMicroseconds: number;
   labels: Labels;
   /** `internal`: the root that a write-back returns to if it fails; not visible. */
   state: 'ready' | 'internal';
   version: number;
   readonly frozenAtMs: number;
+  /** The group that it was frozen with; absent: it was frozen alone. */
+  readonly groupId?: string;
 }
 
 export interface CorrespondenceRun {
@@ -268,6 +271,7 @@ export class Copy {
         lineage: null,
         version: record.version,
         frozen_at: record.frozenAtMs,
+        group_id: record.groupId ?? null,
       },
     };
   }
