@@ -9,6 +9,7 @@ import { join } from 'node:path';
 const scratch = mkdtempSync(join(process.env['BENCH_DIR'] ?? tmpdir(), 'spindle-bench-'));
 const programs: readonly (readonly string[])[] = [
   ['backup.ts'],
+  ['incremental.ts'],
   ['memory.ts'],
   ['many-blocks.ts', join(scratch, 'many')],
   ['metadata-pages.ts'],

@@ -52,6 +52,8 @@ SEGMENT_DATA = 8 << 20
 SEGMENT_HEADER = 256
 ENTRY = struct.Struct('<QI')
 PAGE_ENTRIES = 510
+ZERO_PAGE_RANGES = 255
+INCREMENTAL = 1  # incompatible feature bit 0
 MAX_BLOCKS = 2**32 - 2
 MAX_CAPACITY = 2**53 - 512
 MAX_TIME_MS = 8_640_000_000_000_000
@@ -71,12 +73,18 @@ HEADER_MAGIC, HEADER_SALT = b'SPDLHEAD', b'spindle image header'
 SEGMENT_MAGIC, SEGMENT_SALT = b'SPDLSEGM', b'spindle image segment'
 TRAILER_MAGIC, TRAILER_SALT = b'SPDLTAIL', b'spindle image trailer'
 TABLE_SALT = b'spindle image table'
+ZEROS_SALT = b'spindle image zeros'
 # magic, version, block size, incompatible features, read-only-compatible features, image, copy,
 # disk, capacity, used blocks, generation, frozen at, image bytes, zero ranges, options, name
 HEADER = struct.Struct('<8sIIQQ16s16s16sQQQQQQ64sB254s')
+# flags, base copy, base generation, reserved
+OPTIONS = struct.Struct('<Q16sQ32s')
+# behind the header of an incremental: reserved, blocks of the copy
+COPY_BLOCKS = struct.Struct('<BQ')
 # magic, version, block size, incompatible features, image, copy, disk, capacity, used blocks,
-# first block, sequence, count
-SEGMENT = struct.Struct('<8sIIQ16s16s16sQQQII')
+# first block, sequence, count; of an incremental also: zero ranges, base copy, base generation,
+# blocks of the copy
+SEGMENT = struct.Struct('<8sIIQ16s16s16sQQQIIQ16sQQ')
 # magic, version, block size, incompatible features, image, used blocks, segments, table pages,
 # zero ranges, image bytes, digest
 TRAILER = struct.Struct('<8sIIQ16sQQQQQ32s')
@@ -108,6 +116,13 @@ class Fault(Stop):
         self.code, self.problem = code, message
 
 
+def base_missing(frame):
+    base_id, generation = frame.base
+    base = f'copy {uuid.UUID(bytes=base_id)}, generation {generation}'
+    copy = uuid.UUID(bytes=frame.copy_id)
+    return Stop(INVALID, f'BASE_MISSING: the image of copy {copy} needs the image of its base, {base}')
+
+
 def senseless(what):
     return Fault('IMAGE_INVALID', f'the header makes no sense: {what}')
 
@@ -131,10 +146,17 @@ def is_zero(data):
 # --- What an image is and where its parts lie -----------------------------------------------------
 
 
+FULL = bytes(16), 0, 0  # base copy, base generation and zero ranges of a full image
+
+
 class Frame:
     """An image's facts, from its header or from any of its segments, and all offsets."""
 
-    def __init__(self, image_id, copy_id, disk_id, capacity, block_size, used_blocks):
+    def __init__(
+        self, image_id, copy_id, disk_id, capacity, block_size, used_blocks, increment=None
+    ):
+        """increment: None for a full image, else (base copy, base generation, zero ranges, blocks
+        of the copy)."""
         if block_size not in [1 << power for power in range(14, 21)]:
             raise senseless(f'block size {block_size}')
         if not 512 <= capacity <= MAX_CAPACITY or capacity % 512:
@@ -142,7 +164,16 @@ class Frame:
         self.disk_blocks = -(-capacity // block_size)
         if used_blocks > min(MAX_BLOCKS, self.disk_blocks):
             raise senseless(f'{used_blocks} used blocks')
-        options = struct.pack('<I', VERSION) + bytes(64)
+        base_id, base_generation, zero_ranges, copy_blocks = increment or FULL + (used_blocks,)
+        free = self.disk_blocks - used_blocks
+        if zero_ranges > (0 if increment is None else min(MAX_BLOCKS, free)):
+            raise senseless(f'{zero_ranges} zero ranges')
+        if not used_blocks <= copy_blocks <= min(MAX_BLOCKS, self.disk_blocks - zero_ranges):
+            raise senseless(f'{copy_blocks} blocks of the copy')
+        if increment and (base_id == copy_id or not 1 <= base_generation < 2**53):
+            raise senseless('base')
+        self.options = OPTIONS.pack(0, base_id, base_generation, bytes(32))
+        options = struct.pack('<I', VERSION) + self.options
         digest = bytearray(hashlib.sha256(copy_id + options).digest()[:16])
         digest[6] = digest[6] & 0x0F | 0x80
         digest[8] = digest[8] & 0x3F | 0x80
@@ -150,10 +181,15 @@ class Frame:
             raise senseless('image UUID')
         self.image_id, self.copy_id, self.disk_id = image_id, copy_id, disk_id
         self.capacity, self.block_size, self.used_blocks = capacity, block_size, used_blocks
+        self.base = increment and (base_id, base_generation)
+        self.features = INCREMENTAL if increment else 0
+        self.increment, self.zero_ranges, self.copy_blocks = increment, zero_ranges, copy_blocks
         self.per_segment = SEGMENT_DATA // block_size
         self.pages = -(-used_blocks // PAGE_ENTRIES)
         self.segments = -(-used_blocks // self.per_segment)
-        self.segments_offset = UNIT + self.pages * UNIT
+        self.zeros_offset = UNIT + self.pages * UNIT
+        self.zero_pages = -(-zero_ranges // ZERO_PAGE_RANGES)
+        self.segments_offset = self.zeros_offset + self.zero_pages * UNIT
         self.full_segment = self.head_bytes_for(self.per_segment) + SEGMENT_DATA
         self.trailer_offset = self.segments_offset
         if self.segments:
@@ -177,18 +213,22 @@ class Frame:
 
     def key(self):
         """What all parts of an image have in common."""
-        return self.image_id, self.disk_id, self.capacity, self.block_size, self.used_blocks
+        size = self.capacity, self.block_size, self.used_blocks
+        return self.image_id, self.disk_id, size, self.increment
 
     def page_entries(self, page):
         return min(PAGE_ENTRIES, self.used_blocks - page * PAGE_ENTRIES)
+
+    def page_ranges(self, page):
+        return min(ZERO_PAGE_RANGES, self.zero_ranges - page * ZERO_PAGE_RANGES)
 
 
 def check_version(version, features):
     if version > VERSION:
         message = f'the image has format version {version}; this program reads {VERSION}'
         raise Fault('IMAGE_UNSUPPORTED', message)
-    if features:
-        message = f'the image uses features unknown to this program ({features:#x})'
+    if features & ~INCREMENTAL:
+        message = f'the image uses features unknown to this program ({features & ~INCREMENTAL:#x})'
         raise Fault('IMAGE_UNSUPPORTED', message)
     if version != VERSION:
         raise senseless(f'version {version}')
@@ -208,12 +248,22 @@ def decode_header(data):
     image_id, copy_id, disk_id, capacity, used = fields[5:10]
     generation, frozen_at, image_bytes, zero_ranges, options, name_length, name = fields[10:]
     check_version(version, features)
-    frame = Frame(image_id, copy_id, disk_id, capacity, block_size, used)
-    if image_bytes != frame.image_bytes or zero_ranges or not is_zero(options):
-        raise senseless('image length, zero ranges or options')
+    increment, reserved = None, 2048 + HEADER.size
+    if features & INCREMENTAL:
+        _, base_id, base_generation, _ = OPTIONS.unpack(options)
+        _, copy_blocks = COPY_BLOCKS.unpack_from(data, reserved)
+        increment = base_id, base_generation, zero_ranges, copy_blocks
+        if base_generation >= generation:
+            raise senseless('generation of the base')
+    elif zero_ranges:
+        raise senseless(f'{zero_ranges} zero ranges')
+    frame = Frame(image_id, copy_id, disk_id, capacity, block_size, used, increment)
+    if image_bytes != frame.image_bytes or options != frame.options:
+        raise senseless('image length or options')
     if not 1 <= name_length <= 254 or not is_zero(name[name_length:]):
         raise senseless('length of the disk name')
-    if not read_only and not is_zero(data[2048 + HEADER.size : UNIT - 4]):
+    in_use = COPY_BLOCKS.pack(0, frame.copy_blocks) if increment else b''
+    if not read_only and data[reserved : UNIT - 4] != in_use.ljust(UNIT - 4 - reserved, b'\0'):
         raise senseless('reserved bytes')
     try:
         frame.name = name[:name_length].decode('utf-8')
@@ -243,6 +293,25 @@ def decode_page(frame, page, data, before):
     return places
 
 
+def decode_zero_page(frame, page, data, before):
+    """[(first, end)] of the zero ranges on a page, or a Fault. `before`: where the last one ends."""
+    tag, number, crc = struct.unpack_from('<8sII', data, ZERO_PAGE_RANGES * 16)
+    if crc != salted_crc(ZEROS_SALT, data[: UNIT - 4]):
+        return Fault('IMAGE_DAMAGED', f'page {page} of the zero ranges is damaged')
+    if number != page or tag != frame.image_id[:8]:
+        return Fault('IMAGE_INVALID', f'page {page} of the zero ranges is another one')
+    count = frame.page_ranges(page)
+    if not is_zero(data[count * 16 : ZERO_PAGE_RANGES * 16]):
+        return Fault('IMAGE_INVALID', f'page {page} of the zero ranges goes on too far')
+    ranges = []
+    for first, length in struct.iter_unpack('<QQ', data[: count * 16]):
+        if first <= before or not 0 < length <= frame.disk_blocks - first:
+            return Fault('IMAGE_INVALID', f'page {page} of the zero ranges makes no sense')
+        before = first + length
+        ranges.append((first, before))
+    return ranges
+
+
 def are_places(frame, first, places, before):
     """True if these can be the places of X = `first` … with an earlier block at `before`."""
     last, room = max(before, first - 1), frame.disk_blocks - frame.used_blocks
@@ -259,10 +328,11 @@ def segment_frame(data):
         return None
     fields = SEGMENT.unpack_from(data)
     _, version, block_size, features, image_id, copy_id, disk_id, capacity, used = fields[:9]
-    sequence = fields[10]
+    sequence, (zero_ranges, base_id, base_generation, copy_blocks) = fields[10], fields[12:]
+    increment = (base_id, base_generation, zero_ranges, copy_blocks) if features else None
     try:
         check_version(version, features)
-        frame = Frame(image_id, copy_id, disk_id, capacity, block_size, used)
+        frame = Frame(image_id, copy_id, disk_id, capacity, block_size, used, increment)
     except Fault:
         return None
     if sequence >= frame.segments or data[:252] != segment_fields(frame, sequence):
@@ -286,10 +356,11 @@ def is_head(data):
 
 def segment_fields(frame, segment):
     """What the first 252 bytes of this segment must be."""
+    base_id, base_generation, zero_ranges, copy_blocks = frame.increment or FULL + (0,)
     fields = SEGMENT.pack(
-        SEGMENT_MAGIC, VERSION, frame.block_size, 0, frame.image_id, frame.copy_id, frame.disk_id,
-        frame.capacity, frame.used_blocks, segment * frame.per_segment, segment,
-        frame.count(segment),
+        SEGMENT_MAGIC, VERSION, frame.block_size, frame.features, frame.image_id, frame.copy_id,
+        frame.disk_id, frame.capacity, frame.used_blocks, segment * frame.per_segment, segment,
+        frame.count(segment), zero_ranges, base_id, base_generation, copy_blocks,
     )  # fmt: skip
     return fields.ljust(252, b'\0')
 
@@ -352,8 +423,9 @@ def decode_trailer(frame, data):
         return Fault('IMAGE_TRUNCATED', 'the image has no valid trailer: it is not complete')
     digest = data[80:112]
     fields = TRAILER.pack(
-        TRAILER_MAGIC, VERSION, frame.block_size, 0, frame.image_id, frame.used_blocks,
-        frame.segments, frame.pages, 0, frame.image_bytes, digest,
+        TRAILER_MAGIC, VERSION, frame.block_size, frame.features, frame.image_id,
+        frame.used_blocks, frame.segments, frame.pages, frame.zero_ranges, frame.image_bytes,
+        digest,
     )  # fmt: skip
     if data[: UNIT - 4] == fields.ljust(UNIT - 4 - len(TRAILER_END), b'\0') + TRAILER_END:
         return digest
@@ -738,14 +810,54 @@ class Losses:
     def add(self, first, end, exact):
         start = first * self.frame.block_size
         stop = min(end * self.frame.block_size, self.frame.capacity)
-        if self.ranges:
-            last_start, last_stop, last_exact = self.ranges[-1]
-            touches = last_stop >= start and last_exact == exact
-            if touches or len(self.ranges) >= MAX_RANGES:
-                exact = exact and touches and start >= last_start
-                self.ranges[-1] = (min(start, last_start), max(stop, last_stop), exact)
-                return
-        self.ranges.append((start, stop, exact))
+        add_range(self.ranges, start, stop, exact)
+
+
+def add_range(ranges, start, stop, exact):
+    """Adds a range at or behind the end of the list, joined with the last one where they touch."""
+    if ranges:
+        last_start, last_stop, last_exact = ranges[-1]
+        touches = last_stop >= start and last_exact == exact
+        if touches or len(ranges) >= MAX_RANGES:
+            exact = exact and touches and start >= last_start
+            ranges[-1] = (min(start, last_start), max(stop, last_stop), exact)
+            return
+    ranges.append((start, stop, exact))
+
+
+class ZeroRanges:
+    """Pages of zero ranges as they come, and stretches of places of which none is known."""
+
+    def __init__(self, frame):
+        self.frame, self.pages, self.unknown = frame, [], Losses(frame)
+        self.before, self.waiting, self.at = -1, False, [0, 0]
+
+    def good(self, ranges):
+        self.tell(ranges[0][0])
+        self.before = ranges[-1][1]
+        if len(self.pages) < KEPT_PAGES:
+            self.pages.append(array.array('Q', itertools.chain(*ranges)))
+
+    def tell(self, after):
+        """The first range known behind pages that cannot be used begins at `after`."""
+        first, end = self.before + 1, after - 1
+        if self.waiting:
+            self.unknown.add(*((first, end) if first < end else (0, self.frame.disk_blocks)), False)
+        self.waiting = False
+
+    def __contains__(self, place):
+        """Places are asked for in ascending order."""
+        page, index = self.at
+        while page < len(self.pages):
+            ranges = self.pages[page]
+            while index < len(ranges) and ranges[index + 1] <= place:
+                index += 2
+            if index < len(ranges):
+                self.at = [page, index]
+                return ranges[index] <= place
+            page, index = page + 1, 0
+        self.at = [page, index]
+        return False
 
 
 class Walk:
@@ -760,6 +872,7 @@ class Walk:
         self.pages, self.page_numbers = {}, []  # the numbers ascend
         self.problems, self.good, self.status = 0, 0, 0
         self.losses, self.before, self.next_segment = Losses(frame), -1, 0
+        self.zeros = ZeroRanges(frame)
         self.digest = bytes(32)
 
     def problem(self, fault):
@@ -774,6 +887,7 @@ class Walk:
         if self.source.excess:
             self.problem(excess(self.source.excess))
         self.table()
+        self.zero_ranges()
         for segment in self.source.indexes(
             self.frame.segments_offset, self.frame.full_segment, self.frame.segments
         ):
@@ -802,6 +916,29 @@ class Walk:
         if seen < self.frame.pages:
             message = f'{self.frame.pages - seen} pages of the correspondence table are missing'
             self.problem(Fault('IMAGE_TRUNCATED', message))
+
+    def zero_ranges(self):
+        frame, zeros, seen = self.frame, self.zeros, 0
+        for page in self.source.indexes(frame.zeros_offset, UNIT, frame.zero_pages):
+            zeros.waiting |= page > seen
+            seen = page + 1
+            data = None
+            for data in self.source.read(frame.zeros_offset + page * UNIT, UNIT):
+                found = decode_zero_page(frame, page, data, zeros.before)
+                if not isinstance(found, Fault):
+                    break
+            if isinstance(found, Fault):
+                self.problem(found)
+                zeros.waiting, self.digest = True, None
+                continue
+            zeros.good(found)
+            self.digest = self.digest and hashlib.sha256(self.digest + data).digest()
+        zeros.waiting |= frame.zero_pages > seen
+        if zeros.waiting and frame.zero_pages > seen:
+            self.problem(Fault('IMAGE_TRUNCATED', 'pages of zero ranges are missing'))
+        if zeros.waiting or zeros.unknown.ranges:
+            self.digest = None
+        zeros.tell(frame.disk_blocks + 1)
 
     def place(self, block):
         """The place of X by the table, or None."""
@@ -850,6 +987,9 @@ class Walk:
         self.before = entries[-1][0]
         if any(known not in (None, entry[0]) for known, entry in zip(places, entries)):
             message = f'the head of segment {segment} and the correspondence table disagree'
+            self.problem(Fault('IMAGE_INVALID', message))
+        if any(entry[0] in self.zeros for entry in entries):
+            message = f'a block of segment {segment} lies in a zero range'
             self.problem(Fault('IMAGE_INVALID', message))
         if not is_zero(head[bare:]):
             message = f'the padding of segment {segment} is damaged; no data is lost'
@@ -910,6 +1050,11 @@ class Walk:
                 self.output.put(first + index, place, found[index])
 
     def trailer(self):
+        self.lost, unknown = self.losses.ranges, self.zeros.unknown.ranges
+        if unknown:
+            self.lost = []
+            for lost in sorted(unknown + self.losses.ranges, key=lambda lost: lost[0]):
+                add_range(self.lost, *lost)
         candidates = self.source.read(self.frame.trailer_offset, UNIT)
         digest = first_good(candidates, lambda data: decode_trailer(self.frame, data))
         if isinstance(digest, Fault):
@@ -1063,7 +1208,7 @@ def info(arguments):
 
 
 def summary(walk):
-    for start, stop, exact in walk.losses.ranges:
+    for start, stop, exact in walk.lost:
         how = 'exact' if exact else 'within'
         print(f'lost: offset {start}, {counted(stop - start, "byte")} ({how})')
     blocks = counted(walk.frame.used_blocks, 'block')
@@ -1087,6 +1232,8 @@ def restore(arguments):
         raise Stop(USAGE, 'several pieces need --salvage')
     else:
         frame, source = open_image(arguments.image[0], strict)
+    if frame.base is not None:
+        raise base_missing(frame)
     output = Output(arguments.output, frame, arguments.compact, arguments.force)
     walk = Walk(source, frame, strict, output)
     try:

@@ -14,6 +14,7 @@ import type { JobContext } from '../job/job-run.ts';
 import type { JobKind } from '../job/scheduler.ts';
 import type { RowChange } from '../pool/metadata-store.ts';
 import type { Backups, JobMade } from './backups.ts';
+import { deleteBackup } from './delete-backup.ts';
 import type { BackupRecord } from './records.ts';
 import {
   decideRetention,
@@ -115,7 +116,7 @@ export function decide(
 
 function itemOf(record: BackupRecord): RetentionBackup {
   const { id, name, diskId, targetId, copyId, generation, frozenAtMs, state } = record;
-  const links = { baseCopyId: null, groupId: null };
+  const links = { baseCopyId: record.base?.copyId ?? null, groupId: null };
   return { id, name, diskId, targetId, copyId, generation, frozenAtMs, state, ...links, record };
 }
 
@@ -172,7 +173,7 @@ export async function carryOut(
     if (action === 'keep') continue;
     context.signal.throwIfAborted();
     try {
-      await backups.delete(item.id);
+      await deleteBackup(backups, item.id);
       deleted.push({ backup: item.name, reason });
     } catch (error) {
       if (!isStorageError(error)) throw error;

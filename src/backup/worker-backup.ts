@@ -97,6 +97,7 @@ function sourceOf(
   return {
     facts: task.facts,
     sourceBlocks: async (first, count) => (await places.of(first, count)).source,
+    zeroRangesAt: (first, count) => engine.call('zeroRanges', [first, count]),
     readBlocks: async (first, count, into) => {
       const { physical } = await places.of(first, count);
       await busy.time('read', () => pool.read(physical, into));

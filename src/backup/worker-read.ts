@@ -34,7 +34,7 @@ export async function runRead(
   engine: Engine,
   task: ReadTask,
 ): Promise<{ damaged: readonly LostRange[] }> {
-  const bytes = await openTarget(task.target).open(task.name);
+  const bytes = await openTarget(task.target).open(task.names.at(-1) ?? "");
   const damaged: LostRange[] = [];
   try {
     const reader = await ImageReader.open(bytes);

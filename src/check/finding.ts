@@ -28,6 +28,7 @@ export const invariants = {
   GROUP_COUNT: 'the count of used blocks of a group is the number of its bits',
   ENTRY_BIRTH: 'every mapped entry has a birth',
   BIRTH_BEYOND_ROOT: 'nothing is younger than the disk or copy that reaches it',
+  BIRTH_BOUND: 'nothing below a node is younger than the bound that its holder has for it',
   BORN_SHARED: "what was born in a disk's generation is held by that disk alone",
   BEYOND_CAPACITY: 'nothing is mapped beyond the capacity',
 } as const;

@@ -115,6 +115,7 @@ export function shareRoot(
       layout: o.layout ?? 'compact',
       placement: 'shared',
       generation: record.generation,
+      lineage: record.lineage,
       sourceCapacityBytes: record.capacityBytes,
       root: record.root,
       haltMicroseconds: o.haltMicroseconds,
@@ -126,7 +127,7 @@ export function shareRoot(
     },
     copies.checksums,
   );
-  record.generation = generations.next();
+  disk.nextGeneration(generations.next());
   disk.keepsTombstones = true;
   disk.changed();
   copies.add(copy);

@@ -121,10 +121,9 @@ function replaceRoot(copies: Copies, disk: Disk, copy: Copy): void {
   const { root, sourceCapacityBytes } = copy.record;
   if (root.node !== 0) disk.pool.nodeCounts.add(root.node);
   disks.reclaimer(disk.pool).add(disk.root);
-  disk.record.root = root;
-  disk.record.generation = generations.next();
+  disk.takeTable(root, generations.next(), copy.record.lineage);
   disk.record.capacityBytes = Math.max(disk.capacityBytes, sourceCapacityBytes);
-  disk.keepsTombstones = true;
+  copies.updateTombstones(disk);
   disk.changed();
 }
 
@@ -148,8 +147,10 @@ export async function beginFill(copies: Copies, disk: Disk, keepTable: boolean):
     labels: { job: disk.record.job ?? '' },
   });
   if (!keepTable) {
-    copies.options.disks.reclaimer(disk.pool).add(disk.root);
-    disk.record.root = EMPTY_ROOT;
+    const { disks, generations } = copies.options;
+    disks.reclaimer(disk.pool).add(disk.root);
+    disk.takeTable(EMPTY_ROOT, generations.next());
+    copies.updateTombstones(disk);
     disk.changed();
   }
   await disk.pool.flush();
@@ -198,9 +199,9 @@ export async function revertFill(
   if (internal !== undefined) {
     const { disks, generations } = copies.options;
     disks.reclaimer(disk.pool).add(disk.root);
-    disk.record.root = internal.record.root;
+    const { root, lineage } = internal.record;
+    disk.takeTable(root, generations.next(), lineage);
     disk.record.capacityBytes = internal.record.sourceCapacityBytes;
-    disk.record.generation = generations.next();
     copies.forget(internal);
   }
   await unfence(disk, rows);

@@ -17,6 +17,7 @@ import { EMPTY_ROOT, type TableRoot } from './allocation-table.ts';
 import { Disk, type DiskState, type Labels } from './disk.ts';
 import { readDisk } from './disk-row.ts';
 import type { Generations } from './generations.ts';
+import { type Lineage, beginLine } from './lineage.ts';
 import type { Names } from './names.ts';
 import { Reclaimer } from './reclaimer.ts';
 import { resizeDisk } from './resize.ts';
@@ -161,6 +162,8 @@ export class Disks {
       reserveBytes?: number;
       creation?: string;
       root?: TableRoot;
+      /** Of that root. */
+      lineage?: Lineage;
       origin?: string;
       state?: DiskState;
       job?: string;
@@ -172,6 +175,7 @@ export class Disks {
     pool.assertWritable();
     const id = uuidv7(clock);
     names.take(o.name, id);
+    const generation = generations.next();
     const disk = new Disk(pool, {
       id,
       name: o.name,
@@ -181,7 +185,8 @@ export class Disks {
       reserveBytes: o.reserveBytes ?? 0,
       quotaBytes: null,
       maxBytesPerSecond: null,
-      generation: generations.next(),
+      generation,
+      lineage: beginLine(generation, o.lineage),
       root: o.root ?? EMPTY_ROOT,
       state: o.state ?? 'ready',
       job: o.job ?? null,

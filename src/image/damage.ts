@@ -76,6 +76,14 @@ export function addRange(ranges: LostRange[], range: LostRange): void {
   ranges[ranges.length - 1] = { sourceOffset, length, exact };
 }
 
+/** The bytes of places `first` … `end` - 1, cut at the capacity. */
+export function rangeOf(frame: ImageFrame, first: number, end: number, exact: boolean): LostRange {
+  const { blockSizeBytes, capacityBytes } = frame.facts;
+  const sourceOffset = first * blockSizeBytes;
+  const length = Math.min(end * blockSizeBytes, capacityBytes) - sourceOffset;
+  return { sourceOffset, length, exact };
+}
+
 /** Walks over blocks in X order and notes where on the disk the lost ones were. */
 export class LossList {
   readonly ranges: LostRange[] = [];
@@ -112,9 +120,6 @@ export class LossList {
   }
 
   #add(first: number, end: number, exact: boolean): void {
-    const { blockSizeBytes, capacityBytes } = this.#frame.facts;
-    const sourceOffset = first * blockSizeBytes;
-    const length = Math.min(end * blockSizeBytes, capacityBytes) - sourceOffset;
-    addRange(this.ranges, { sourceOffset, length, exact });
+    addRange(this.ranges, rangeOf(this.#frame, first, end, exact));
   }
 }

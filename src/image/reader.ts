@@ -2,34 +2,35 @@
  * Reads an image with random access (a file, an object): checks everything, gives segments.
  *
  * How a pass works: the end of the image is checked first, so that an incomplete one is refused
- * before anything is restored; then table and segments are read side by side, the next segment
- * while the last one is used; at the end the digest of all heads is compared with the trailer's.
+ * before anything is restored; then all zero ranges (of an incremental), then table and segments
+ * side by side, the next segment while the last one is used; at the end the digest of all heads is
+ * compared with the trailer's.
  *
  * Invariants:
  *  1. Nothing is believed before its CRC is right; no length is used before it is bounded.
  *  2. Without `skip`, no segment with any damage is given, and a pass that ends is proof that the
- *     whole image is good (a pass from a later segment: all from there on).
+ *     whole image is good (a pass from a later segment: all segments from there on).
  *  3. With `skip`, every problem is reported and every lost block lies in a reported range.
- *
  *  4. With `skip`, nothing but the header and errors of the source end a pass early.
  *
  * Bytes: docs/format/image.md; which check gives which code and costs what: "Reading" there.
  */
 import { assert } from '../base/assert.ts';
 import { isStorageError, StorageError } from '../base/errors.ts';
-import { Fault, LossList, problemError } from './damage.ts';
+import { Fault, LossList, problemError, rangeOf } from './damage.ts';
 import type { ImageProblem, OnDamage, OnProblem } from './damage.ts';
 import { TABLE_PAGE_ENTRIES, UNIT_BYTES } from './format.ts';
 import type { ImageFacts, ImageFrame, ImageLayout } from './format.ts';
 import { decodeHeader } from './header.ts';
 import { readAhead } from './read-ahead.ts';
 import type { Slice } from './read-ahead.ts';
-import { examineSegment } from './segment-check.ts';
+import { examineSegment, overlapMessage } from './segment-check.ts';
 import type { ImageSegment } from './segment-check.ts';
 import { decodeTablePage } from './table.ts';
 import { readParts } from './image-bytes.ts';
 import type { ImageBytes } from './image-bytes.ts';
-import { chainDigest, decodeTrailer, emptyDigest } from './trailer.ts';
+import { chainDigest, chainZeroPage, decodeTrailer, emptyDigest } from './trailer.ts';
+import { ZeroCursor, zeroPages } from './zero-pages.ts';
 
 /** Table pages looked through for the next place that is known. */
 const PAGES_LOOKED_THROUGH = 64;
@@ -96,6 +97,7 @@ export class ImageReader {
     if (excess !== undefined) pass.report(excess);
     const endProblem = await this.#endProblem(options.onDamage);
     if (endProblem !== undefined) pass.report(endProblem);
+    if (from === 0) await pass.checkZeroRanges();
     let index = from;
     const allocate = (bytes: number): Uint8Array => Buffer.allocUnsafeSlow(bytes);
     for await (const bytes of readAhead(pass.slices(from), 2, allocate)) {
@@ -150,11 +152,12 @@ export class ImageReader {
 
 /** What one walk over the segments remembers. */
 class Pass {
-  /** Of the heads so far; undefined once one proved nothing. */
+  /** Of the zero ranges and the heads so far; undefined once one proved nothing. */
   digest: Buffer | undefined = emptyDigest();
   readonly #bytes: ImageBytes;
   readonly #frame: ImageFrame;
   readonly #options: PassOptions;
+  readonly #zeros: ZeroCursor;
   /** Highest A in good heads so far. */
   #beforeHead = -1;
   /** The same, or the highest A that the table gave for a lost block. */
@@ -167,6 +170,7 @@ class Pass {
     this.#bytes = bytes;
     this.#frame = frame;
     this.#options = options;
+    this.#zeros = new ZeroCursor(bytes, frame, options.onDamage);
   }
 
   get onDamage(): OnDamage {
@@ -192,6 +196,23 @@ class Pass {
     }
   }
 
+  /** Reads all zero ranges and reports those that cannot be used. */
+  async checkZeroRanges(): Promise<void> {
+    const { layout } = this.#frame;
+    for await (const page of zeroPages(this.#bytes, this.#frame, this.onDamage)) {
+      this.#checkSignal();
+      if (page.kind === 'good') {
+        this.digest = this.digest && chainZeroPage(this.digest, page.bytes);
+        continue;
+      }
+      this.digest = undefined;
+      const { code, message } = page.fault;
+      const imageOffset = layout.zeroPageOffset(page.page);
+      const lost = [rangeOf(this.#frame, page.unknown.first, page.unknown.end, false)];
+      this.report({ code, message, imageOffset, length: page.pages * UNIT_BYTES, lost });
+    }
+  }
+
   async examine(index: number, bytes: Uint8Array): Promise<ImageSegment> {
     const { layout } = this.#frame;
     const first = layout.segmentFirstBlock(index);
@@ -201,6 +222,7 @@ class Pass {
     const places = { table, beforeHead: this.#beforeHead, before: this.#before, after };
     const { segment, problems, head } = examineSegment(this.#frame, index, bytes, places);
     for (const problem of problems) this.report(problem);
+    if (head !== undefined) await this.#checkOverlap(index, head.sourceBlocks);
     const last = segment.sourceBlocks.findLast((block) => !Number.isNaN(block)) ?? -1;
     if (head !== undefined) this.#beforeHead = last;
     this.#before = Math.max(head === undefined ? this.#before : -1, last);
@@ -270,6 +292,20 @@ class Pass {
     const offset = this.#frame.layout.pageOffset(page);
     await readParts(this.#bytes, offset, bytes, [UNIT_BYTES], this.onDamage);
     return decodeTablePage(this.#frame, page, bytes, this.#beforePage);
+  }
+
+  /** Reports a block that lies in a zero range. The block counts. */
+  async #checkOverlap(index: number, sourceBlocks: Float64Array): Promise<void> {
+    const { layout } = this.#frame;
+    if (layout.zeroRanges === 0) return;
+    for (const place of sourceBlocks) {
+      if (this.#zeros.end <= place) await this.#zeros.seek(place);
+      if (place < this.#zeros.first || !this.#zeros.isKnown) continue;
+      const [imageOffset, length] = [layout.segmentOffset(index), layout.segmentBytes(index)];
+      const message = overlapMessage(index);
+      this.report({ code: 'IMAGE_INVALID', message, imageOffset, length, lost: [] });
+      return;
+    }
   }
 
   /** The lowest A that a block from X = `end` on can have, as far as good pages tell. */

@@ -52,7 +52,16 @@ export interface FakeSubmission {
   readonly abandon?: () => void;
 }
 
-const kinds = ['backup', 'verify', 'restore', 'scan', 'check', 'retention'] as const;
+const kinds = [
+  'backup',
+  'consolidate',
+  'verify',
+  'restore',
+  'scan',
+  'check',
+  'retention',
+  'schedule',
+] as const;
 
 export class FakeJobs {
   readonly runner: JobRunner<RowChange>;

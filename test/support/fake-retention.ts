@@ -42,7 +42,7 @@ export class FakeRetention implements api.Retention {
         work: async () => {
           const decisions = this.#decide(request);
           const going = decisions.filter(({ action }) => action === 'delete');
-          for (const { item } of going) await this.#backups.delete(item.id);
+          for (const { item } of going) await this.#backups.delete(item.id, {});
           const deleted = going.map(({ item, reason }) => ({ backup: item.name, reason }));
           const keptBackups = decisions.length - going.length;
           return { deletedBackups: going.length, keptBackups, deleted, left: [] };
@@ -65,9 +65,10 @@ export class FakeRetention implements api.Retention {
     if (disk !== undefined && !this.#backups.list().some(isOf)) {
       throw new StorageError('NOT_FOUND', 'no disk', { disk });
     }
-    const items = this.#backups.list().map((backup, generation) => {
+    const items = this.#backups.list().map((backup) => {
       const { id, name, diskId, targetId: on, copyId, createdAtMs: frozenAtMs, state } = backup;
-      const links = { baseCopyId: null, groupId: null };
+      const { generation } = backup;
+      const links = { baseCopyId: backup.base?.copyId ?? null, groupId: null };
       const facts = { id, name, diskId, targetId: on, copyId, frozenAtMs, state, ...links };
       return { ...facts, generation, backup };
     });

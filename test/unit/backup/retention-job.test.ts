@@ -2,6 +2,7 @@ import { randomBytes } from 'node:crypto';
 import { rename } from 'node:fs/promises';
 import { join } from 'node:path';
 import { afterEach, beforeEach, expect, it } from 'vitest';
+import { beginBackup } from '../../../src/backup/begin-backup.ts';
 import { submitRetention } from '../../../src/backup/retention-job.ts';
 import { MIB } from '../../../src/base/units.ts';
 import { makeFolder, openWork, removeFolder, type WorkBench } from '../../support/work.ts';
@@ -16,7 +17,7 @@ beforeEach(async () => {
   await disk.write(0, randomBytes(4 * MIB));
   await bench.work.targets.create({ name: 'shelf', kind: 'directory', path: 'shelf' });
   for (const name of ['b1', 'b2', 'b3', 'b4']) {
-    const job = await bench.work.backups.create({ name, disk: 'd1', target: 'shelf' });
+    const job = await beginBackup(bench.work.backups, { name, disk: 'd1', target: 'shelf' });
     expect(await bench.ended(job)).toMatchObject({ state: 'succeeded' });
   }
 });
@@ -64,13 +65,13 @@ it('fails with the reason when the target is away, and what is gone is told', as
 
 it('goes on after a restart in the middle, and its result names all that was deleted', async () => {
   const { backups } = bench.work;
-  const remove = backups.delete.bind(backups);
+  const matching = backups.matching.bind(backups);
   let isHeld = false;
   const { promise: held, resolve: letGo } = Promise.withResolvers<undefined>();
-  backups.delete = async (ref, options) => {
+  backups.matching = async (target, body) => {
     if (isHeld) await held;
     isHeld = true;
-    await remove(ref, options);
+    return matching(target, body);
   };
   const job = await submitRetention(backups, { keepLast: 1 });
   while (names().length > 3) await new Promise((resolve) => setTimeout(resolve, 5));

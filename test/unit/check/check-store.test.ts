@@ -169,12 +169,12 @@ const damages: readonly Damage[] = [
     'NODE_HEIGHT',
     'a leaf beside inner nodes',
     (s) => {
-      add(s, 'node', FAR % 2 ** 40, { 6: 9, 1027: 1 });
+      add(s, 'node', FAR % 2 ** 40, { 6: 9, 1027: 1, 1539: 1 });
       add(s, 'node-count', 0, { 9: 1 });
       disk(s, 'tall', { mapped_blocks: 2 });
     },
   ],
-  ['NODE_HEIGHT', 'a node below itself', (s) => void (put(s, 'node', 50, 6144)[0] = 50)],
+  ['NODE_HEIGHT', 'a node below itself', (s) => void (put(s, 'node', 50, 8192)[0] = 50)],
   [
     'NODE_EMPTY',
     'a leaf of zeros',
@@ -187,7 +187,7 @@ const damages: readonly Damage[] = [
     'NODE_EMPTY',
     'an inner node of zeros',
     (s) => {
-      put(s, 'node', 60, 6144);
+      put(s, 'node', 60, 8192);
       dead(s, 60, 2);
     },
   ],
@@ -215,6 +215,7 @@ const damages: readonly Damage[] = [
   ['ENTRY_BIRTH', 'a block without a birth', (s) => add(s, 'node', 9, { 11: -1 })],
   ['BIRTH_BEYOND_ROOT', 'a copy too old', (s) => copy(s, 'frozen', { generation: 3 })],
   ['BIRTH_BEYOND_ROOT', 'a young tombstone', (s) => add(s, 'node', 4, { 5: 1 })],
+  ['BIRTH_BOUND', 'a bound that is too low', (s) => add(s, 'node', 6, { 1537: -2 })],
   ['BORN_SHARED', 'a root that a copy holds', (s) => disk(s, 'clone', { generation: 4 })],
   ['BORN_SHARED', 'a block that a copy holds', (s) => add(s, 'node', 4, { 3: 3 })],
   ['BEYOND_CAPACITY', 'a small disk', (s) => disk(s, 'low', { capacity_bytes: 5 * 65_536 })],
