@@ -45,6 +45,8 @@ export interface ImageProblem {
   readonly length: number;
   /** What of the disk it costs; empty if nothing. */
   readonly lost: readonly LostRange[];
+  /** The copy whose image it is, if several are read as a chain. */
+  readonly copyId?: string;
 }
 
 /** `fail`: the first problem is thrown. `skip`: problems are reported, the rest is given. */
@@ -53,8 +55,14 @@ export type OnDamage = 'fail' | 'skip';
 export type OnProblem = (problem: ImageProblem) => void;
 
 export function problemError(problem: ImageProblem): StorageError {
-  const { imageOffset, length, lost } = problem;
-  return new StorageError(problem.code, problem.message, { imageOffset, length, damaged: lost });
+  const { imageOffset, length, lost, copyId } = problem;
+  const details = {
+    imageOffset,
+    length,
+    damaged: lost,
+    ...(copyId === undefined ? {} : { copyId }),
+  };
+  return new StorageError(problem.code, problem.message, details);
 }
 
 /**

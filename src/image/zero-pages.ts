@@ -11,11 +11,12 @@
  * Rules: docs/format/image.md, "Reading".
  */
 import { Fault } from './damage.ts';
-import type { OnDamage } from './damage.ts';
+import type { ImageProblem, OnDamage } from './damage.ts';
 import type { ImageFrame } from './format.ts';
 import { UNIT_BYTES } from './format.ts';
 import { readParts } from './image-bytes.ts';
 import type { ImageBytes } from './image-bytes.ts';
+import { chainZeroPage, emptyDigest } from './trailer.ts';
 import { decodeZeroPage } from './zero-ranges.ts';
 
 /** Pages looked through for the next range that is known. */
@@ -85,6 +86,33 @@ export async function* zeroPages(
     const unknown = unknownPlaces(before, after, diskBlocks);
     yield { kind: 'bad', page, pages: 1, fault: ranges, unknown };
   }
+}
+
+export type BadZeroPage = Extract<ZeroPage, { kind: 'bad' }>;
+
+/**
+ * Reads all pages. @returns the digest before the first segment, undefined if a page is not good
+ * @throws what `onPage` throws, errors of the source
+ */
+export async function digestZeroPages(
+  bytes: ImageBytes,
+  frame: ImageFrame,
+  onDamage: OnDamage,
+  onPage: (page: ZeroPage) => void,
+): Promise<Buffer | undefined> {
+  let digest: Buffer | undefined = emptyDigest();
+  for await (const page of zeroPages(bytes, frame, onDamage)) {
+    digest = digest && page.kind === 'good' ? chainZeroPage(digest, page.bytes) : undefined;
+    onPage(page);
+  }
+  return digest;
+}
+
+/** The problem of pages that cannot be used, without what it costs. */
+export function badPageProblem(bad: BadZeroPage, frame: ImageFrame): ImageProblem {
+  const { code, message } = bad.fault;
+  const imageOffset = frame.layout.zeroPageOffset(bad.page);
+  return { code, message, imageOffset, length: bad.pages * UNIT_BYTES, lost: [] };
 }
 
 /** Where the last of a page's ranges ends. */
