@@ -41,6 +41,7 @@ import { poolRoutes } from './routes/pools.ts';
 import { retentionRoutes } from './routes/retention.ts';
 import { restoreRoutes, uploadRoutes } from './routes/restores.ts';
 import { checkReady, metricsRoute, openRoutes } from './routes/service.ts';
+import { scheduleRoutes } from './routes/schedules.ts';
 import { targetRoutes } from './routes/targets.ts';
 import { namedSchemas } from './schemas/registry.ts';
 import type { Services } from './services.ts';
@@ -139,6 +140,7 @@ async function addResources(v1: ApiInstance, context: ApiContext): Promise<void>
     backupRoutes(json, context);
     restoreRoutes(json, context);
     retentionRoutes(json, context);
+    scheduleRoutes(json, context);
     jobRoutes(json, context);
     checkRoutes(json, context);
   });

@@ -39,6 +39,9 @@ export const absentServices: Services = {
   get retention() {
     return none();
   },
+  get schedules() {
+    return none();
+  },
   get jobs() {
     return none();
   },

@@ -9,7 +9,15 @@
  */
 import type { RecordStore } from './service-types.ts';
 import type { Copies, Disks, Groups, Images, Pools } from './storage-services.ts';
-import type { Backups, Check, Jobs, Restores, Retention, Targets } from './work-services.ts';
+import type {
+  Backups,
+  Check,
+  Jobs,
+  Restores,
+  Retention,
+  Schedules,
+  Targets,
+} from './work-services.ts';
 
 export interface Services {
   readonly pools: Pools;
@@ -21,6 +29,7 @@ export interface Services {
   readonly backups: Backups;
   readonly restores: Restores;
   readonly retention: Retention;
+  readonly schedules: Schedules;
   readonly jobs: Jobs;
   readonly check: Check;
   readonly records: RecordStore;

@@ -19,10 +19,10 @@ import type { BackupRecord } from './records.ts';
 import {
   decideRetention,
   keepsSomething,
+  policyFrom,
   type RetentionDecision,
   type RetentionItem,
   type RetentionPolicy,
-  retentionRules,
 } from './retention.ts';
 
 export interface RetentionRequest extends RetentionPolicy {
@@ -66,7 +66,7 @@ const TELL_AT_MOST = 1000;
 /** @throws VALIDATION_FAILED (no rule, no such time zone), NOT_FOUND (target, disk) */
 export function planRetention(backups: Backups, request: RetentionRequest): RetentionPlan {
   const { target, disk, label, timeZone = 'UTC' } = request;
-  const policy = policyOf(request);
+  const policy = policyFrom({ ...request });
   if (!keepsSomething(policy)) {
     throw new StorageError('VALIDATION_FAILED', 'retention needs a rule that keeps something', {
       field: 'keepLast',
@@ -80,12 +80,6 @@ export function planRetention(backups: Backups, request: RetentionRequest): Rete
     timeZone,
     policy,
   };
-}
-
-/** The rules of something that may have more. */
-export function policyOf(from: RetentionPolicy): RetentionPolicy {
-  const rules = retentionRules.filter((rule) => from[rule] !== undefined);
-  return Object.fromEntries(rules.map((rule) => [rule, from[rule] ?? 0]));
 }
 
 /** The disk now, or the disks that had the name when they were backed up. */
@@ -220,7 +214,7 @@ export function planJson({ diskIds, label, policy, ...rest }: RetentionPlan): Js
 function readPlan(parameters: Json): RetentionPlan {
   if (isJsonObject(parameters)) {
     const { targetId, diskIds, label, timeZone, policy } = parameters;
-    const rules = policy !== undefined && isJsonObject(policy) ? readPolicy(policy) : {};
+    const rules = policy !== undefined && isJsonObject(policy) ? policyFrom(policy) : {};
     const key = label !== undefined && isJsonObject(label) ? label['key'] : undefined;
     const value = label !== undefined && isJsonObject(label) ? label['value'] : undefined;
     if (typeof timeZone === 'string' && keepsSomething(rules)) {
@@ -235,11 +229,6 @@ function readPlan(parameters: Json): RetentionPlan {
     }
   }
   throw new StorageError('METADATA_INVALID', 'a retention job has no valid plan');
-}
-
-export function readPolicy(from: JsonObject): RetentionPolicy {
-  const rules = retentionRules.filter((rule) => typeof from[rule] === 'number');
-  return Object.fromEntries(rules.map((rule) => [rule, Number(from[rule])]));
 }
 
 export function readDeleted(value: Json | undefined): { backup: string; reason: string }[] {

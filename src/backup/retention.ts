@@ -61,6 +61,12 @@ const periodOf: Readonly<Record<Exclude<RetentionRule, 'keepLast'>, keyof Period
   keepYearly: 'year',
 };
 
+/** The rules of something that may have more. */
+export function policyFrom(from: Readonly<Record<string, unknown>>): RetentionPolicy {
+  const rules = retentionRules.filter((rule) => typeof from[rule] === 'number');
+  return Object.fromEntries(rules.map((rule) => [rule, Number(from[rule])]));
+}
+
 /** A policy that keeps nothing is none: it would delete everything. */
 export function keepsSomething(policy: RetentionPolicy): boolean {
   return retentionRules.some((rule) => (policy[rule] ?? 0) > 0);

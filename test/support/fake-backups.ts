@@ -158,7 +158,10 @@ export class FakeBackups implements api.Backups {
       .filter(({ copyId }) => named === undefined || copyId === named)
       .sort((a, b) => b.generation - a.generation)[0];
     if (found !== undefined || onMissingBase === 'full') return found;
-    return new StorageError('BASE_MISSING', 'no base', { reason: 'no-backup', target: target.name });
+    return new StorageError('BASE_MISSING', 'no base', {
+      reason: 'no-backup',
+      target: target.name,
+    });
   }
 
   #copyNamed(ref: string): string | StorageError {

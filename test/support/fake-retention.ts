@@ -1,8 +1,7 @@
 /** Retention of the fakes: the real decisions over backups in memory, in their order. */
 import type { Effects } from '../../src/api/service-types.ts';
 import type * as api from '../../src/api/work-services.ts';
-import { decideRetention, keepsSomething } from '../../src/backup/retention.ts';
-import { policyOf } from '../../src/backup/retention-job.ts';
+import { decideRetention, keepsSomething, policyFrom } from '../../src/backup/retention.ts';
 import { StorageError } from '../../src/base/errors.ts';
 import { checkTimeZone } from '../../src/base/time-zone.ts';
 import type { Job } from '../../src/job/job.ts';
@@ -54,7 +53,7 @@ export class FakeRetention implements api.Retention {
 
   #decide(request: api.RetentionRequest) {
     const { target, disk, label, timeZone = 'UTC' } = request;
-    const policy = policyOf(request);
+    const policy = policyFrom({ ...request });
     if (!keepsSomething(policy)) {
       throw new StorageError('VALIDATION_FAILED', 'no rule', { field: 'keepLast' });
     }

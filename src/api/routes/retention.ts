@@ -16,7 +16,7 @@ export function retentionRoutes(app: ApiInstance, context: ApiContext): void {
     schema: operation(
       {
         operationId: 'applyRetention',
-        tag: 'backups',
+        tag: 'schedules',
         summary: 'Delete the backups that no rule keeps',
         description:
           'Never deletes what a backup that stays needs. A dry run answers each decision with ' +

@@ -12,6 +12,7 @@ import { poolSchemas } from './pool.ts';
 import { AffectedSchema, ProblemSchema, WouldFreeSchema } from './problem.ts';
 import { restoreSchemas } from './restore.ts';
 import { retentionSchemas } from './retention.ts';
+import { scheduleSchemas } from './schedule.ts';
 import { targetSchemas } from './target.ts';
 
 export const namedSchemas: readonly TSchema[] = [
@@ -26,6 +27,7 @@ export const namedSchemas: readonly TSchema[] = [
   ...backupSchemas,
   ...restoreSchemas,
   ...retentionSchemas,
+  ...scheduleSchemas,
   ...jobSchemas,
 ];
 

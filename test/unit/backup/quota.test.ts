@@ -1,7 +1,6 @@
 import { randomBytes } from 'node:crypto';
 import { afterEach, beforeEach, expect, it } from 'vitest';
 import { beginBackup } from '../../../src/backup/begin-backup.ts';
-import { beginBackup } from '../../../src/backup/begin-backup.ts';
 import { MIB } from '../../../src/base/units.ts';
 import { freeze } from '../../../src/copy/freeze.ts';
 import { makeFolder, openWork, removeFolder, type WorkBench } from '../../support/work.ts';
