@@ -12,6 +12,7 @@ const programs: readonly (readonly string[])[] = [
   ['incremental.ts'],
   ['memory.ts'],
   ['many-blocks.ts', join(scratch, 'many')],
+  ['groups.ts', join(scratch, 'groups')],
   ['metadata-pages.ts'],
   ['metadata-commits.ts'],
   ['target-write.ts'],

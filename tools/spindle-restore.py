@@ -4,8 +4,13 @@
   spindle-restore.py info    IMAGE               what the image is
   spindle-restore.py verify  IMAGE               prove every byte, or list what is lost
   spindle-restore.py restore IMAGE OUTPUT        the disk as it was, into a sparse file or a device
+  spindle-restore.py restore IMAGE... OUTPUT  from a full image and incremental ones, in any order
   spindle-restore.py restore --compact IMAGE OUTPUT      only the used blocks, head to end
   spindle-restore.py restore --salvage PART... OUTPUT    from pieces, in any order
+
+An incremental image holds what differs from its base. To restore it, give it with the image of its
+base, and so on down to a full image; info tells the base. If one is missing, the program says
+which. All of them are read and checked whole. (With --salvage give the bases whole, by --base.)
 
 IMAGE may be - for standard input. With --salvage each PART is a piece of one image, cut anywhere,
 with or without its head; a piece that holds no segment's start can be placed by hand as
@@ -16,9 +21,11 @@ Damage stops a restore, unless --skip-damage (implied by --salvage) is given: th
 proven is restored, and each lost range of the disk is printed as
   lost: offset OFFSET, LENGTH bytes (exact)     these bytes are lost; zeros in OUTPUT
   lost: offset OFFSET, LENGTH bytes (within)    the lost blocks lay somewhere in this range
+What a newer image has lost is zeros, never what an older one had there.
 
 Exit status: 0 all restored or proven; 1 the system failed (reading, writing, no room);
-2 wrong usage; 3 no image, a newer format, one that contradicts itself, or which one is not certain;
+2 wrong usage; 3 no image, a newer format, one that contradicts itself, or which one is not certain,
+or an image of a base is missing;
 4 the image is damaged or incomplete, and was not restored; 5 restored, but with problems.
 
 The format is described in docs/format/image.md of Spindle's source.
@@ -28,6 +35,7 @@ import argparse
 import array
 import bisect
 import datetime
+import errno
 import hashlib
 import heapq
 import itertools
@@ -120,7 +128,7 @@ def base_missing(frame):
     base_id, generation = frame.base
     base = f'copy {uuid.UUID(bytes=base_id)}, generation {generation}'
     copy = uuid.UUID(bytes=frame.copy_id)
-    return Stop(INVALID, f'BASE_MISSING: the image of copy {copy} needs the image of its base, {base}')
+    return Stop(INVALID, f'BASE_MISSING: the image of copy {copy} needs that of its base, {base}')
 
 
 def senseless(what):
@@ -184,6 +192,7 @@ class Frame:
         self.base = increment and (base_id, base_generation)
         self.features = INCREMENTAL if increment else 0
         self.increment, self.zero_ranges, self.copy_blocks = increment, zero_ranges, copy_blocks
+        self.generation = None  # only a header tells it
         self.per_segment = SEGMENT_DATA // block_size
         self.pages = -(-used_blocks // PAGE_ENTRIES)
         self.segments = -(-used_blocks // self.per_segment)
@@ -294,7 +303,7 @@ def decode_page(frame, page, data, before):
 
 
 def decode_zero_page(frame, page, data, before):
-    """[(first, end)] of the zero ranges on a page, or a Fault. `before`: where the last one ends."""
+    """[(first, end)] of the zero ranges on a page, or a Fault. `before`: end of the last one."""
     tag, number, crc = struct.unpack_from('<8sII', data, ZERO_PAGE_RANGES * 16)
     if crc != salted_crc(ZEROS_SALT, data[: UNIT - 4]):
         return Fault('IMAGE_DAMAGED', f'page {page} of the zero ranges is damaged')
@@ -784,8 +793,9 @@ def clip(extents, size):
 class Losses:
     """Where on the disk lost blocks were. Blocks come in X order."""
 
-    def __init__(self, frame):
+    def __init__(self, frame, output):
         self.frame, self.before, self.unknown, self.ranges = frame, -1, False, []
+        self.output, self.limit = output, frame.capacity
 
     def by_table(self, place):
         """A lost block. A place that is None, or not above those before, is not known."""
@@ -809,8 +819,10 @@ class Losses:
 
     def add(self, first, end, exact):
         start = first * self.frame.block_size
-        stop = min(end * self.frame.block_size, self.frame.capacity)
+        stop = min(end * self.frame.block_size, self.limit)
         add_range(self.ranges, start, stop, exact)
+        if self.output is not None:
+            self.output.lose(start, end * self.frame.block_size)
 
 
 def add_range(ranges, start, stop, exact):
@@ -828,13 +840,16 @@ def add_range(ranges, start, stop, exact):
 class ZeroRanges:
     """Pages of zero ranges as they come, and stretches of places of which none is known."""
 
-    def __init__(self, frame):
-        self.frame, self.pages, self.unknown = frame, [], Losses(frame)
+    def __init__(self, frame, output):
+        self.frame, self.pages, self.unknown = frame, [], Losses(frame, output)
+        self.output = output
         self.before, self.waiting, self.at = -1, False, [0, 0]
 
     def good(self, ranges):
         self.tell(ranges[0][0])
         self.before = ranges[-1][1]
+        for first, end in ranges if self.output is not None else ():
+            self.output.hole(first, end)
         if len(self.pages) < KEPT_PAGES:
             self.pages.append(array.array('Q', itertools.chain(*ranges)))
 
@@ -871,8 +886,8 @@ class Walk:
         self.source, self.frame, self.strict, self.output = source, frame, strict, output
         self.pages, self.page_numbers = {}, []  # the numbers ascend
         self.problems, self.good, self.status = 0, 0, 0
-        self.losses, self.before, self.next_segment = Losses(frame), -1, 0
-        self.zeros = ZeroRanges(frame)
+        self.losses, self.before, self.next_segment = Losses(frame, output), -1, 0
+        self.zeros = ZeroRanges(frame, output)
         self.digest = bytes(32)
 
     def problem(self, fault):
@@ -1104,30 +1119,54 @@ class Output:
     def put(self, block, place, data):
         """Writes a block. Blocks come in ascending order."""
         offset = (block if self.compact else place) * self.frame.block_size
-        view = memoryview(data)[: self.size - offset]
+        view = memoryview(data)[: max(0, self.size - offset)]
         self.zero_until(offset)
         while view:
             written = os.pwrite(self.file, view, offset)
             view, offset = view[written:], offset + written
-        self.position = offset
+        self.position = max(self.position, offset)
 
     def zero_until(self, offset):
         """A device keeps what it held: what no block covers has to be made zero."""
-        if not self.is_device or offset <= self.position:
-            return
-        length = offset - self.position
+        offset = min(offset, self.size)
+        if self.is_device and offset > self.position:
+            self.zero(self.position, offset)
+        self.position = max(self.position, offset)
+
+    def zero(self, start, stop):
         try:
-            request = struct.pack('QQ', self.position, length)
-            if fcntl is None:
+            if fcntl is None or not self.is_device:
                 raise OSError('no ioctl')
-            fcntl.ioctl(self.file, BLKZEROOUT, request)
+            fcntl.ioctl(self.file, BLKZEROOUT, struct.pack('QQ', start, stop - start))
         except OSError:
-            for at in range(self.position, offset, SCAN_CHUNK):
-                zeros = memoryview(bytes(min(SCAN_CHUNK, offset - at)))
+            for at in range(start, stop, SCAN_CHUNK):
+                zeros = memoryview(bytes(min(SCAN_CHUNK, stop - at)))
                 while zeros:
                     written = os.pwrite(self.file, zeros, at)
                     zeros, at = zeros[written:], at + written
-        self.position = offset
+
+    def wipe(self, start, stop):
+        """Makes zeros of what was written before; holes of a file stay holes."""
+        stop = min(stop, self.size)
+        while start < stop:
+            end = stop
+            if not self.is_device and hasattr(os, 'SEEK_DATA'):
+                try:
+                    start = os.lseek(self.file, start, os.SEEK_DATA)
+                except OSError as error:
+                    if error.errno == errno.ENXIO:  # no data from there on
+                        return
+                    raise
+                end = min(stop, os.lseek(self.file, start, os.SEEK_HOLE))
+            if start < end:
+                self.zero(start, end)
+            start = end
+
+    def hole(self, first, end):
+        """A zero range: nothing was written there before."""
+
+    def lose(self, start, stop):
+        """Lost bytes: nothing was written there before."""
 
     def finish(self):
         self.zero_until(self.size)
@@ -1143,6 +1182,126 @@ class Output:
             os.close(self.file)
         if self.temporary is not None:
             os.unlink(self.temporary)
+
+
+# --- Chains: a full image and incremental ones on top of it ---------------------------------------
+
+
+class Layer:
+    """What one image of a chain changes on the output, on top of the older ones."""
+
+    def __init__(self, output, frame, lost):
+        self.output, self.size, self.lost = output, frame.block_size, lost
+
+    def put(self, block, place, data):
+        self.output.put(block, place, data)
+        self.lost.decide(place * self.size, (place + 1) * self.size)
+
+    def hole(self, first, end):
+        self.output.wipe(first * self.size, end * self.size)
+        self.lost.decide(first * self.size, end * self.size)
+
+    def lose(self, start, stop):
+        self.output.wipe(start, stop)
+
+
+class ChainLosses:
+    """What is lost of the disk after each image: newer ones decide about losses of older ones."""
+
+    def __init__(self):
+        self.ranges, self.starts, self.furthest, self.decided = [], [], [], []
+        self.is_full = False
+
+    def decide(self, start, stop):
+        """The image says what is there."""
+        index = bisect.bisect_left(self.starts, stop) - 1
+        if index < 0 or self.furthest[index] <= start:
+            return
+        if len(self.decided) >= MAX_RANGES:
+            self.is_full = True  # what follows is still counted as lost, but not exactly
+        elif self.decided and self.decided[-1][1] == start:
+            self.decided[-1] = (self.decided[-1][0], stop)
+        else:
+            self.decided.append((start, stop))
+
+    def add(self, ranges, size):
+        """The image is through and has lost these itself; the disk has `size` bytes."""
+        left = [(a, b, exact and not self.is_full) for a, b, exact in self.ranges]
+        left = list(without(left, sorted(self.decided)))
+        merged = []
+        for start, stop, exact in sorted(left + ranges, key=lambda lost: lost[0]):
+            if start < size:
+                add_range(merged, start, min(stop, size), exact)
+        self.ranges, self.decided, self.is_full = merged, [], False
+        self.starts = [start for start, _, _ in merged]
+        self.furthest = list(itertools.accumulate((stop for _, stop, _ in merged), max))
+
+
+def without(ranges, taken):
+    """What is left of (start, stop, exact) without these (start, stop); both ascend."""
+    for start, stop, exact in ranges:
+        index = max(0, bisect.bisect_right(taken, (start, start)) - 1)
+        for low, high in itertools.islice(taken, index, None):
+            if low >= stop:
+                break
+            if low > start:
+                yield start, low, exact
+            start = max(start, high)
+        if start < stop:
+            yield start, stop, exact
+
+
+def ordered(images):
+    """(Frame, source) of a chain, the full image first. Stops if they are none."""
+    copies, by_base = {}, {}
+    for image in images:
+        frame = image[0]
+        if frame.copy_id in copies:
+            raise Fault('IMAGE_INVALID', f'two images are of copy {uuid.UUID(bytes=frame.copy_id)}')
+        copies[frame.copy_id] = frame
+        by_base[frame.base and frame.base[0]] = image
+    for frame in copies.values():
+        base = frame.base and copies.get(frame.base[0])
+        if frame.base and (base is None or base.generation not in (None, frame.base[1])):
+            raise base_missing(frame)
+        if base and base.block_size != frame.block_size:
+            raise Fault('IMAGE_INVALID', 'the images have different block sizes')
+    chain, image = [], by_base.get(None)
+    while image is not None and len(chain) < len(images):
+        chain.append(image)
+        image = by_base.get(image[0].copy_id)
+    if len(chain) < len(images):
+        raise Fault('IMAGE_INVALID', 'the images are no chain of one full image and those on it')
+    return chain
+
+
+def restore_chain(chain, arguments, strict):
+    newest = chain[-1][0]
+    output = Output(arguments.output, newest, False, arguments.force)
+    lost, walks = ChainLosses(), []
+    try:
+        output.open()
+        for frame, source in chain:
+            layer = Layer(output, frame, lost)
+            end = frame.disk_blocks * frame.block_size
+            if output.size > end:  # the disk was smaller: nothing of older images is left behind
+                layer.hole(frame.disk_blocks, newest.disk_blocks)
+            walk = Walk(source, frame, strict, layer)
+            walk.losses.limit = walk.zeros.unknown.limit = end
+            walk.run()
+            output.zero_until(output.size)
+            lost.add(walk.lost, min(end, newest.capacity))
+            walks.append(walk)
+        output.finish()
+    except BaseException:
+        output.abandon()
+        raise
+    problems = sum(walk.problems for walk in walks)
+    good, blocks = sum(walk.good for walk in walks), sum(frame.used_blocks for frame, _ in chain)
+    print_lost(lost.ranges)
+    images = f'in {len(chain)} images, {counted(problems, "problem")}'
+    print(f'{good} of {counted(blocks, "block")} {are(good)} good {images}')
+    return LOSSES if problems else 0
 
 
 # --- Commands -------------------------------------------------------------------------------------
@@ -1191,12 +1350,17 @@ def info(arguments):
         moment = f'{moment.isoformat(timespec="milliseconds")}Z'
     except OverflowError:
         moment = f'{frame.frozen_at} ms after 1970'
+    base = ()
+    if frame.base is not None:
+        base_id, generation = frame.base
+        base = (('base id', f'{uuid.UUID(bytes=base_id)}, generation {generation}'),)
     rows = [
         ('disk', name),
         ('disk id', uuid.UUID(bytes=frame.disk_id)),
         ('copy id', uuid.UUID(bytes=frame.copy_id)),
         ('image id', uuid.UUID(bytes=frame.image_id)),
         ('frozen at', f'{moment}, generation {frame.generation}'),
+        *base,
         ('capacity', f'{frame.capacity} bytes'),
         ('block size', f'{frame.block_size} bytes'),
         ('used', f'{counted(frame.used_blocks, "block")}, {frame.used_blocks * frame.block_size} bytes'),
@@ -1207,10 +1371,14 @@ def info(arguments):
     return 0
 
 
-def summary(walk):
-    for start, stop, exact in walk.lost:
+def print_lost(ranges):
+    for start, stop, exact in ranges:
         how = 'exact' if exact else 'within'
         print(f'lost: offset {start}, {counted(stop - start, "byte")} ({how})')
+
+
+def summary(walk):
+    print_lost(walk.lost)
     blocks = counted(walk.frame.used_blocks, 'block')
     print(f'{walk.good} of {blocks} {are(walk.good)} good, {counted(walk.problems, "problem")}')
 
@@ -1225,13 +1393,18 @@ def verify(arguments):
 
 def restore(arguments):
     strict = not (arguments.salvage or arguments.skip_damage)
+    names = arguments.base + ([] if arguments.salvage else arguments.image)
+    if len(arguments.image) + len(arguments.base) > 1 and arguments.compact and names:
+        raise Stop(USAGE, 'a chain of images is restored as the whole disk, not --compact')
+    if len(names) > 1 and '-' in names:
+        raise Stop(USAGE, 'several images have to be files or devices')
+    images = [open_image(name, strict) for name in names]
     if arguments.salvage:
         wanted = None if arguments.image_id is None else arguments.image_id.bytes
-        frame, source = assemble(arguments.image, wanted)
-    elif len(arguments.image) > 1:
-        raise Stop(USAGE, 'several pieces need --salvage')
-    else:
-        frame, source = open_image(arguments.image[0], strict)
+        images.append(assemble(arguments.image, wanted))
+    if len(images) > 1:
+        return restore_chain(ordered(images), arguments, strict)
+    ((frame, source),) = images
     if frame.base is not None:
         raise base_missing(frame)
     output = Output(arguments.output, frame, arguments.compact, arguments.force)
@@ -1257,12 +1430,15 @@ def parse(argv):
         command = commands.add_parser(name, help=what)
         command.add_argument('image', metavar='IMAGE', help='a file, a device, or - for stdin')
     command = commands.add_parser('restore', help='get the disk back')
-    command.add_argument('image', nargs='+', metavar='IMAGE', help='a file, a device, or -')
+    what = 'a file, a device, or -; several are a chain, with --salvage pieces'
+    command.add_argument('image', nargs='+', metavar='IMAGE', help=what)
     command.add_argument('output', metavar='OUTPUT', help='a new file or a block device')
     command.add_argument('--compact', action='store_true', help='only the used blocks, head to end')
     command.add_argument('--force', action='store_true', help='replace OUTPUT if it is a file')
     command.add_argument('--skip-damage', action='store_true', help='go around damage, list losses')
     command.add_argument('--salvage', action='store_true', help='pieces of an image, in any order')
+    what = 'an image of a base (may be given several times)'
+    command.add_argument('--base', metavar='IMAGE', action='append', default=[], help=what)
     command.add_argument('--image-id', type=uuid.UUID, help='which image, if pieces hold several')
     return parser.parse_args(argv)
 

@@ -36,23 +36,13 @@ export function backupKind(backups: Backups): JobKind<RowChange> {
 }
 
 async function runBackupJob(backups: Backups, context: JobContext<RowChange>): Promise<Json> {
-  const { targets, copies } = backups.options;
+  const { copies } = backups.options;
   const record = backups.get(parameter(context.job, 'backup'));
   const copy = copies.byId(record.copyId);
-  if (copy === undefined) {
-    throw new StorageError('NOT_FOUND', `the copy of backup ${record.name} is gone`, {
-      copyId: record.copyId,
-    });
-  }
-  backups.useCopy(copy, context.job.id);
-  const target = targets.get(record.targetId);
-  const medium = targets.medium(target);
-  await waitForTarget(context, target, medium, async () => {
-    await transfer(backups, context, record, copy);
-  });
-  await complete(medium, record);
-  await backups.save(record);
-  await endCopy(backups, context.job, copy);
+  // a life that ended between this and the end of the job has dropped the copy already
+  const isDone = record.state === 'complete' || record.state === 'damaged';
+  if (!isDone) await makeBackup(backups, context, record, copy);
+  if (copy !== undefined) await endCopy(backups, context.job, copy);
   const { mediumBytes } = record;
   context.progress({ doneBytes: mediumBytes, totalBytes: mediumBytes });
   const baseMissing = textParameter(context.job, 'baseMissing');
@@ -70,7 +60,31 @@ async function runBackupJob(backups: Backups, context: JobContext<RowChange>): P
   };
 }
 
-async function transfer(
+/** The image is on the target, the entry complete. @throws NOT_FOUND: the copy is gone */
+async function makeBackup(
+  backups: Backups,
+  context: JobContext<RowChange>,
+  record: BackupRecord,
+  copy: Copy | undefined,
+): Promise<void> {
+  if (copy === undefined) {
+    throw new StorageError('NOT_FOUND', `the copy of backup ${record.name} is gone`, {
+      copyId: record.copyId,
+    });
+  }
+  const { targets } = backups.options;
+  backups.useCopy(copy, context.job.id);
+  const target = targets.get(record.targetId);
+  const medium = targets.medium(target);
+  await waitForTarget(context, target, medium, async () => {
+    await transfer(backups, context, record, copy);
+  });
+  await complete(medium, record);
+  await backups.save(record);
+}
+
+/** The image onto the target, from the context's checkpoint on. */
+export async function transfer(
   backups: Backups,
   context: JobContext<RowChange>,
   record: BackupRecord,

@@ -63,6 +63,16 @@ async function restoreBackup(
   plan: RestorePlan,
   id: string,
 ): Promise<Json> {
+  return endRestore(backups, context, plan, await fillFromBackup(backups, context, plan, id));
+}
+
+/** Fills the plan's disk from a backup, from the context's checkpoint on. */
+export async function fillFromBackup(
+  backups: Backups,
+  context: JobContext<RowChange>,
+  plan: RestorePlan,
+  id: string,
+): Promise<RestoreSession> {
   const { targets } = backups.options;
   const chain = backups.readableChain(id);
   backups.use(chain, context.job.id);
@@ -94,7 +104,7 @@ async function restoreBackup(
     current.lose(lostOf(result));
   });
   if (session === undefined) throw new StorageError('INTERNAL', 'the restore did not run');
-  return endRestore(backups, context, plan, session);
+  return session;
 }
 
 async function restoreCopy(

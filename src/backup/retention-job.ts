@@ -110,7 +110,7 @@ export function decide(
 
 function itemOf(record: BackupRecord): RetentionBackup {
   const { id, name, diskId, targetId, copyId, generation, frozenAtMs, state } = record;
-  const links = { baseCopyId: record.base?.copyId ?? null, groupId: null };
+  const links = { baseCopyId: record.base?.copyId ?? null, groupId: record.group?.id ?? null };
   return { id, name, diskId, targetId, copyId, generation, frozenAtMs, state, ...links, record };
 }
 

@@ -272,7 +272,11 @@ class UploadRun {
     const { base } = facts;
     if (base === null) return this.#session.begin(facts);
     const message = 'the image is incremental: by itself it is not a whole disk';
-    throw new StorageError('BASE_MISSING', message, { reason: 'upload', base: { ...base } });
+    throw new StorageError('BASE_MISSING', message, {
+      reason: 'upload',
+      copyId: facts.copyId,
+      base: { ...base },
+    });
   }
 
   async #cut(): Promise<void> {

@@ -8,6 +8,8 @@ export const invariants = {
   NAME_DUPLICATE: 'a name belongs to one object',
   REFERENCE_MISSING: 'what a row refers to exists',
   GENERATION_DUPLICATE: 'no two disks are in the same generation',
+  LINE_DUPLICATE: 'no two disks are on the same line',
+  CHECKPOINT_OF_COPY: 'a copy that is there has no checkpoint',
   EXTENT_GAP: 'the extents of a pool follow one another without gaps, from block 0',
   EXTENT_OUTSIDE_FILE: 'an extent lies within the recorded size of its file',
   EXTENT_OVERLAP: 'no two extents share blocks of a file',

@@ -31,19 +31,11 @@ export interface Checkpoint {
   readonly frozenAtMs: number;
 }
 
-/** What would be left of the copy. */
-export function checkpointOf(copy: Copy): Checkpoint {
-  const { record, id } = copy;
-  return {
-    id,
-    diskId: record.diskId,
-    diskName: record.diskName,
-    generation: record.generation,
-    capacityBytes: record.sourceCapacityBytes,
-    blockSizeBytes: copy.blockSizeBytes,
-    lineage: record.lineage,
-    frozenAtMs: record.frozenAtMs,
-  };
+/** What would be left of a copy. */
+export function checkpointOf({ id, record, blockSizeBytes }: Copy): Checkpoint {
+  const { diskId, diskName, generation, sourceCapacityBytes, lineage, frozenAtMs } = record;
+  const capacityBytes = sourceCapacityBytes;
+  return { id, diskId, diskName, generation, capacityBytes, blockSizeBytes, lineage, frozenAtMs };
 }
 
 export class Checkpoints {

@@ -150,6 +150,7 @@ export class Copies {
   /** Takes a new copy in; its row goes into the pool's next batch. */
   add(copy: Copy): void {
     this.#copies.set(copy.id, copy);
+    this.checksums.begin(copy.id);
     this.changed(copy);
   }
 
@@ -269,8 +270,9 @@ export class Copies {
     const { store } = this.options;
     const { id } = record;
     await pool?.flush();
+    const bytes = this.checksums.mayHave(id) ? record.root.mapped * blockSizeBytes : 0;
     this.checksums.drop(id);
-    const segments = Math.ceil((record.root.mapped * blockSizeBytes) / SEGMENT_BLOCK_BYTES);
+    const segments = Math.ceil(bytes / SEGMENT_BLOCK_BYTES);
     for (let first = 0; first < segments && !this.#stopped; first += CLEAR_ROWS) {
       const count = Math.min(CLEAR_ROWS, segments - first);
       const rows = Array.from({ length: count }, (_, index): RowChange => {

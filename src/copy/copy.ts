@@ -16,7 +16,7 @@ import { SEGMENT_BLOCK_BYTES } from './checksums.ts';
 import type { CopyChecksums } from './checksums.ts';
 import type { TableRoot } from '../disk/allocation-table.ts';
 import type { Labels } from '../disk/disk.ts';
-import type { TableSource } from '../disk/table-difference.ts';
+import type { TableInSpace } from '../disk/table-difference.ts';
 import { type User, Users } from '../disk/users.ts';
 import { exclusiveBlocks } from '../disk/exclusive-blocks.ts';
 import { type Lineage, lineageText } from '../disk/lineage.ts';
@@ -178,9 +178,9 @@ export class Copy {
     return next === undefined ? { runs } : { runs, next };
   }
 
-  /** What a difference reads: tables of which at most one maps each block. */
-  tables(): TableSource[] {
-    return [{ space: this.pool, rootOf: () => this.liveRoot() }];
+  /** What a difference reads: tables of which at most one maps each block. @throws NOT_FOUND */
+  tables(): TableInSpace[] {
+    return [{ space: this.pool, root: this.liveRoot() }];
   }
 
   /** Places of `count` blocks from X on: A and P of each. Cost: the leaves met. */

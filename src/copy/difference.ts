@@ -93,8 +93,10 @@ function capacityOf(since: Since): number {
 }
 
 function comparedOf(newer: Copy, since: Since): Compared {
-  const older = since.kind === 'copy' ? since.copy.tables() : since.checkpoint.generation;
-  return { newer: newer.tables(), since: older };
+  return {
+    newer: () => newer.tables(),
+    since: since.kind === 'copy' ? () => since.copy.tables() : since.checkpoint.generation,
+  };
 }
 
 /** Collects runs until there are enough. */

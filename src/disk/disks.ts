@@ -151,6 +151,7 @@ export class Disks {
   /**
    * Makes a disk on a root that the caller has counted for it. Its row commits with that.
    * @param o.state `restoring` keeps data requests away until `finish`
+   * @param flush makes it durable; by default its pool does, by itself
    */
   async make(
     pool: Pool,
@@ -170,6 +171,7 @@ export class Disks {
       keepsTombstones?: boolean;
     },
     effects?: Effects<Disk>,
+    flush: (rows: readonly RowChange[]) => Promise<void> = (rows) => pool.flush(rows),
   ): Promise<Disk> {
     const { names, generations, clock } = this.#o;
     pool.assertWritable();
@@ -197,7 +199,8 @@ export class Disks {
     });
     disk.keepsTombstones = o.keepsTombstones ?? false;
     this.#disks.set(id, disk);
-    const made = this.#commit(disk, effects?.(disk) ?? []);
+    disk.changed();
+    const made = flush(effects?.(disk) ?? []).then(() => disk);
     this.#making.set(id, made);
     try {
       return await made;

@@ -8,6 +8,7 @@
  * without younger births are skipped, and a tombstone tells what was unmapped.
  *
  * A side may be several tables of which at most one maps a block: a copy whose blocks are moving.
+ * They are asked for anew after every read of a page, so blocks may move meanwhile.
  *
  * Cost: the nodes that are not shared, or hold younger births, and those above them. Reads pages;
  * gives way to others after every 64 leaves.
@@ -23,20 +24,21 @@ import {
   youngestBelow,
 } from './allocation-table.ts';
 
-/** A table of a copy, which never changes what it maps as a whole. */
-export interface TableSource {
+export interface TableInSpace {
   readonly space: TableSpace;
-  /** Asked anew after every read of pages. @throws NOT_FOUND once it is gone */
-  readonly rootOf: () => TableRoot;
+  readonly root: TableRoot;
 }
+
+/** The tables of a copy, which together never change what they map. @throws NOT_FOUND if gone */
+export type TablesOf = () => readonly TableInSpace[];
 
 /** `data`: mapped now; `zero`: mapped no more. */
 export type ChangeKind = 'data' | 'zero';
 
 export interface Compared {
-  readonly newer: readonly TableSource[];
+  readonly newer: TablesOf;
   /** Other tables, or a generation of which the newer ones know all that followed. */
-  readonly since: readonly TableSource[] | number;
+  readonly since: TablesOf | number;
 }
 
 const LEAVES_PER_TURN = 64;
@@ -96,11 +98,10 @@ export async function walkChanges(
 }
 
 function rootsOf({ newer, since }: Compared): Place {
-  const branches = (sources: readonly TableSource[]): Branch[] =>
-    sources.flatMap(({ space, rootOf }) => {
-      const { node, height } = rootOf();
-      return node === 0 ? [] : [{ space, node, height }];
-    });
+  const branches = (tablesOf: TablesOf): Branch[] =>
+    tablesOf().flatMap(({ space, root: { node, height } }) =>
+      node === 0 ? [] : [{ space, node, height }],
+    );
   const sides = { newer: branches(newer), older: typeof since === 'number' ? [] : branches(since) };
   const heights = [...sides.newer, ...sides.older].map(({ height }) => height);
   return { ...sides, height: Math.max(1, ...heights), base: 0 };

@@ -7,8 +7,8 @@
  *  2. Slices are loaded ahead into a ring of buffers that holds the blocks of one segment: each is
  *     filled with a slice of the next segment as soon as the one in it was taken.
  *  3. A segment's head needs the checksums of all its blocks. If they are not known, it waits for
- *     the slices behind it, or, where the part ends before, the blocks are read once for it; then
- *     they are kept. Blocks alone need no checksum.
+ *     the slices behind it, and blocks behind the end of the part are read for it; then they are
+ *     kept. Blocks alone need no checksum.
  *  4. The trailer needs all zero ranges and heads. A stream from the first segment on collects the
  *     digest of the heads on its way; otherwise it is made from the known checksums, reading the
  *     segments that lack them.
@@ -31,7 +31,7 @@ import { encodeHeader } from './header.ts';
 import { inLanes, readAhead } from './read-ahead.ts';
 import type { Slice } from './read-ahead.ts';
 import { encodeSegmentHead } from './segment.ts';
-import { checksumsOf, SegmentChecksums } from './segment-checksums.ts';
+import { SegmentChecksums } from './segment-checksums.ts';
 import { encodeTablePage } from './table.ts';
 import { chainDigest, chainZeroPage, emptyDigest, encodeTrailer } from './trailer.ts';
 import { encodeZeroPage, rangesProblem } from './zero-ranges.ts';
@@ -208,10 +208,16 @@ export class ImageWriter {
       return;
     }
     const count = this.layout.segmentBlocks(segment);
-    const known = to === region.length ? this.#known(segment) : this.#knownOrRead(segment);
-    const checksums = new SegmentChecksums(count, known);
+    const asked = Math.max(0, Math.ceil((to - headBytes) / this.layout.blockSizeBytes));
+    const checksums = new SegmentChecksums(count, this.#known(segment), asked);
+    const makeHead = async (): Promise<Buffer> => {
+      const rest = this.#addRest(segment, asked, checksums);
+      const [, head] = await Promise.allSettled([rest, this.#makeHead(region, checksums)]);
+      if (head.status === 'rejected') throw head.reason;
+      return head.value;
+    };
     const load = async (): Promise<Uint8Array> => {
-      const made = this.#makeHead(region, checksums);
+      const made = makeHead();
       passed.lastHead = made;
       const before = passed.digest;
       if (before !== undefined) {
@@ -280,22 +286,24 @@ export class ImageWriter {
     return known;
   }
 
-  /** The segment's checksums; if they are not known, from all its blocks. */
-  async #knownOrRead(segment: number, scratch: Uint8Array[] = []): Promise<Uint32Array> {
-    const known = await this.#known(segment);
-    if (known !== undefined) return known;
+  /** Reads the blocks of a segment from the one with this index on, if checksums need them. */
+  async #addRest(
+    segment: number,
+    index: number,
+    checksums: SegmentChecksums,
+    scratch: Uint8Array[] = [],
+  ): Promise<void> {
+    const rest = this.layout.segmentBlocks(segment) - index;
+    if (rest === 0 || (await checksums.known) !== undefined) return;
     const { blockSizeBytes } = this.layout;
     const first = this.layout.segmentFirstBlock(segment);
-    const computed = new Uint32Array(this.layout.segmentBlocks(segment));
-    await inLanes(computed.length, this.#stride, LANES, async (from, blocks) => {
+    await inLanes(rest, this.#stride, LANES, async (from, blocks) => {
       const buffer = scratch.pop() ?? this.#ring.allocate(this.#stride * blockSizeBytes);
       const bytes = buffer.subarray(0, blocks * blockSizeBytes);
-      await this.#readBlocks(first + from, blocks, bytes);
-      checksumsOf(bytes, computed.subarray(from, from + blocks));
+      const reading = this.#readBlocks(first + index + from, blocks, bytes);
+      await checksums.addRest(index + from, blocks, bytes, reading);
       scratch.push(buffer);
     });
-    await this.#source.keepChecksums(segment, computed);
-    return computed;
   }
 
   async #readBlocks(first: number, count: number, into: Uint8Array): Promise<void> {
@@ -357,8 +365,9 @@ export class ImageWriter {
       this.#checkSignal();
       const region = this.layout.regionAt(this.layout.segmentOffset(segment));
       assert(region.kind === 'segment', 'a segment at its offset');
-      const known = this.#knownOrRead(segment, scratch);
-      const checksums = new SegmentChecksums(this.layout.segmentBlocks(segment), known);
+      const count = this.layout.segmentBlocks(segment);
+      const checksums = new SegmentChecksums(count, this.#known(segment), 0);
+      await this.#addRest(segment, 0, checksums, scratch);
       digest = chainDigest(this.#frame, digest, segment, await this.#makeHead(region, checksums));
     }
     return digest;

@@ -7,11 +7,15 @@
  * how they ended, so after a restart none is begun twice: the name follows from the instant, and a
  * backup of that name that carries this job's id is its own.
  *
+ * Disks of a group are frozen at one instant, under the name of the run; one job backs up all their
+ * copies, which go when it has ended.
+ *
  * A disk that fails does not keep the others from being backed up; the run fails in the end, with
  * the reason of the first. Retention is about the disks whose backup is complete.
  */
-import { beginBackup } from '../backup/begin-backup.ts';
+import { beginBackup, type BackupRequest } from '../backup/begin-backup.ts';
 import type { Backups } from '../backup/backups.ts';
+import { beginGroupBackup } from '../backup/group-backup.ts';
 import {
   carryOut,
   type RetentionResult,
@@ -20,6 +24,7 @@ import {
 } from '../backup/retention-job.ts';
 import { policyFrom, type RetentionPolicy } from '../backup/retention.ts';
 import { type ErrorCode, errorCodes, isStorageError, StorageError } from '../base/errors.ts';
+import { freezeGroup } from '../copy/freeze-group.ts';
 import { isJsonList, isJsonObject, textsOf, toJson } from '../job/job.ts';
 import type { Job, Json, JsonObject } from '../job/job.ts';
 import type { JobContext } from '../job/job-run.ts';
@@ -40,6 +45,9 @@ export interface RunMember {
 
 /** What a run is to do. */
 export interface RunPlan {
+  /** Of the run, and of the group that it freezes. */
+  readonly name: string;
+  readonly isGroup: boolean;
   readonly schedule: Reference;
   readonly scheduledAtMs: number | null;
   readonly members: readonly RunMember[];
@@ -72,8 +80,16 @@ export function runKind(backups: Backups, ends: JobEnds): JobKind<RowChange> {
       for (const { job: id } of readProgress(job).outcomes) {
         if (id !== null) await backups.options.runner().cancel(id).catch(isGone);
       }
+      await dropGroup(backups, job, true);
     },
   };
+}
+
+/** The copies that the run has frozen, if they are there. @throws COPY_IN_USE without force */
+async function dropGroup(backups: Backups, job: Job, force: boolean): Promise<void> {
+  const { groups } = backups.options.copies;
+  const group = groups.find(readRunPlan(job).name);
+  if (group?.labels[RUN_LABEL] === job.id) await groups.delete(group.id, { force });
 }
 
 function isGone(error: unknown): void {
@@ -99,7 +115,18 @@ class Run {
   }
 
   async run(): Promise<Json> {
-    for (const member of this.#plan.members) await this.#backUp(member);
+    const { members, isGroup, name } = this.#plan;
+    if (isGroup) {
+      await this.#backUp(name, 'the group', () => this.#beginGroup());
+      await dropGroup(this.#backups, this.#context.job, false).catch((error: unknown) => {
+        if (!isStorageError(error)) throw error;
+        this.#context.log(`the copies of group ${name} stay: ${error.message}`);
+      });
+    } else {
+      for (const member of members) {
+        await this.#backUp(member.name, member.disk.name, () => this.#begin(member));
+      }
+    }
     const told = this.#told();
     const retention = await this.#retain(told);
     const failed = [...this.#outcomes.values()].find(({ state }) => state === 'failed');
@@ -108,47 +135,69 @@ class Run {
     return { schedule: schedule.name, scheduledAtMs, backups: told, retention };
   }
 
-  async #backUp(member: RunMember): Promise<void> {
-    const known = this.#outcomes.get(member.name);
+  async #backUp(name: string, what: string, begin: () => Promise<string>): Promise<void> {
+    const known = this.#outcomes.get(name);
     if (known !== undefined && known.state !== 'running') return;
     try {
-      const job = known?.job ?? (await this.#begin(member));
-      await this.#remember({ name: member.name, job, state: 'running', problem: null });
+      const job = known?.job ?? (await begin());
+      await this.#remember({ name, job, state: 'running', problem: null });
       const ended = await this.#context.waitFor({ kind: 'job', job }, this.#ends.endOf(job));
-      await this.#remember(outcomeOf(member, ended));
+      await this.#remember(outcomeOf(name, ended));
     } catch (error) {
       this.#context.signal.throwIfAborted();
       if (!isStorageError(error)) throw error;
       const { code, message, details } = error;
-      this.#context.log(`${member.disk.name}: ${message}`);
+      this.#context.log(`${what}: ${message}`);
       const facts = toJson(details);
       const problem = { ...(isJsonObject(facts) ? facts : {}), code, detail: message };
-      await this.#remember({ name: member.name, job: null, state: 'failed', problem });
+      await this.#remember({ name, job: null, state: 'failed', problem });
     }
   }
 
-  /** The job of the member's backup: the one that this run began before, or a new one. */
-  async #begin({ disk, name }: RunMember): Promise<string> {
-    const { target, level, onMissingBase, labels, schedule, maxBytesPerSecond } = this.#plan;
+  /** The same for the backup of all disks: freezes them, if that was not done before. */
+  async #beginGroup(): Promise<string> {
+    const { name, members } = this.#plan;
+    const { copies } = this.#backups.options;
     const run = this.#context.job.id;
-    const there = this.#backups.find(name);
-    if (there?.labels[RUN_LABEL] === run && there.job !== null) return there.job;
-    const job = await beginBackup(this.#backups, {
-      name,
-      disk: disk.id,
+    const made = this.#backups.list().find(({ group }) => group?.name === name);
+    if (made?.labels[RUN_LABEL] === run && made.job !== null) return made.job;
+    const { labels } = this.#request();
+    const there = copies.groups.find(name);
+    const frozen =
+      there?.labels[RUN_LABEL] === run
+        ? there
+        : await freezeGroup(copies, { name, labels, disks: members.map(({ disk }) => disk.id) });
+    const request = { ...this.#request(), name, group: frozen.id };
+    return (await beginGroupBackup(this.#backups, request)).id;
+  }
+
+  #request(): Omit<BackupRequest, 'name'> & { readonly labels: Labels } {
+    const { target, level, onMissingBase, labels, schedule, maxBytesPerSecond } = this.#plan;
+    return {
       target: target.id,
       level,
       ...(level === 'incremental' ? { onMissingBase } : {}),
       ...(maxBytesPerSecond === null ? {} : { maxBytesPerSecond }),
-      labels: { ...labels, [SCHEDULE_LABEL]: schedule.name, [RUN_LABEL]: run },
-    });
-    return job.id;
+      labels: {
+        ...labels,
+        [SCHEDULE_LABEL]: schedule.name,
+        [RUN_LABEL]: this.#context.job.id,
+      },
+    };
+  }
+
+  /** The job of the member's backup: the one that this run began before, or a new one. */
+  async #begin({ disk, name }: RunMember): Promise<string> {
+    const there = this.#backups.find(name);
+    const isOwn = there?.labels[RUN_LABEL] === this.#context.job.id;
+    if (isOwn && there.job !== null) return there.job;
+    return (await beginBackup(this.#backups, { ...this.#request(), name, disk: disk.id })).id;
   }
 
   /** @throws what keeps it from going on, with the backups that were made */
   async #retain(told: Json): Promise<Json> {
     const { retention: policy, target, timeZone, schedule, members } = this.#plan;
-    const complete = members.filter(({ name }) => this.#outcomes.get(name)?.state === 'succeeded');
+    const complete = members.filter((member) => this.#outcomeOf(member)?.state === 'succeeded');
     if (policy === null || complete.length === 0) return null;
     const plan = {
       targetId: target.id,
@@ -183,10 +232,15 @@ class Run {
     await this.#context.checkpoint({ outcomes, deleted: this.#deleted.map((one) => ({ ...one })) });
   }
 
+  /** Of a group there is one for all. */
+  #outcomeOf(member: RunMember): Outcome | undefined {
+    return this.#outcomes.get(this.#plan.isGroup ? this.#plan.name : member.name);
+  }
+
   /** For results and problems: what became of each disk. */
   #told(): Json {
     return this.#plan.members.map(({ disk, name }) => {
-      const { job, state, problem } = this.#outcomes.get(name) ?? {
+      const { job, state, problem } = this.#outcomeOf({ disk, name }) ?? {
         job: null,
         state: 'failed',
         problem: null,
@@ -204,7 +258,7 @@ class Run {
   }
 }
 
-function outcomeOf({ name }: RunMember, job: Job): Outcome {
+function outcomeOf(name: string, job: Job): Outcome {
   if (job.state === 'succeeded') {
     return { name, job: job.id, state: 'succeeded', problem: null };
   }
@@ -271,6 +325,8 @@ function readRunPlan({ id, parameters }: Job): RunPlan {
     throw new StorageError('METADATA_INVALID', `job ${id} has no valid plan`, { job: id });
   }
   return {
+    name: typeof from['name'] === 'string' ? from['name'] : '',
+    isGroup: from['isGroup'] === true,
     schedule,
     target,
     scheduledAtMs: typeof scheduledAtMs === 'number' ? scheduledAtMs : null,

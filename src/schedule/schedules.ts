@@ -361,6 +361,8 @@ export class Schedules {
       return { disk, name: memberName(run, disk, disks.length === 1 && !isGroup) };
     });
     return {
+      name: run,
+      isGroup,
       schedule: { id: record.id, name },
       scheduledAtMs: instantMs,
       members,

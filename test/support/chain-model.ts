@@ -65,6 +65,8 @@ export function diskOf({ capacityBytes, blocks }: ModelCopy): Buffer {
 interface Extra {
   /** Also given though they did not change, or are holes in both. */
   readonly surplus?: ReadonlySet<number>;
+  /** Said instead of the number of blocks of the copy. */
+  readonly copyBlocks?: number;
 }
 
 /** The source of a copy's image: full without a base. */
@@ -81,7 +83,7 @@ export function sourceOf(copy: ModelCopy, base?: ModelCopy, extra: Extra = {}): 
     generation: copy.generation,
     capacityBytes: copy.capacityBytes,
     places,
-    copyBlocks: copy.blocks.size,
+    copyBlocks: extra.copyBlocks ?? copy.blocks.size,
     ...(base === undefined
       ? {}
       : {

@@ -5,6 +5,7 @@
  */
 import { expect } from 'vitest';
 import { blocksFor } from '../../src/base/units.ts';
+import { checkpointOf } from '../../src/copy/checkpoints.ts';
 import type { Copy } from '../../src/copy/copy.ts';
 import {
   type ChangedRun,
@@ -46,8 +47,14 @@ export async function compareDifferences(
       expectExact(newer.model, older.model, runs);
       done.copies += 1;
     }
-    for (const { id, model } of world.gone) {
-      const checkpoint = world.engine.copies.checkpoints.get(id);
+    const { checkpoints } = world.engine.copies;
+    const gone = world.gone.map(({ id, model }) => ({ model, checkpoint: checkpoints.get(id) }));
+    // and as if the copies that are there were gone
+    const there = world.copies.map(({ real, model }) => ({
+      model,
+      checkpoint: checkpointOf(real),
+    }));
+    for (const { model, checkpoint } of [...gone, ...there]) {
       const since: Since = { kind: 'checkpoint', checkpoint };
       if (whyUnrelated(newer.real, since) !== undefined) continue;
       const runs = await allChanges(newer.real, since);

@@ -54,6 +54,8 @@ export interface FakeSubmission {
 
 const kinds = [
   'backup',
+  'group-backup',
+  'group-restore',
   'consolidate',
   'verify',
   'restore',

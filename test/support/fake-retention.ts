@@ -67,7 +67,7 @@ export class FakeRetention implements api.Retention {
     const items = this.#backups.list().map((backup) => {
       const { id, name, diskId, targetId: on, copyId, createdAtMs: frozenAtMs, state } = backup;
       const { generation } = backup;
-      const links = { baseCopyId: backup.base?.copyId ?? null, groupId: null };
+      const links = { baseCopyId: backup.base?.copyId ?? null, groupId: backup.group?.id ?? null };
       const facts = { id, name, diskId, targetId: on, copyId, frozenAtMs, state, ...links };
       return { ...facts, generation, backup };
     });

@@ -40,6 +40,7 @@ export class StoreBuilder {
   readonly #rows: Record<string, Row[]> = {
     disks: [],
     copies: [],
+    checkpoints: [],
     dead_roots: [],
     checksums: [],
     groups: [],
@@ -97,6 +98,7 @@ export class StoreBuilder {
       pool: POOL,
       capacity_bytes: capacityBlocks * BLOCK,
       generation,
+      lineage: null,
       state: 'ready',
       job: null,
       ...this.#root(node, 1),
@@ -117,6 +119,7 @@ export class StoreBuilder {
       pool: POOL,
       source_capacity_bytes: capacityBlocks * BLOCK,
       generation,
+      lineage: null,
       state,
       group_id: null,
       ...this.#root(node, state === 'deleted' ? 0 : 1),

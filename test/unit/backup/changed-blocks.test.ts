@@ -1,4 +1,4 @@
-import { randomBytes } from 'node:crypto';
+import { randomBytes, randomInt } from 'node:crypto';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { ChangedBlocks } from '../../../src/backup/changed-blocks.ts';
 import { KIB, TIB } from '../../../src/base/units.ts';
@@ -56,7 +56,7 @@ describe('the blocks of an incremental image', () => {
       [0, 1],
       [blocks.length - 1, 1],
       ...Array.from({ length: 40 }, () => {
-        const first = Math.floor(Math.random() * blocks.length);
+        const first = randomInt(blocks.length);
         return [first, Math.min(700, blocks.length - first)];
       }),
     ];

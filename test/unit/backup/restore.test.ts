@@ -10,6 +10,7 @@ import { StorageError } from '../../../src/base/errors.ts';
 import { GIB, KIB, MIB, TIB } from '../../../src/base/units.ts';
 import { freeze } from '../../../src/copy/freeze.ts';
 import { ImageWriter } from '../../../src/image/writer.ts';
+import { CopyService } from '../../../src/services/copies.ts';
 import { digest, makeDisk } from '../../support/work-content.ts';
 import { makeFolder, openWork, removeFolder, type WorkBench } from '../../support/work.ts';
 
@@ -77,6 +78,11 @@ describe('a backup', () => {
     const { checkpoints } = bench.copies;
     const { copyId } = bench.work.backups.get('b1');
     expect(checkpoints.list().map(({ id }) => id)).toEqual([copyId, copy.id]);
+    await bench.disks.get('d1').write(65536, randomBytes(65536));
+    await freeze(bench.copies, 'd1', { name: 'tuesday' });
+    const changes = new CopyService(bench.copies).changes('tuesday', copy.id);
+    const wanted = { runs: [{ block: 1, length: 1, kind: 'data' }] };
+    expect(await changes.runs(0, 10)).toEqual(wanted);
     await deleteBackup(bench.work.backups, 'b1');
     await deleteBackup(bench.work.backups, 'b2');
     expect(checkpoints.list().map(({ id }) => id)).toEqual([copy.id]);

@@ -38,6 +38,13 @@ function soundStore(): MemorySource {
 }
 
 function rowsAbout(store: StoreBuilder): void {
+  store.row('checkpoints', {
+    id: 'past-id',
+    generation: 2,
+    lineage: '[[1,1],[2,2]]',
+    capacity_bytes: 512,
+    block_size_bytes: 65_536,
+  });
   store.row('checksums', { copy: 'frozen-id', segment: 0, crcs: new Uint8Array(4) });
   store.row('checksums', { copy: 'gone-id', segment: 0, crcs: new Uint8Array(4) });
   store.row('groups', { id: 'group-id', name: 'together' });
@@ -106,6 +113,27 @@ type Damage = readonly [keyof typeof invariants, string, (source: MemorySource) 
 const damages: readonly Damage[] = [
   ['ROW_VALUE', 'a block size that is none', (s) => change(s, 'pools', 0, { block_size_bytes: 9 })],
   ['ROW_VALUE', 'a disk of generation 0', (s) => disk(s, 'low', { generation: 0 })],
+  ['ROW_VALUE', 'a lineage that is none', (s) => disk(s, 'new', { lineage: '[]' })],
+  ['ROW_VALUE', 'a lineage that goes back', (s) => copy(s, 'empty', { lineage: '[[9,8]]' })],
+  ['ROW_VALUE', 'a lineage of others', (s) => change(s, 'checkpoints', 0, { generation: 3 })],
+  [
+    'ROW_VALUE',
+    'a checkpoint of odd blocks',
+    (s) => change(s, 'checkpoints', 0, { block_size_bytes: 9 }),
+  ],
+  [
+    'LINE_DUPLICATE',
+    'two disks on one',
+    (s) => {
+      disk(s, 'low', { lineage: '[[2,8]]' });
+      disk(s, 'new', { lineage: '[[2,9]]' });
+    },
+  ],
+  [
+    'CHECKPOINT_OF_COPY',
+    'a copy that is there',
+    (s) => change(s, 'checkpoints', 0, { id: 'kept-id' }),
+  ],
   ['ROW_VALUE', 'a height without a node', (s) => disk(s, 'new', { root_height: 1 })],
   ['ROW_VALUE', 'mapped blocks without a node', (s) => copy(s, 'empty', { mapped_blocks: 1 })],
   ['ROW_VALUE', 'a dead root without a reference', (s) => change(s, 'dead_roots', 1, { count: 0 })],

@@ -247,6 +247,63 @@ describe('a run', () => {
     expect(bench.get('s').progress.lastSuccessAtMs).toBe(success);
   });
 
+  it('of a group freezes all at one instant, backs up as one, and leaves no copies', async () => {
+    await make({ group: ['d1', 'd2'], level: 'incremental', retention: { keepLast: 1 } });
+    bench.start();
+    await bench.at('2026-03-29T03:00:00Z');
+    const [run] = (await bench.runner.list({ kind: 'schedule' })).items;
+    expect(run).toMatchObject({
+      state: 'succeeded',
+      result: {
+        backups: [
+          { disk: 'd1', backup: 's-20260329-030000-d1', state: 'succeeded', level: 'full' },
+          { disk: 'd2', backup: 's-20260329-030000-d2', state: 'succeeded', level: 'full' },
+        ],
+      },
+    });
+    const { backups } = bench.bench.work;
+    const made = backups.list();
+    expect(new Set(made.map(({ group }) => group?.name))).toEqual(new Set(['s-20260329-030000']));
+    expect(new Set(made.map(({ frozenAtMs }) => frozenAtMs)).size).toBe(1);
+    expect(bench.bench.copies.list()).toEqual([]);
+    expect(bench.bench.copies.groups.list()).toEqual([]);
+    await bench.at('2026-03-30T03:00:00Z');
+    // the full ones stay: the increments are built on them
+    expect(backups.list().map(({ level }) => level)).toEqual([
+      ...['full', 'full', 'incremental', 'incremental'],
+    ]);
+  });
+
+  it('of a group goes on after a restart, and leaves nothing when it is cancelled', async () => {
+    await make({ cron: '0 * * * *', group: ['d1', 'd2'], maxBytesPerSecond: 1 });
+    bench.start();
+    const begun = async (moment: string): Promise<string> => {
+      await bench.time.advance(Date.parse(moment) - bench.time.nowMs());
+      while (!bench.runner.liveJobs().some(({ kind }) => kind === 'group-backup')) {
+        await new Promise((resolve) => setTimeout(resolve, 5));
+      }
+      return bench.runner.liveJobs().find(({ kind }) => kind === 'schedule')!.id;
+    };
+    await begun('2026-03-28T13:00:00Z');
+    await bench.close();
+    bench = await ScheduleBench.open(dir, '2026-03-28T13:20:00Z');
+    bench.start();
+    const [backup] = bench.runner.liveJobs().filter(({ kind }) => kind === 'group-backup');
+    await bench.runner.update(backup!.id, { maxBytesPerSecond: null });
+    await bench.idle();
+    const both = ['s-20260328-130000-d1', 's-20260328-130000-d2'];
+    expect(bench.backups()).toEqual(both);
+    expect(bench.get('s').progress.lastRun).toMatchObject({ state: 'succeeded' });
+    expect(bench.bench.copies.groups.list()).toEqual([]);
+    const run = await begun('2026-03-28T14:00:00Z');
+    expect(bench.bench.copies.groups.list()).toHaveLength(1);
+    await bench.runner.cancel(run);
+    await bench.idle();
+    expect(bench.backups()).toEqual(both);
+    expect(bench.bench.copies.groups.list()).toEqual([]);
+    expect(bench.get('s').progress.lastRun).toMatchObject({ state: 'cancelled' });
+  });
+
   it('keeps what retention says of its own backups, and touches no others', async () => {
     const { beginBackup } = await import('../../../src/backup/begin-backup.ts');
     const own = { name: 'by-hand', disk: 'd1', target: 'shelf' };
