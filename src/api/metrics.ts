@@ -39,6 +39,12 @@ export class Metrics {
   readonly #ready: Gauge;
   readonly #loopDelaySeconds: Gauge;
   readonly #residentBytes: Gauge;
+  readonly #scheduleSuccess = new Gauge({
+    name: 'spindle_schedule_last_success_timestamp_seconds',
+    help: 'When the last run of a schedule that succeeded ended, seconds since 1970; 0: none yet.',
+    labelNames: ['schedule'],
+    registers: [this.registry],
+  });
 
   constructor(clock: Clock, services: Services) {
     this.#clock = clock;
@@ -142,9 +148,13 @@ export class Metrics {
     this.#pools.reset();
     this.#poolState.reset();
     this.#jobs.reset();
+    this.#scheduleSuccess.reset();
     if (isReady) {
       this.#collectPools();
       this.#collectJobs();
+      for (const { name, lastSuccessAtMs } of this.#services.schedules.list()) {
+        this.#scheduleSuccess.set({ schedule: name }, (lastSuccessAtMs ?? 0) / 1000);
+      }
     }
     return this.registry.metrics();
   }

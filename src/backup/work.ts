@@ -18,13 +18,21 @@ import { groupRestoreKind, useGroupsAgain } from './group-restore.ts';
 import { restoreKind } from './restore-job.ts';
 import { clearMark } from './restore-mark.ts';
 import { Restores } from './restores.ts';
+import { retentionKind } from './retention-job.ts';
 import { scanKind } from './scan-job.ts';
 import { Targets } from './targets.ts';
 import { Uploads } from './uploads.ts';
 import { verifyKind } from './verify-job.ts';
 
 type WorkKind =
-  'backup' | 'group-backup' | 'consolidate' | 'verify' | 'scan' | 'restore' | 'group-restore';
+  | 'backup'
+  | 'group-backup'
+  | 'consolidate'
+  | 'verify'
+  | 'scan'
+  | 'restore'
+  | 'group-restore'
+  | 'retention';
 
 export interface WorkOptions {
   readonly store: MetadataStore;
@@ -60,6 +68,7 @@ export class Work {
       scan: scanKind(this.backups),
       restore: restoreKind(this.backups, this.uploads),
       'group-restore': groupRestoreKind(this.backups),
+      retention: retentionKind(this.backups),
     };
   }
 

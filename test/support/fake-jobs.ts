@@ -61,6 +61,8 @@ const kinds = [
   'restore',
   'scan',
   'check',
+  'retention',
+  'schedule',
 ] as const;
 
 export class FakeJobs {
