@@ -131,6 +131,7 @@ export interface Disks {
 }
 
 export type CopyLayout = 'compact' | 'full';
+export type CopyPlacement = 'shared' | 'dedicated';
 
 export interface CorrespondenceRun {
   readonly copyBlock: number;
@@ -148,7 +149,7 @@ export interface Copy {
   readonly diskName: string;
   readonly pool: { readonly id: string; readonly name: string };
   readonly layout: CopyLayout;
-  readonly placement: 'shared';
+  readonly placement: CopyPlacement;
   readonly generation: number;
   readonly blockSizeBytes: number;
   readonly usedBlocks: number;

@@ -30,6 +30,8 @@ export const invariants = {
   BIRTH_BEYOND_ROOT: 'nothing is younger than the disk or copy that reaches it',
   BORN_SHARED: "what was born in a disk's generation is held by that disk alone",
   BEYOND_CAPACITY: 'nothing is mapped beyond the capacity',
+  OWED_TWICE: 'a block of a dedicated copy is in its own table or in the owed one, not in both',
+  RESERVED_ROOM: 'the room that is reserved for dedicated copies is free',
 } as const;
 
 export type InvariantCode = keyof typeof invariants;

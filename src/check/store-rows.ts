@@ -52,6 +52,13 @@ export interface RootRow {
   readonly job: string | undefined;
 }
 
+/** A dedicated copy that is being filled. */
+export interface OwedRow {
+  readonly copy: string;
+  readonly own: RootRow;
+  readonly owed: RootRow;
+}
+
 export interface NamedRow {
   readonly id: string;
   readonly name: string;
@@ -72,6 +79,7 @@ export interface StoreRows {
   readonly files: readonly FileRow[];
   readonly extents: readonly ExtentRow[];
   readonly roots: readonly RootRow[];
+  readonly filling: readonly OwedRow[];
   /** Deleted ones too: their checksums go after them. */
   readonly copyIds: ReadonlySet<string>;
   readonly copiesWithChecksums: readonly string[];
@@ -183,15 +191,27 @@ function readExtents(source: RowSource, findings: Findings): ExtentRow[] {
   }));
 }
 
-function readRoot(cells: Cells): Pick<RootRow, 'node' | 'height' | 'mapped'> {
+type TableRow = Pick<RootRow, 'node' | 'height' | 'mapped'>;
+
+/** @param owed of the mapped blocks, those that another table has */
+function readRoot(cells: Cells, owed = 0): TableRow {
+  const mapped = cells.count('mapped_blocks', COUNT, owed) - owed;
   const root = {
     node: cells.count('root_node', 2 ** 40 - 1),
     height: cells.count('root_height', 6),
-    mapped: cells.count('mapped_blocks'),
+    mapped,
   };
   cells.require('root_height', (root.node === 0) === (root.height === 0));
   cells.require('mapped_blocks', root.node !== 0 || root.mapped === 0);
   return root;
+}
+
+function readOwed(cells: Cells): TableRow {
+  return {
+    node: cells.count('owed_node', 2 ** 40 - 1, 1),
+    height: cells.count('owed_height', 6, 1),
+    mapped: cells.count('owed_blocks'),
+  };
 }
 
 const rootColumns = ['root_node', 'root_height', 'mapped_blocks', 'generation'];
@@ -211,24 +231,42 @@ function readDisks(source: RowSource, findings: Findings): RootRow[] {
   }));
 }
 
-/** Copies and their states. A deleted one holds nothing: its root is dead or another's. */
-function readCopies(source: RowSource, findings: Findings): (RootRow & { state: string })[] {
-  const columns = ['id', 'name', 'pool', 'state', 'source_capacity_bytes', ...rootColumns];
+interface CopyRow {
+  readonly own: RootRow;
+  /** What another table holds for a dedicated copy. */
+  readonly owed: RootRow | undefined;
+  readonly state: string;
+}
+
+/** Copies and their states. */
+function readCopies(source: RowSource, findings: Findings): CopyRow[] {
+  const owedColumns = ['owed_pool', 'owed_node', 'owed_height', 'owed_blocks'];
+  const facts = ['id', 'name', 'pool', 'state', 'source_capacity_bytes'];
+  const columns = [...facts, ...rootColumns, ...owedColumns];
   return readTable(source, findings, 'copies', columns, (cells) => {
     const state = cells.text('state');
-    return {
+    const shared = {
       kind: 'copy',
       id: cells.text('id'),
-      name: state === 'internal' ? undefined : cells.text('name'),
-      pool: cells.text('pool'),
-      ...readRoot(cells),
       count: 1,
       generation: cells.count('generation', U32, 1),
       capacityBytes: cells.count('source_capacity_bytes', MAX_CAPACITY_BYTES, 1),
       job: undefined,
-      state,
-    };
+    } as const;
+    const owedPool = cells.optional('owed_pool');
+    const owed =
+      owedPool === undefined
+        ? undefined
+        : { ...shared, name: undefined, pool: owedPool, ...readOwed(cells) };
+    const name = state === 'internal' ? undefined : cells.text('name');
+    const pool = cells.text('pool');
+    return { own: { ...shared, name, pool, ...readRoot(cells, owed?.mapped) }, owed, state };
   });
+}
+
+/** The roots that a copy holds. Of a deleted one its own is dead or another's. */
+function rootsOf({ own, owed, state }: CopyRow): RootRow[] {
+  return [...(state === 'deleted' ? [] : [own]), ...(owed === undefined ? [] : [owed])];
 }
 
 function readDead(source: RowSource, findings: Findings): RootRow[] {
@@ -308,7 +346,9 @@ export function readStoreRows(checked: CheckSource, findings: Findings, limit?: 
   const copies = readCopies(source, findings);
   const dead = readDead(source, findings);
   const lacksRoots = findings.count > before;
-  const live = copies.filter(({ state }) => state !== 'deleted');
+  const filling = copies.flatMap(({ own, owed, state }) => {
+    return owed === undefined || state === 'deleted' ? [] : [{ copy: own.id, own, owed }];
+  });
   const numbers = source.rows('pools', ['id', 'number']).map((row) => Number(row['number']));
   return {
     pools,
@@ -316,7 +356,8 @@ export function readStoreRows(checked: CheckSource, findings: Findings, limit?: 
     poolNumbers: new Set(numbers),
     files,
     extents,
-    roots: [...disks, ...live, ...dead],
+    roots: [...disks, ...copies.flatMap(rootsOf), ...dead],
+    filling,
     copyIds: source.ids('copies'),
     copiesWithChecksums: checked.copiesWithChecksums(limit),
     targets: readTargets(source, findings),

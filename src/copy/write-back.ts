@@ -118,7 +118,8 @@ async function rootCountsResident(disk: Disk, copy: Copy): Promise<void> {
 /** The disk gives up its root and takes the copy's, which is counted for it. */
 function replaceRoot(copies: Copies, disk: Disk, copy: Copy): void {
   const { generations, disks } = copies.options;
-  const { root, sourceCapacityBytes } = copy.record;
+  const { sourceCapacityBytes } = copy.record;
+  const root = copy.liveRoot();
   if (root.node !== 0) disk.pool.nodeCounts.add(root.node);
   disks.reclaimer(disk.pool).add(disk.root);
   disk.record.root = root;

@@ -46,7 +46,7 @@ export class CopyView implements api.Copy {
     return this.source.record.layout;
   }
 
-  get placement(): 'shared' {
+  get placement(): api.CopyPlacement {
     return this.source.record.placement;
   }
 
