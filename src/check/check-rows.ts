@@ -24,7 +24,7 @@ export function checkRows(rows: StoreRows, findings: Findings): PoolPlace[] {
 function checkNames(rows: StoreRows, findings: Findings): void {
   const named = rows.roots.flatMap(({ id, name }) => (name === undefined ? [] : [{ id, name }]));
   const spaces: [string, readonly NamedRow[]][] = [
-    ['disks and copies', named],
+    ['disks, copies and groups', [...named, ...rows.groups]],
     ['pools', rows.pools],
     ['targets', rows.targets],
   ];
@@ -47,6 +47,7 @@ function checkReferences(rows: StoreRows, findings: Findings): void {
   const known = {
     pools: rows.poolIds,
     copies: rows.copyIds,
+    groups: new Set(rows.groups.map(({ id }) => id)),
     targets: new Set(rows.targets.map(({ id }) => id)),
     jobs: rows.jobIds,
   };
@@ -58,9 +59,10 @@ function checkReferences(rows: StoreRows, findings: Findings): void {
   for (const { pool, file } of rows.files) look('pool_files', `${file}`, 'pools', pool);
   for (const { pool, extent } of rows.extents) look('pool_extents', `${extent}`, 'pools', pool);
   const tables = { disk: 'disks', copy: 'copies', dead: 'dead_roots' } as const;
-  for (const { kind, id, pool, job } of rows.roots) {
+  for (const { kind, id, pool, job, group } of rows.roots) {
     look(tables[kind], id, 'pools', pool);
     look(tables[kind], id, 'jobs', job);
+    look(tables[kind], id, 'groups', group);
   }
   for (const copy of rows.copiesWithChecksums) look('checksums', copy, 'copies', copy);
   for (const { id, target, job } of rows.backups) {

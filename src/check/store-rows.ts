@@ -50,6 +50,8 @@ export interface RootRow {
   readonly capacityBytes: number | undefined;
   /** Job that works on a disk. */
   readonly job: string | undefined;
+  /** Group that a copy was frozen with. */
+  readonly group: string | undefined;
 }
 
 /** A dedicated copy that is being filled. */
@@ -83,6 +85,7 @@ export interface StoreRows {
   /** Deleted ones too: their checksums go after them. */
   readonly copyIds: ReadonlySet<string>;
   readonly copiesWithChecksums: readonly string[];
+  readonly groups: readonly NamedRow[];
   readonly targets: readonly NamedRow[];
   readonly jobIds: ReadonlySet<string>;
   readonly backups: readonly BackupRow[];
@@ -228,6 +231,7 @@ function readDisks(source: RowSource, findings: Findings): RootRow[] {
     generation: cells.count('generation', U32, 1),
     capacityBytes: cells.count('capacity_bytes', MAX_CAPACITY_BYTES, 1),
     job: cells.optional('job'),
+    group: undefined,
   }));
 }
 
@@ -241,7 +245,7 @@ interface CopyRow {
 /** Copies and their states. */
 function readCopies(source: RowSource, findings: Findings): CopyRow[] {
   const owedColumns = ['owed_pool', 'owed_node', 'owed_height', 'owed_blocks'];
-  const facts = ['id', 'name', 'pool', 'state', 'source_capacity_bytes'];
+  const facts = ['id', 'name', 'pool', 'state', 'source_capacity_bytes', 'group_id'];
   const columns = [...facts, ...rootColumns, ...owedColumns];
   return readTable(source, findings, 'copies', columns, (cells) => {
     const state = cells.text('state');
@@ -252,6 +256,7 @@ function readCopies(source: RowSource, findings: Findings): CopyRow[] {
       generation: cells.count('generation', U32, 1),
       capacityBytes: cells.count('source_capacity_bytes', MAX_CAPACITY_BYTES, 1),
       job: undefined,
+      group: cells.optional('group_id'),
     } as const;
     const owedPool = cells.optional('owed_pool');
     const owed =
@@ -285,12 +290,13 @@ function readDead(source: RowSource, findings: Findings): RootRow[] {
       generation: undefined,
       capacityBytes: undefined,
       job: undefined,
+      group: undefined,
     };
   });
 }
 
-function readTargets(source: RowSource, findings: Findings): NamedRow[] {
-  return readTable(source, findings, 'targets', ['id', 'name'], (cells) => ({
+function readNamed(source: RowSource, findings: Findings, table: string): NamedRow[] {
+  return readTable(source, findings, table, ['id', 'name'], (cells) => ({
     id: cells.text('id'),
     name: cells.text('name'),
   }));
@@ -360,7 +366,8 @@ export function readStoreRows(checked: CheckSource, findings: Findings, limit?: 
     filling,
     copyIds: source.ids('copies'),
     copiesWithChecksums: checked.copiesWithChecksums(limit),
-    targets: readTargets(source, findings),
+    groups: readNamed(source, findings, 'groups'),
+    targets: readNamed(source, findings, 'targets'),
     jobIds: source.ids('jobs'),
     backups: readBackups(source, findings),
     cut: source.cut,

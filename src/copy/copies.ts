@@ -1,12 +1,13 @@
 /**
  * The copies of a store: found, listed, renamed and deleted; making them is in freeze, remap and
- * write-back beside this file.
+ * write-back beside this file. Those that were frozen together are known as groups.
  *
  * Invariants:
  *  1. A copy is visible to others only after its row is durable.
  *  2. Deleting takes the root into the dead and the name away in one batch; the row stays as
  *     `deleted` only until its checksums are gone, and goes on being cleared after a restart.
  *  3. A disk keeps tombstones while a copy of its own line exists.
+ *  4. A copy whose group is not there was being deleted, or never made: opening ends it.
  */
 import type { Clock } from '../base/clock.ts';
 import { StorageError } from '../base/errors.ts';
@@ -24,6 +25,7 @@ import { Copy } from './copy.ts';
 import type { Contiguity } from './dedicated/dedicated.ts';
 import { watchOverwrites } from './dedicated/preserve.ts';
 import { readCopy } from './read-row.ts';
+import { Groups } from './groups.ts';
 
 export interface CopiesOptions {
   readonly store: MetadataStore;
@@ -38,6 +40,7 @@ export interface CopiesOptions {
 export class Copies {
   readonly options: CopiesOptions;
   readonly checksums: CopyChecksums;
+  readonly groups: Groups;
   readonly #copies = new Map<string, Copy>();
   /** New ones whose rows are not durable yet. */
   readonly #hidden = new Set<Copy>();
@@ -51,6 +54,7 @@ export class Copies {
   constructor(options: CopiesOptions) {
     this.options = options;
     this.checksums = new CopyChecksums(options.store);
+    this.groups = new Groups(this);
     options.disks.onCopies({
       countIn: (pool) => this.#settledInPool(pool),
       reservedBytesIn: (pool) => this.reservedBlocksIn(pool) * pool.blockSizeBytes,
@@ -60,6 +64,7 @@ export class Copies {
   /** Reads all copies; pools and disks are open. */
   async open(): Promise<void> {
     const { store, pools, names, generations } = this.options;
+    await this.groups.open();
     for (const row of await store.rows('copies')) {
       if (row['state'] === 'deleted') {
         this.#clearRow(row);
@@ -69,6 +74,9 @@ export class Copies {
       generations.seen(copy.record.generation);
       if (copy.record.state !== 'internal') names.take(copy.name, copy.id);
       this.#copies.set(copy.id, copy);
+      const { groupId } = copy.record;
+      const isWhole = groupId === undefined || this.groups.has(groupId);
+      if (!isWhole && !copy.pool.isReadOnly) this.drop(copy);
     }
     for (const disk of this.options.disks.list()) this.updateDisk(disk);
   }

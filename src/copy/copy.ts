@@ -49,7 +49,8 @@ export interface CopyRecord {
   readonly sourceCapacityBytes: number;
   /** Its own table; a dedicated copy's grows while it is filled. */
   root: TableRoot;
-  readonly haltMicroseconds: number;
+  /** Known when the freeze is over; of a group the same for all. */
+  haltMicroseconds: number;
   labels: Labels;
   /**
    * `internal`: the root that a write-back returns to if it fails; not visible. `invalid`: a block
@@ -58,6 +59,8 @@ export interface CopyRecord {
   state: 'ready' | 'internal' | 'invalid';
   version: number;
   readonly frozenAtMs: number;
+  /** The group that it was frozen with; absent: it was frozen alone. */
+  readonly groupId?: string;
 }
 
 export interface CorrespondenceRun {
@@ -77,12 +80,7 @@ export class Copy {
   #isDeleted = false;
   #exclusive: { readonly key: string; readonly bytes: number } | undefined;
 
-  constructor(
-    pool: Pool,
-    record: CopyRecord,
-    checksums: CopyChecksums,
-    dedicated?: Dedicated,
-  ) {
+  constructor(pool: Pool, record: CopyRecord, checksums: CopyChecksums, dedicated?: Dedicated) {
     this.pool = pool;
     this.record = record;
     this.dedicated = dedicated;
@@ -302,6 +300,7 @@ export class Copy {
         lineage: null,
         version: record.version,
         frozen_at: record.frozenAtMs,
+        group_id: record.groupId ?? null,
         ...dedicatedCells(this.dedicated),
       },
     };

@@ -122,6 +122,7 @@ export function shareRoot(
     readonly labels?: Labels;
     readonly haltMicroseconds: number;
     readonly state?: CopyRecord['state'];
+    readonly groupId?: string;
     readonly dedicated?: DedicatedRequest | undefined;
     readonly own?: Pool | undefined;
   },
@@ -147,6 +148,7 @@ export function shareRoot(
       state: o.state ?? 'ready',
       version: 1,
       frozenAtMs: clock.nowMs(),
+      ...(o.groupId === undefined ? {} : { groupId: o.groupId }),
     },
     copies.checksums,
     dedicated,

@@ -5,7 +5,7 @@
  * `owed_blocks` of them are in the owed table and the others in its own.
  */
 import { isErrorCode } from '../base/errors.ts';
-import { readLabels, readRoot } from '../disk/disks.ts';
+import { readLabels, readRoot } from '../disk/disk-row.ts';
 import type { Row } from '../pool/metadata-store.ts';
 import type { Pools } from '../pool/pools.ts';
 import type { CopyChecksums } from './checksums.ts';
@@ -46,7 +46,9 @@ function readProblem(row: Row): CopyProblem | undefined {
   if (row['problem'] === null) return undefined;
   const parsed: unknown = JSON.parse(String(row['problem']));
   const facts = new Map<string, unknown>(Object.entries(Object(parsed)));
-  const [code, detail, usedBlocks] = ['code', 'detail', 'usedBlocks'].map((name) => facts.get(name));
+  const [code, detail, usedBlocks] = ['code', 'detail', 'usedBlocks'].map((name) =>
+    facts.get(name),
+  );
   return {
     code: isErrorCode(code) ? code : 'INTERNAL',
     detail: typeof detail === 'string' ? detail : '',
@@ -72,5 +74,6 @@ function readRecord(row: Row, owedBlocks: number): CopyRecord {
     state: state === 'internal' || state === 'invalid' ? state : 'ready',
     version: Number(row['version']),
     frozenAtMs: Number(row['frozen_at']),
+    ...(row['group_id'] === null ? {} : { groupId: String(row['group_id']) }),
   };
 }

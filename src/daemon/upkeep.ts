@@ -6,7 +6,8 @@
  * failure is told and waits for the next turn. At the end of the daemon: `stop`, the pools are
  * closed, `copyNow`.
  *
- * Invariants: (1) a poisoned pool is left alone; (2) after `stop` no task uses pools or copies.
+ * Invariants: (1) a poisoned or unavailable pool is left alone; (2) after `stop` no task uses pools
+ * or copies.
  */
 import type { Clock } from '../base/clock.ts';
 import type { Copies } from '../copy/copies.ts';
@@ -72,7 +73,7 @@ export class Upkeep {
     const { pools, copies } = this.#o;
     for (const pool of pools.list()) {
       this.#watch(pool);
-      if (pool.poison === undefined && pool.isDirty) {
+      if (pool.poison === undefined && !pool.isReadOnly && pool.isDirty) {
         this.#begin(`flush of pool ${pool.name}`, () => pool.flush());
       }
     }

@@ -11,12 +11,14 @@
  */
 import { StorageError } from '../base/errors.ts';
 import { Gate, Mutex } from '../base/mutex.ts';
+import { RateLimit } from '../base/rate-limit.ts';
 import { blocksFor } from '../base/units.ts';
 import type { RowChange } from '../pool/metadata-store.ts';
 import type { Pool } from '../pool/pool.ts';
 import type { TableChange, TableRoot } from './allocation-table.ts';
 import { discardRange } from './discard.ts';
 import { exclusiveBlocks } from './exclusive-blocks.ts';
+import { Quota } from './quota.ts';
 import { RangeLock } from './range-lock.ts';
 import { readRange } from './read.ts';
 import { mappedRuns } from './table-walk.ts';
@@ -35,6 +37,10 @@ export interface DiskRecord {
   labels: Labels;
   detectZeroes: boolean;
   reserveBytes: number;
+  /** Most bytes that it may map; null: no limit. */
+  quotaBytes: number | null;
+  /** For data requests, reads and writes together; null: no limit. */
+  maxBytesPerSecond: number | null;
   generation: number;
   root: TableRoot;
   state: DiskState;
@@ -69,6 +75,9 @@ export class Disk {
   readonly adoptions = new Set<readonly TableChange[]>();
   /** Changes of the record, one at a time. */
   readonly updates = new Mutex();
+  readonly quota = new Quota();
+  /** What data requests ask before they move bytes. */
+  readonly rate = new RateLimit();
   readonly #users = new Users();
   /** Unmappings are remembered while a copy or checkpoint older than them exists. */
   keepsTombstones = false;
@@ -85,6 +94,7 @@ export class Disk {
   constructor(pool: Pool, record: DiskRecord) {
     this.pool = pool;
     this.record = record;
+    this.rate.set(record.maxBytesPerSecond);
   }
 
   get id(): string {
@@ -113,6 +123,14 @@ export class Disk {
 
   get reserveBytes(): number {
     return this.record.reserveBytes;
+  }
+
+  get quotaBytes(): number | null {
+    return this.record.quotaBytes;
+  }
+
+  get maxBytesPerSecond(): number | null {
+    return this.record.maxBytesPerSecond;
   }
 
   get state(): DiskState {
@@ -233,7 +251,8 @@ export class Disk {
 
   /**
    * Writes any byte range of at most 4 MiB, all or nothing. Durable only after `flush`.
-   * @throws POOL_FULL, RANGE_NOT_SATISFIABLE, DISK_FENCED, POOL_POISONED, HOST_FULL
+   * @throws POOL_FULL, QUOTA_EXCEEDED, RANGE_NOT_SATISFIABLE, DISK_FENCED, POOL_POISONED,
+   *   HOST_FULL
    */
   async write(offset: number, bytes: Uint8Array): Promise<void> {
     this.assertRange(offset, bytes.length);
@@ -321,6 +340,8 @@ export class Disk {
         creation: record.creation,
         version: record.version,
         created_at: record.createdAtMs,
+        quota_bytes: record.quotaBytes,
+        max_bytes_per_second: record.maxBytesPerSecond,
       },
     };
   }

@@ -16,6 +16,7 @@ import { sliceBuffers, totalLength } from '../base/bytes.ts';
 import type { StorageError } from '../base/errors.ts';
 import { Mutex } from '../base/mutex.ts';
 import { isBlockSize } from '../base/units.ts';
+import { absentFile } from './absent-file.ts';
 import type { BlockFile, BlockFileSystem } from './block-file.ts';
 import type { FileSpec, IsAbandoned } from './file-header.ts';
 import {
@@ -122,10 +123,17 @@ export class PoolFiles {
       await pool.close();
       throw error;
     }
-    for (const extent of o.extents) {
-      pool.#extents.push({ ...extent });
-      pool.#totalBlocks += extent.blocks;
+    pool.#takeExtents(o.extents);
+    return pool;
+  }
+
+  /** What is recorded of files that cannot be opened; every use of them throws `cause`. */
+  static absent(fs: BlockFileSystem, o: OpenOptions, cause: StorageError): PoolFiles {
+    const pool = new PoolFiles(fs, o);
+    for (const recorded of o.files) {
+      pool.#add(absentFile(recorded, cause), recorded.sizeBytes, false);
     }
+    pool.#takeExtents(o.extents);
     return pool;
   }
 
@@ -265,6 +273,13 @@ export class PoolFiles {
       for (const file of this.#files) await file.remove(this.#fs);
     } finally {
       await this.close();
+    }
+  }
+
+  #takeExtents(extents: readonly Extent[]): void {
+    for (const extent of extents) {
+      this.#extents.push({ ...extent });
+      this.#totalBlocks += extent.blocks;
     }
   }
 

@@ -20,6 +20,7 @@ import { MetadataPages, type PageKey } from './metadata-pages.ts';
 import type { MetadataStore, RowChange } from './metadata-store.ts';
 import { layoutRows } from './layout-rows.ts';
 import type { FileSpec, PoolFiles } from './pool-files.ts';
+import type { PoolRecord, PoolState } from './pool-record.ts';
 import { type Epoch, ReaderEpochs } from './reader-epochs.ts';
 import { ReferenceCounts } from './reference-counts.ts';
 
@@ -28,21 +29,7 @@ const DIRTY_PAGES_MAX = 512;
 /** Writers wait for a sync, outside the gate, above this. */
 const UNSYNCED_BYTES_MAX = 192 * MIB;
 
-export interface PoolRecord {
-  readonly id: string;
-  readonly number: number;
-  name: string;
-  readonly blockSizeBytes: number;
-  lowWaterPercent: number;
-  criticalPercent: number;
-  readonly preallocate: boolean;
-  version: number;
-  readonly createdAtMs: number;
-  /** The normalised request of creation, JSON. */
-  readonly creation: string;
-}
-
-export type PoolState = 'ready' | 'low' | 'critical' | 'full' | 'poisoned';
+export type { PoolRecord, PoolState } from './pool-record.ts';
 
 export class Pool {
   readonly record: PoolRecord;
@@ -143,6 +130,7 @@ export class Pool {
 
   /** Level-triggered: what the marks say now, not what once happened. */
   get state(): PoolState {
+    if (this.absence !== undefined) return 'unavailable';
     if (this.poison !== undefined) return 'poisoned';
     const free = this.allocator.availableBlocks + this.#freed.length + this.#freeing;
     const usedPercent = 100 * (1 - free / this.allocator.totalBlocks);
@@ -322,6 +310,11 @@ export class Pool {
 
   leaveRead(epoch: Epoch): void {
     this.epochs.leave(epoch);
+  }
+
+  /** Why its files can be neither read nor written. */
+  get absence(): StorageError | undefined {
+    return this.#readOnly?.code === 'POOL_UNAVAILABLE' ? this.#readOnly : undefined;
   }
 
   get isReadOnly(): boolean {

@@ -7,14 +7,17 @@
  *  2. At opening each header is checked against the epoch that its row remembers; only then the
  *     rows, and after them the headers, get the new one. So a database that is older than the
  *     pools, and a file that is older than the database, are refused however often it is tried.
+ *  3. A pool whose files cannot be opened is known but unavailable while another pool can be: its
+ *     tables are read, each use of its blocks is refused, and its rows stay as they are, so that it
+ *     opens again when its files are back.
  */
 import { type Clock, uuidv7 } from '../base/clock.ts';
-import { StorageError } from '../base/errors.ts';
+import { type ErrorCode, isStorageError, StorageError } from '../base/errors.ts';
 import { Mutex } from '../base/mutex.ts';
 import { DEFAULT_BLOCK_SIZE_BYTES, MIB } from '../base/units.ts';
 import type { BlockFileSystem } from './block-file.ts';
 import type { MetadataStore, Row, RowChange } from './metadata-store.ts';
-import { type FileSpec, PoolFiles } from './pool-files.ts';
+import { type FileSpec, type OpenOptions, PoolFiles } from './pool-files.ts';
 import { Pool, type PoolRecord } from './pool.ts';
 
 export interface PoolRequest {
@@ -50,6 +53,12 @@ export interface PoolsOptions {
 }
 
 const CACHE_BYTES = 16 * MIB;
+/** What may be wrong with the files of one pool while others are served. */
+const ABSENCES: readonly ErrorCode[] = [
+  'POOL_UNAVAILABLE',
+  'POOL_FILE_INVALID',
+  'POOL_FILE_FOREIGN',
+];
 
 export class Pools {
   readonly #o: PoolsOptions;
@@ -69,18 +78,26 @@ export class Pools {
     this.#isEmpty = isEmpty;
   }
 
-  /** Opens every pool of the store. @throws as PoolFiles.open; then nothing stays open */
+  /**
+   * Opens every pool of the store; those whose files cannot be opened are unavailable.
+   * @throws as PoolFiles.open, if no pool can be opened, or one is locked or newer than its row;
+   *   then nothing stays open
+   */
   async open(): Promise<void> {
     try {
+      const failures: StorageError[] = [];
       for (const row of await this.#o.store.rows('pools')) {
-        const pool = await this.#openPool(row);
+        const pool = await this.#openPool(row, failures);
         this.#pools.set(pool.id, pool);
       }
+      const [failure] = failures;
+      if (failure !== undefined && failures.length === this.#pools.size) throw failure;
       if (this.#o.salvage !== true) {
+        const open = this.list().filter((pool) => !pool.isReadOnly);
         // a crash between the two leaves headers of this epoch beside some of the one before
-        await this.#saveEpochs((pool) => pool.files.lowestEpoch);
-        for (const pool of this.#pools.values()) await pool.files.raiseEpoch(this.#o.epoch);
-        await this.#saveEpochs(() => this.#o.epoch);
+        await this.#saveEpochs(open, (pool) => pool.files.lowestEpoch);
+        for (const pool of open) await pool.files.raiseEpoch(this.#o.epoch);
+        await this.#saveEpochs(open, () => this.#o.epoch);
       }
       for (const pool of this.#pools.values()) await this.#opened(pool);
     } catch (error) {
@@ -219,11 +236,36 @@ export class Pools {
     }
   }
 
-  async #openPool(row: Row): Promise<Pool> {
+  /** @param failures gets what makes the pool unavailable */
+  async #openPool(row: Row, failures: StorageError[]): Promise<Pool> {
     const record = readRecord(row);
+    const options = await this.#recorded(record, row);
+    const last = await this.#o.store.lastPage(record.number, 'node');
+    const nextNode = Math.max(1, last + 1);
+    let pool: Pool;
+    try {
+      pool = this.#pool(record, await PoolFiles.open(this.#o.fileSystem, options), nextNode);
+    } catch (error) {
+      if (!isStorageError(error) || !ABSENCES.includes(error.code)) throw error;
+      failures.push(error);
+      const cause = unavailable(record, error);
+      const files = PoolFiles.absent(this.#o.fileSystem, options, cause);
+      pool = this.#pool(record, files, nextNode, cause);
+    }
+    try {
+      await pool.allocator.open();
+    } catch (error) {
+      await pool.files.close();
+      throw error;
+    }
+    return pool;
+  }
+
+  /** What the rows say of the pool's files. */
+  async #recorded(record: PoolRecord, row: Row): Promise<OpenOptions> {
     const files = await this.#o.store.rows('pool_files', { pool: record.id });
     const extents = await this.#o.store.rows('pool_extents', { pool: record.id });
-    const poolFiles = await PoolFiles.open(this.#o.fileSystem, {
+    return {
       storeId: this.#o.storeId,
       poolId: record.id,
       blockSizeBytes: record.blockSizeBytes,
@@ -241,28 +283,21 @@ export class Pools {
         fileBlock: Number(extent['file_block']),
         highWater: Number(extent['high_water']),
       })),
-    });
-    const last = await this.#o.store.lastPage(record.number, 'node');
-    const pool = this.#pool(record, poolFiles, Math.max(1, last + 1));
-    try {
-      await pool.allocator.open();
-    } catch (error) {
-      await poolFiles.close();
-      throw error;
-    }
-    return pool;
+    };
   }
 
-  #pool(record: PoolRecord, files: PoolFiles, nextNode: number): Pool {
+  /** @param absence why it can be neither written nor read */
+  #pool(record: PoolRecord, files: PoolFiles, nextNode: number, absence?: StorageError): Pool {
     const { store, cacheBytes = CACHE_BYTES, salvage } = this.#o;
     const message = 'the store is open read-only, for salvage';
-    const readOnly = salvage === true ? new StorageError('STORE_READ_ONLY', message) : undefined;
+    const salvaged = salvage === true ? new StorageError('STORE_READ_ONLY', message) : undefined;
+    const readOnly = absence ?? salvaged;
     return new Pool({ record, files, store, cacheBytes, nextNode, readOnly });
   }
 
   /** What the headers may say from now on. */
-  async #saveEpochs(oldest: (pool: Pool) => number): Promise<void> {
-    const rows = this.list().map((pool) => this.#row(pool, oldest(pool)));
+  async #saveEpochs(pools: readonly Pool[], oldest: (pool: Pool) => number): Promise<void> {
+    const rows = pools.map((pool) => this.#row(pool, oldest(pool)));
     if (rows.length > 0) await this.#o.store.commit({ pages: [], rows });
   }
 
@@ -306,6 +341,11 @@ function checkMarks(lowWaterPercent: number, criticalPercent: number): void {
   throw new StorageError('VALIDATION_FAILED', 'lowWaterPercent is above criticalPercent', {
     field: 'lowWaterPercent',
   });
+}
+
+function unavailable({ name }: PoolRecord, cause: StorageError): StorageError {
+  const message = `pool ${name} is not available: ${cause.message}`;
+  return new StorageError('POOL_UNAVAILABLE', message, { pool: name, cause: cause.code }, cause);
 }
 
 /** The rows of a pool, removed. */

@@ -83,13 +83,14 @@ export class CheckService implements api.Check {
     const findings = [
       ...lines.map((detail) => ({ rule: 'DATABASE', detail })),
       ...found.map(({ code, message }) => ({ rule: code, detail: message })),
-      ...this.#poisoned(),
+      ...this.#failedPools(),
     ];
     return { ok: findings.length === 0, findings };
   }
 
-  #poisoned(): api.Finding[] {
-    return this.#o.pools.list().flatMap(({ name, poison }) => {
+  #failedPools(): api.Finding[] {
+    return this.#o.pools.list().flatMap(({ name, poison, absence }) => {
+      if (absence !== undefined) return [{ rule: absence.code, detail: absence.message }];
       if (poison === undefined) return [];
       return [{ rule: 'POOL_POISONED', detail: `pool ${name}: ${poison.message}` }];
     });

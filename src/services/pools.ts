@@ -92,6 +92,7 @@ function viewOf(pool: Pool, { disks, metadataBytes }: PoolServiceOptions): api.P
     lowWaterPercent: record.lowWaterPercent,
     criticalPercent: record.criticalPercent,
     state: pool.state,
+    problem: (pool.absence ?? pool.poison)?.message ?? null,
     version: record.version,
     createdAtMs: record.createdAtMs,
   };

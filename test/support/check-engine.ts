@@ -15,6 +15,7 @@ const tables = [
   'pool_extents',
   'disks',
   'copies',
+  'groups',
   'dead_roots',
   'checksums',
   'targets',

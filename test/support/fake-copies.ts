@@ -22,9 +22,10 @@ export class FakeCopy implements api.Copy {
   readonly blocks: Blocks;
   readonly blockSet: Set<Buffer>;
   readonly sources: readonly number[];
-  readonly haltMicroseconds = 12;
+  haltMicroseconds = 12;
   readonly frozenAtMs: number;
   labels: Labels;
+  inGroup: { readonly id: string; readonly name: string } | undefined;
   version = 1;
   readonly userSet = new Users();
   readonly #world: FakeWorld;
@@ -48,6 +49,14 @@ export class FakeCopy implements api.Copy {
 
   get disk(): string | null {
     return this.#world.disks.get(this.diskId)?.name ?? null;
+  }
+
+  get group(): string | null {
+    return this.inGroup?.name ?? null;
+  }
+
+  get groupId(): string | null {
+    return this.inGroup?.id ?? null;
   }
 
   get blockSizeBytes(): number {
@@ -113,12 +122,21 @@ export class FakeCopies implements api.Copies {
     request: api.FreezeRequest,
     effects?: Effects<api.Copy>,
   ): Promise<FakeCopy> {
-    const copy = new FakeCopy(this.#world, this.#disks.get(diskRef), request);
+    const copy = this.make(this.#disks.get(diskRef), request);
+    await this.#world.commit(effects, copy);
+    return copy;
+  }
+
+  make(disk: FakeDisk, request: api.FreezeRequest): FakeCopy {
+    const copy = new FakeCopy(this.#world, disk, request);
     this.#world.takeName(copy.name, copy.id);
     this.#world.copies.set(copy.id, copy);
     this.#copies.set(copy.id, copy);
-    await this.#world.commit(effects, copy);
     return copy;
+  }
+
+  has(copy: FakeCopy): boolean {
+    return this.#copies.has(copy.id);
   }
 
   get(ref: string): FakeCopy {

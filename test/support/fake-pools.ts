@@ -17,6 +17,7 @@ export class FakePool implements api.Pool {
   readonly reservedBytes = 0;
   readonly pendingFreeBytes = 0;
   readonly metadataBytes = 0;
+  readonly problem = null;
   readonly #world: FakeWorld;
 
   constructor(world: FakeWorld, request: api.CreatePool) {

@@ -41,6 +41,7 @@ export class StoreBuilder {
     copies: [],
     dead_roots: [],
     checksums: [],
+    groups: [],
     targets: [],
     backups: [],
     jobs: [],
@@ -110,6 +111,7 @@ export class StoreBuilder {
       source_capacity_bytes: capacityBlocks * BLOCK,
       generation,
       state,
+      group_id: null,
       ...this.#root(node, state === 'deleted' ? 0 : 1),
     });
     return this;

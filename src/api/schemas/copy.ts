@@ -30,7 +30,7 @@ const placement = oneOfThese(['shared'], 'The copy refers to the blocks of its s
 
 export const CopySchema = shown('Copy', 'A read-only point-in-time copy of a disk.', {
   id: text('UUID.'),
-  name: text('Name, unique among disks and copies.'),
+  name: text('Name, unique among disks, copies and groups.'),
   disk: nullableText('Name of its source now; null if that was deleted.'),
   diskId: text('Id of its source.'),
   diskName: text('Name of its source at the freeze.'),
@@ -50,6 +50,8 @@ export const CopySchema = shown('Copy', 'A read-only point-in-time copy of a dis
   ),
   haltMicroseconds: count('How long writing was halted for the freeze, in microseconds.'),
   labels,
+  group: nullableText('Name of the group that it was frozen with; null if it was frozen alone.'),
+  groupId: nullableText('Id of that group.'),
   users: listOf(refTo(UserSchema), 'Who is reading it.'),
   version: count('Rises with each change by a client; the ETag names it.'),
   frozenAt: time('The moment that it shows'),

@@ -9,6 +9,7 @@ import {
   humanSize,
   listOf,
   newName,
+  nullableText,
   oneOfThese,
   pageQuery,
   pageSchema,
@@ -56,9 +57,11 @@ export const PoolSchema = shown('Pool', 'Physical storage, cut into blocks of on
   lowWaterPercent,
   criticalPercent,
   state: oneOfThese(
-    ['ready', 'low', 'critical', 'full', 'poisoned'],
-    'Of its room; `poisoned` after a failed write: reads only until the service is restarted.',
+    ['ready', 'low', 'critical', 'full', 'poisoned', 'unavailable'],
+    'Of its room; `poisoned` after a failed write: reads only until the service is restarted; ' +
+      '`unavailable` where its files could not be opened: bring them back and restart the service.',
   ),
+  problem: nullableText('Why it is poisoned or unavailable.'),
   version: count('Rises with each change by a client; the ETag names it.'),
   createdAt: time('When it was made'),
 });

@@ -40,6 +40,7 @@ function soundStore(): MemorySource {
 function rowsAbout(store: StoreBuilder): void {
   store.row('checksums', { copy: 'frozen-id', segment: 0, crcs: new Uint8Array(4) });
   store.row('checksums', { copy: 'gone-id', segment: 0, crcs: new Uint8Array(4) });
+  store.row('groups', { id: 'group-id', name: 'together' });
   store.row('targets', { id: 'target-id', name: 'shelf' });
   store.row('jobs', { id: 'job-id' });
   store.row('backups', { id: 'b1', target: 'target-id', state: 'complete', job: 'pruned' });
@@ -115,6 +116,8 @@ const damages: readonly Damage[] = [
     (s) => void s.rows('targets').push({ id: 't2', name: 'shelf' }),
   ],
   ['REFERENCE_MISSING', 'a disk in no pool', (s) => disk(s, 'working', { pool: 'none' })],
+  ['REFERENCE_MISSING', 'the group of a copy', (s) => copy(s, 'frozen', { group_id: 'none' })],
+  ['NAME_DUPLICATE', 'a copy named as a group', (s) => copy(s, 'frozen', { name: 'together' })],
   ['REFERENCE_MISSING', 'a copy in no pool', (s) => copy(s, 'kept', { pool: 'none' })],
   ['REFERENCE_MISSING', 'a dead root', (s) => change(s, 'dead_roots', 0, { pool: 'none' })],
   ['REFERENCE_MISSING', 'the job of a disk', (s) => disk(s, 'low', { job: 'none' })],

@@ -140,16 +140,30 @@ describe('opening the pools', () => {
     await small.rest();
   });
 
-  it('leaves no file open if one of them cannot be opened', async () => {
+  it('fails if none of them can be opened, and leaves no file open', async () => {
+    const small = await smallEngine();
+    const files = second.files.flatMap((file) => [file, { ...file, path: '/r' }]);
+    await small.engine.pools.create({ ...second, files });
+    await small.engine.close();
+    const { store, files: fileSystem } = small;
+    fileSystem.truncate('/p', 2 * SIZE);
+    fileSystem.truncate('/r', 2 * SIZE);
+    const opened = openEngine({ store, fileSystem, epoch: 2 });
+    await expect(opened).rejects.toMatchObject({ code: 'POOL_FILE_INVALID' });
+    const file = await fileSystem.open('/q');
+    await file.close();
+  });
+
+  it('fails if the headers of one are newer than its row, whatever the others are', async () => {
     const small = await smallEngine();
     await small.engine.pools.create(second);
     await small.engine.close();
     const { store, files: fileSystem } = small;
-    fileSystem.truncate('/q', 2 * SIZE);
-    const opened = openEngine({ store, fileSystem, epoch: 2 });
-    await expect(opened).rejects.toMatchObject({ code: 'POOL_FILE_INVALID' });
-    const file = await fileSystem.open('/p');
-    await file.close();
+    const before = store.crash();
+    await (await openEngine({ store: store.crash(), fileSystem, epoch: 2 })).close();
+    fileSystem.truncate('/p', 2 * SIZE);
+    const opened = openEngine({ store: before, fileSystem, epoch: 2 });
+    await expect(opened).rejects.toMatchObject({ code: 'METADATA_OLDER_THAN_POOL' });
   });
 });
 
