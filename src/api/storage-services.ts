@@ -2,6 +2,7 @@
  * Pools, disks and copies as the routes need them. The engine's classes fit as they are.
  */
 import type { RateLimit } from '../base/rate-limit.ts';
+import type { Job } from '../job/job.ts';
 import type { Effects, ForceOption, Labels, Rename, User } from './service-types.ts';
 
 export interface PoolFile {
@@ -149,9 +150,32 @@ export interface CorrespondenceRun {
   readonly length: number;
 }
 
+export interface DataBlockRun {
+  readonly copyBlock: number;
+  readonly sourceBlock: number;
+  readonly length: number;
+  readonly state: 'shared' | 'owed' | 'settled';
+}
+
+/** Of a copy of placement `dedicated`. */
+export interface DedicatedFacts {
+  readonly preserve: 'redirect' | 'copy-first';
+  readonly onPreserveError: 'fail-write' | 'invalidate-copy';
+  /** Blocks that are still in the source's pool. */
+  readonly owedBlocks: number;
+  /** Job that brings them over, null if none does. */
+  readonly job: string | null;
+  /** Why the copy is invalid. */
+  readonly problem: { readonly code: string; readonly detail: string } | null;
+}
+
 export interface Copy {
   readonly id: string;
   readonly name: string;
+  /** `invalid`: a block could not be preserved; all that reads it throws COPY_INVALID. */
+  readonly state: 'ready' | 'invalid';
+  /** null: placement `shared`. */
+  readonly dedicated: DedicatedFacts | null;
   readonly diskId: string;
   /** Name of the source disk now, null if it was deleted. */
   readonly disk: string | null;
@@ -179,6 +203,11 @@ export interface Copy {
     fromX: number,
     maxRuns: number,
   ): Promise<{ readonly runs: readonly CorrespondenceRun[]; readonly next?: number }>;
+  /** Where each block is, as it is now. */
+  dataBlocks(
+    fromX: number,
+    maxRuns: number,
+  ): Promise<{ readonly runs: readonly DataBlockRun[]; readonly next?: number }>;
   /** What deleting the copy now would free. Walks its table. */
   exclusiveBytes(): Promise<number>;
 }
@@ -186,7 +215,12 @@ export interface Copy {
 export interface FreezeRequest {
   readonly name: string;
   readonly layout?: CopyLayout;
-  readonly placement?: 'shared';
+  readonly placement?: CopyPlacement;
+  /** These only with placement `dedicated`. */
+  readonly pool?: string;
+  readonly preserve?: DedicatedFacts['preserve'];
+  readonly onPreserveError?: DedicatedFacts['onPreserveError'];
+  readonly maxBytesPerSecond?: number;
   readonly labels?: Labels;
 }
 
@@ -204,6 +238,11 @@ export interface Copies {
   list(filter?: { readonly disk?: string }): readonly Copy[];
   update(ref: string, change: Rename): Promise<Copy>;
   delete(ref: string, options: ForceOption): Promise<void>;
+  /**
+   * Brings over what a dedicated copy is owed; answers the job that does so, if there is one.
+   * @throws JOB_STATE if nothing is owed; COPY_INVALID
+   */
+  fill(ref: string, effects?: Effects<Job>): Promise<Job>;
   remap(copyRef: string, request: RemapRequest, effects?: Effects<Disk>): Promise<Disk>;
 }
 

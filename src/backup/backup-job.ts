@@ -7,6 +7,7 @@
  */
 import { isStorageError, StorageError } from '../base/errors.ts';
 import type { Copy } from '../copy/copy.ts';
+import { leasePlaces } from '../copy/dedicated/lease.ts';
 import { isJsonObject, type Job, type Json } from '../job/job.ts';
 import type { JobContext } from '../job/job-run.ts';
 import type { JobKind } from '../job/scheduler.ts';
@@ -63,7 +64,7 @@ async function transfer(
   record: BackupRecord,
   copy: Copy,
 ): Promise<void> {
-  const { targets } = backups.options;
+  const { targets, copies } = backups.options;
   const target = targets.get(record.targetId);
   const medium = targets.medium(target);
   if (await isThere(medium, record)) return;
@@ -81,7 +82,7 @@ async function transfer(
     {
       places: async (first, count) => {
         const real = Math.max(0, Math.min(count, copy.usedBlocks - first));
-        return copy.places(first, real);
+        return leasePlaces(copies, copy, first, real);
       },
       known: (segment) => copy.knownChecksums(segment),
       keep: async (segment, checksums) => {

@@ -12,6 +12,7 @@ import type { JobKind } from '../job/scheduler.ts';
 import type { MetadataStore, RowChange } from '../pool/metadata-store.ts';
 import { backupKind } from './backup-job.ts';
 import { Backups } from './backups.ts';
+import { Copiers } from './copy-data-job.ts';
 import { restoreKind } from './restore-job.ts';
 import { clearMark } from './restore-mark.ts';
 import { Restores } from './restores.ts';
@@ -31,12 +32,15 @@ export interface WorkOptions {
   readonly onError: (error: unknown) => void;
 }
 
+type Kind = 'backup' | 'verify' | 'scan' | 'restore' | 'copy-data';
+
 export class Work {
   readonly targets: Targets;
   readonly backups: Backups;
   readonly restores: Restores;
   readonly uploads: Uploads;
-  readonly kinds: Readonly<Record<'backup' | 'verify' | 'scan' | 'restore', JobKind<RowChange>>>;
+  readonly copiers: Copiers;
+  readonly kinds: Readonly<Record<Kind, JobKind<RowChange>>>;
   readonly #o: WorkOptions;
 
   constructor(options: WorkOptions) {
@@ -46,7 +50,9 @@ export class Work {
     this.backups = new Backups({ store, clock, copies, runner, targets: this.targets });
     this.restores = new Restores(this.backups);
     this.uploads = new Uploads(this.backups);
+    this.copiers = new Copiers({ copies, runner, onError: options.onError });
     this.kinds = {
+      'copy-data': this.copiers.kind,
       backup: backupKind(this.backups),
       verify: verifyKind(this.backups),
       scan: scanKind(this.backups),
@@ -63,11 +69,13 @@ export class Work {
   async settle(): Promise<void> {
     await this.restores.settle();
     await this.backups.settle();
+    this.copiers.settle();
   }
 
   /** For the runner's `onEnd`. */
   onJobEnd(job: Job): void {
     this.uploads.ended(job);
+    this.copiers.ended(job);
     this.backups.endCopyUse(job.id);
     if (job.kind !== 'restore') return;
     clearMark(this.#o.store, job.id).catch((error: unknown) => {

@@ -21,7 +21,7 @@ import type { Pool } from '../pool/pool.ts';
 import type { Effects, Pools } from '../pool/pools.ts';
 import { CopyChecksums } from './checksums.ts';
 import { clearCopy, giveUpOwed } from './clear-copy.ts';
-import { Copy } from './copy.ts';
+import type { Copy } from './copy.ts';
 import type { Contiguity } from './dedicated/dedicated.ts';
 import { watchOverwrites } from './dedicated/preserve.ts';
 import { readCopy } from './read-row.ts';
@@ -50,6 +50,8 @@ export class Copies {
   /** Of all blocks that dedicated copies have got since the start. */
   readonly contiguity: Contiguity = { blocks: 0, runs: 0 };
   #stopped = false;
+  /** Called when a copy is gone for everybody. */
+  onGone: (copy: Copy) => void = () => undefined;
 
   constructor(options: CopiesOptions) {
     this.options = options;
@@ -258,6 +260,7 @@ export class Copies {
     this.changed(copy);
     const disk = disks.find(copy.record.diskId);
     if (disk !== undefined) this.updateDisk(disk);
+    this.onGone(copy);
     this.#clear(copy, true);
   }
 

@@ -23,6 +23,7 @@ import { exclusiveBlocks } from '../disk/exclusive-blocks.ts';
 import type { MappedRun } from '../disk/table-walk.ts';
 import type { RowChange } from '../pool/metadata-store.ts';
 import type { Pool } from '../pool/pool.ts';
+import { type DataBlockRun, countRuns, dataBlockRuns } from './dedicated/data-blocks.ts';
 import { type Dedicated, dedicatedCells } from './dedicated/dedicated.ts';
 import {
   type Tree,
@@ -180,6 +181,25 @@ export class Copy {
       return { copyBlock: at, sourceBlock: run.first, length: run.length, ...place };
     });
     return copyBlock < this.usedBlocks ? { runs, next: copyBlock } : { runs };
+  }
+
+  /** The data block table from X on, as it is now (FIG. 3). */
+  async dataBlocks(
+    from: number,
+    maxRuns: number,
+  ): Promise<{ runs: DataBlockRun[]; next?: number }> {
+    this.assertServed();
+    if (from >= this.usedBlocks) return { runs: [] };
+    const own = this.dedicated === undefined ? 'shared' : 'settled';
+    const runs = await dataBlockRuns(this.#trees, own, from, maxRuns);
+    const last = runs.at(-1);
+    const next = last === undefined ? this.usedBlocks : last.copyBlock + last.length;
+    return next < this.usedBlocks ? { runs, next } : { runs };
+  }
+
+  /** In how many physically consecutive runs its blocks lie. Cost: its leaves. */
+  async physicalRuns(): Promise<number> {
+    return countRuns(this.#trees);
   }
 
   /** Allocated ranges by A from a block on. */

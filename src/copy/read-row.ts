@@ -45,7 +45,8 @@ function readOwed(row: Row, pools: Pools): Tree | undefined {
 function readProblem(row: Row): CopyProblem | undefined {
   if (row['problem'] === null) return undefined;
   const parsed: unknown = JSON.parse(String(row['problem']));
-  const facts = new Map<string, unknown>(Object.entries(Object(parsed)));
+  const isObject = typeof parsed === 'object' && parsed !== null;
+  const facts = new Map<string, unknown>(Object.entries(isObject ? parsed : {}));
   const [code, detail, usedBlocks] = ['code', 'detail', 'usedBlocks'].map((name) =>
     facts.get(name),
   );

@@ -37,19 +37,29 @@ export interface PlacedRun {
   readonly length: number;
   readonly physical: number;
   readonly pool: Pool;
+  /** Index of its tree. */
+  readonly tree: number;
 }
 
 const READ_BYTES = 4 * MIB;
+
+interface FoundLeaf {
+  readonly pool: Pool;
+  readonly tree: number;
+  readonly leaf: Page;
+}
 
 /** Calls for each leaf place with mapped blocks from `from` on, with the leaves of all trees. */
 async function walk(
   treesOf: TreesOf,
   from: number,
-  visit: (first: number, leaves: readonly { pool: Pool; leaf: Page }[]) => boolean,
+  visit: (first: number, leaves: readonly FoundLeaf[]) => boolean,
 ): Promise<void> {
   for (let at = from; ;) {
     const trees = treesOf();
-    const found = trees.map(({ pool, root }) => ({ pool, ...firstLeaf(pool, root, at) }));
+    const found = trees.map(({ pool, root }, tree) => {
+      return { pool, tree, ...firstLeaf(pool, root, at) };
+    });
     const missing = found.find((each) => each.kind === 'missing');
     if (missing !== undefined) {
       await missing.pool.pages.ensure([missing.page]);
@@ -68,12 +78,14 @@ async function walk(
  * Runs of mapped blocks from A on: at most `maxRuns` runs and `maxBlocks` blocks.
  *
  * @param physical split runs where P is not consecutive
+ * @param byTree split runs where one tree ends and another begins
  */
 export async function placedRuns(
   treesOf: TreesOf,
-  o: { from: number; maxRuns: number; maxBlocks?: number; physical: boolean },
+  o: { from: number; maxRuns: number; maxBlocks?: number; physical?: boolean; byTree?: boolean },
 ): Promise<PlacedRun[]> {
-  const runs: { first: number; length: number; physical: number; pool: Pool }[] = [];
+  const { physical = false, byTree = physical } = o;
+  const runs: { -readonly [Field in keyof PlacedRun]: PlacedRun[Field] }[] = [];
   let left = o.maxBlocks ?? Infinity;
   await walk(treesOf, o.from, (first, leaves) => {
     for (let slot = Math.max(0, o.from - first); slot < FAN_OUT; slot += 1) {
@@ -85,10 +97,14 @@ export async function placedRuns(
       const joins =
         last !== undefined &&
         last.first + last.length === first + slot &&
-        (!o.physical || (last.pool === holder.pool && last.physical + last.length === block));
+        (!byTree || last.tree === holder.tree) &&
+        (!physical || last.physical + last.length === block);
       if (joins) last.length += 1;
       else if (runs.length === o.maxRuns) return false;
-      else runs.push({ first: first + slot, length: 1, physical: block, pool: holder.pool });
+      else {
+        const { pool, tree } = holder;
+        runs.push({ first: first + slot, length: 1, physical: block, pool, tree });
+      }
       left -= 1;
     }
     return true;

@@ -10,7 +10,8 @@
  * If a block cannot be preserved: `fail-write` fails the write; `invalidate-copy` gives the copy
  * up: durably, before anything is overwritten.
  */
-import { StorageError, isStorageError } from '../../base/errors.ts';
+import type { StorageError } from '../../base/errors.ts';
+import { isStorageError } from '../../base/errors.ts';
 import type { Disk, OwedBlock } from '../../disk/disk.ts';
 import type { Copies } from '../copies.ts';
 import type { Copy } from '../copy.ts';
