@@ -240,22 +240,6 @@ export class Pool {
     this.#freed.push(block);
   }
 
-  /** Pages that must be resident before `reviveBlock`. */
-  missingForRevive(block: number): PageKey[] {
-    return this.missingForDrop(block);
-  }
-
-  /** Takes a `dropBlock` back that is in no batch yet: one holder more. */
-  reviveBlock(block: number): void {
-    const index = this.#freed.indexOf(block);
-    if (index < 0) {
-      this.blockCounts.add(block);
-      return;
-    }
-    this.#freed.splice(index, 1);
-    this.allocator.apply(block);
-  }
-
   changeRow(name: string, make: RowMaker): void {
     this.#flusher.changeRow(name, make);
   }

@@ -1,11 +1,11 @@
 /**
  * Moves entries from the owed table of a dedicated copy to its own, and back if that cannot become
  * durable. All of it in one turn, on resident pages, and the flush is asked for in the same turn:
- * so no batch of either pool holds a part of it.
+ * so no batch of either pool holds a part of it. What the source's pool loses is let go only when
+ * that is durable (take-out.ts).
  */
 import { defined } from '../../base/assert.ts';
 import {
-  EMPTY_ROOT,
   type TableChange,
   change,
   leafEnd,
@@ -18,6 +18,7 @@ import type { Copies } from '../copies.ts';
 import type { Copy } from '../copy.ts';
 import type { Tree } from '../trees.ts';
 import type { Dedicated } from './dedicated.ts';
+import { type TakenOut, takeOut } from './take-out.ts';
 
 /** An entry that the owed table has. */
 export interface Move {
@@ -61,21 +62,41 @@ export async function moveEntries(
     await copy.pool.pages.ensure(own);
     await owed.pool.pages.ensure(theirs);
   }
-  const applied: Group[] = [];
+  const applied: Applied[] = [];
+  const reclaimer = copies.options.disks.reclaimer(owed.pool);
   for (const group of groups) {
     const { own, owed: theirs } = missingFor(copy, owed, group);
     if (applied.length > 0 && own.length + theirs.length > 0) break;
-    owed = apply(copy, owed, group);
-    applied.push(group);
+    const before = owed;
+    const taken = takeOut(owed.pool, reclaimer, owed.root, group.moves);
+    takeIn(copy, group);
+    owed = { pool: owed.pool, root: taken.root };
+    applied.push({ ...group, before, taken });
   }
   const count = applied.reduce((sum, { moves: { length } }) => sum + length, 0);
   chosen.splice(0, moves.slice(0, count).filter(({ block }) => block >= 0).length);
-  const pools = poolsOf(copy, owed);
+  // what was used is owed no more: neither counts as reserved
+  dedicated.underWay = chosen.length;
   setOwed(dedicated, owed);
   copies.changed(copy);
-  await Pool.flushTogether(pools, [], () => undo(copies, copy, dedicated, owed.pool, applied));
+  const held = applied.flatMap(({ taken }) => taken.held);
+  const pools = poolsOf(copy, owed);
+  try {
+    await Pool.flushTogether(pools, [], () => undo(copies, copy, dedicated, applied));
+  } catch (error) {
+    // in one pool what was applied is pending as a whole
+    if (pools.length === 1) for (const root of held) reclaimer.release(root);
+    throw error;
+  }
+  for (const root of held) reclaimer.release(root);
   if (copy.isWhole) copies.updateDiskOf(copy);
+  for (const root of held) await reclaimer.reclaim(root);
   return count;
+}
+
+interface Applied extends Group {
+  readonly before: Tree;
+  readonly taken: TakenOut;
 }
 
 function poolsOf(copy: Copy, owed: Tree): Pool[] {
@@ -131,7 +152,8 @@ function missingNodes(pool: Pool, leaves: number): PageKey[] {
   return missing;
 }
 
-function apply(copy: Copy, owed: Tree, { moves, targets }: Group): Tree {
+/** The copy's own table gets the entries. */
+function takeIn(copy: Copy, { moves, targets }: Group): void {
   for (const target of targets) copy.pool.allocator.apply(target);
   let next = 0;
   const taken = moves.map(({ logical, block, birth }): TableChange => {
@@ -140,38 +162,28 @@ function apply(copy: Copy, owed: Tree, { moves, targets }: Group): Tree {
     return { logical, block: defined(targets[next - 1], 'target'), birth };
   });
   copy.record.root = change(copy.pool, copy.record.root, taken);
-  return { pool: owed.pool, root: change(owed.pool, owed.root, leaving(moves)) };
 }
 
 function leaving(moves: readonly Move[]): TableChange[] {
   return moves.map(({ logical }) => ({ logical, block: -1, birth: 0 }));
 }
 
-/** Each leaf in one turn; no batch is taken of either pool before it has ended. */
+/** Each leaf in one turn, the last first; no batch is taken of either pool before it has ended. */
 async function undo(
   copies: Copies,
   copy: Copy,
   dedicated: Dedicated,
-  pool: Pool,
-  groups: readonly Group[],
+  applied: readonly Applied[],
 ): Promise<void> {
-  for (const { moves, targets } of groups) {
-    const range = rangeOf({ moves, targets });
+  for (const { moves, targets, before, taken } of applied.toReversed()) {
     for (;;) {
-      const owed = dedicated.owed ?? { pool, root: EMPTY_ROOT };
-      const own = missingForChange(copy.pool, copy.record.root, ...range);
-      const theirs = missingForChange(pool, owed.root, ...range);
-      for (const { block } of moves) if (block >= 0) theirs.push(...pool.missingForRevive(block));
-      if (own.length + theirs.length > 0) {
-        await copy.pool.pages.ensure(own);
-        await pool.pages.ensure(theirs);
-        continue;
-      }
-      copy.record.root = change(copy.pool, copy.record.root, leaving(moves));
-      for (const { block } of moves) if (block >= 0) pool.reviveBlock(block);
-      setOwed(dedicated, { pool, root: change(pool, owed.root, moves) });
-      break;
+      const missing = missingForChange(copy.pool, copy.record.root, ...rangeOf({ moves, targets }));
+      if (missing.length === 0) break;
+      await copy.pool.pages.ensure(missing);
     }
+    copy.record.root = change(copy.pool, copy.record.root, leaving(moves));
+    taken.putBack();
+    dedicated.owed = before;
   }
   copies.changed(copy);
 }
