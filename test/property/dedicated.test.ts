@@ -26,7 +26,7 @@ describe('a dedicated copy', { timeout: 240_000 }, () => {
         expect(await workload.run()).toBe(false);
         await workload.end();
       }),
-      { numRuns: 25, endOnFailure: true },
+      { numRuns: 12, endOnFailure: true },
     );
   });
 
@@ -40,12 +40,25 @@ describe('a dedicated copy', { timeout: 240_000 }, () => {
         await workload.recover();
         await workload.end();
       }),
-      { numRuns: 40, endOnFailure: true },
+      { numRuns: 20, endOnFailure: true },
+    );
+  });
+
+  it('is read on after an error of I/O at any moment, and found by the next start', async () => {
+    const steps = fc.integer({ min: 1, max: 600 });
+    await fc.assert(
+      fc.asyncProperty(worlds, steps, async (o, step) => {
+        const workload = await opened(o);
+        await workload.runUntilFailure(workload.files.steps + step);
+        await workload.recover();
+        await workload.end();
+      }),
+      { numRuns: 20, endOnFailure: true },
     );
   });
 
   it('is found as it was after a power cut at every single step', async () => {
-    const o = { seed: 3, rounds: 12, sourceBlocks: 20, otherBlocks: 30, diskBlocks: 8 };
+    const o = { seed: 3, rounds: 8, sourceBlocks: 20, otherBlocks: 30, diskBlocks: 8 };
     const whole = await opened(o);
     const begin = whole.files.steps;
     expect(await whole.run()).toBe(false);

@@ -7,7 +7,7 @@
  * figures of the pools compared with them.
  */
 import { expect } from 'vitest';
-import { type ErrorCode, isStorageError } from '../../src/base/errors.ts';
+import { type ErrorCode, errnoOf, isStorageError } from '../../src/base/errors.ts';
 import { MIB } from '../../src/base/units.ts';
 import type { Copy } from '../../src/copy/copy.ts';
 import { leasePlaces } from '../../src/copy/dedicated/lease.ts';
@@ -47,6 +47,9 @@ export class DedicatedWorkload {
   #copies: Shown[] = [];
   #contents: Buffer;
   #epoch = 0;
+  #isOpen = false;
+  /** Background work may meet the error, too. */
+  #mayFail = false;
   #names = 0;
   /** How often each thing was done. */
   readonly counts: Record<string, number> = {};
@@ -75,6 +78,24 @@ export class DedicatedWorkload {
   async run(): Promise<boolean> {
     return untilCut(this.files, async () => {
       for (let round = 0; round < this.#o.rounds; round += 1) await this.round();
+    });
+  }
+
+  /** Rounds until an error of I/O has come through; then copies are read on, if they can be. */
+  async runUntilFailure(step: number): Promise<void> {
+    this.files.failAt(step, 'EIO');
+    this.#mayFail = true;
+    try {
+      for (let round = 0; round < this.#o.rounds; round += 1) await this.round();
+    } catch (error) {
+      // a commit that fails is no coded error here
+      if (!isStorageError(error) && errnoOf(error) !== 'EIO') throw error;
+    }
+    if (!this.#isOpen) return;
+    // if it comes only now, the second time is without it
+    await this.#compare().catch((error: unknown) => {
+      if (!isStorageError(error, 'DATA_UNREADABLE')) throw error;
+      return this.#compare();
     });
   }
 
@@ -253,7 +274,8 @@ export class DedicatedWorkload {
 
   /** Both views of every copy, as at the beginning. */
   async #compare(): Promise<void> {
-    for (const { name, bytes } of this.#copies) {
+    for (const { name, bytes, mayBeGone } of this.#copies) {
+      if (mayBeGone && this.#engine.copies.find(name) === undefined) continue;
       const copy = this.#engine.copies.get(name);
       expect((await readFull(copy)).equals(bytes), `copy ${name}`).toBe(true);
       const compact = Buffer.alloc(copy.viewBytes('compact'), 0xee);
@@ -311,8 +333,9 @@ export class DedicatedWorkload {
   }
 
   async #reopen(): Promise<void> {
+    this.#isOpen = false;
     await this.#engine.close();
-    expect(this.#engine.errors).toEqual([]);
+    if (!this.#mayFail) expect(this.#engine.errors).toEqual([]);
     await this.#openEngine();
     this.#count('reopen');
   }
@@ -325,6 +348,7 @@ export class DedicatedWorkload {
       epoch: this.#epoch,
       cacheBytes: this.#o.cacheBytes ?? MIB,
     });
+    this.#isOpen = true;
   }
 }
 
