@@ -232,6 +232,25 @@ export interface RemapRequest {
   readonly reserveBytes?: number;
 }
 
+/** Blocks that differ: `data` is mapped in the newer copy, `zero` is not. */
+export interface ChangedRun {
+  readonly block: number;
+  readonly length: number;
+  readonly kind: 'data' | 'zero';
+}
+
+/** What changed in a copy since another one. */
+export interface CopyChanges {
+  readonly blockSizeBytes: number;
+  /** Of the newer copy's source: no change lies beyond. */
+  readonly capacityBytes: number;
+  /** Ascending. @throws NOT_FOUND if one of the two was deleted meanwhile */
+  runs(
+    fromBlock: number,
+    maxRuns: number,
+  ): Promise<{ readonly runs: readonly ChangedRun[]; readonly next?: number }>;
+}
+
 export interface Copies {
   freeze(diskRef: string, request: FreezeRequest, effects?: Effects<Copy>): Promise<Copy>;
   get(ref: string): Copy;
@@ -244,6 +263,11 @@ export interface Copies {
    */
   fill(ref: string, effects?: Effects<Job>): Promise<Job>;
   remap(copyRef: string, request: RemapRequest, effects?: Effects<Disk>): Promise<Disk>;
+  /**
+   * @param sinceRef name or id of a copy, or the id of one that was deleted after it was backed up
+   * @throws NOT_FOUND, COPIES_UNRELATED
+   */
+  changes(copyRef: string, sinceRef: string): CopyChanges;
 }
 
 /** A copy of a group. */

@@ -67,8 +67,10 @@ export class Restores {
   /** @throws NOT_FOUND, BACKUP_INCOMPLETE, QUOTA_EXCEEDED, POOL_FULL, and as planRestore */
   async fromBackup(ref: string, request: RestoreRequest, effects?: JobMade): Promise<Job> {
     const { copies, targets } = this.#backups.options;
-    const record = this.#backups.readable(ref);
+    this.#backups.readableChain(ref);
     await this.#backups.endFencing(request);
+    const chain = this.#backups.readableChain(ref);
+    const record = chain.at(-1) ?? chain[0];
     const plan = planRestore(copies, { kind: 'backup', id: record.id }, request);
     assertQuota(copies, plan, record.usedBytes);
     if (!plan.onlyDiffering) {
@@ -77,7 +79,7 @@ export class Restores {
     const target = targets.get(record.targetId);
     const subject = { backup: record.name, backupId: record.id, target: target.name };
     return this.#submit(plan, request, subject, (job) => {
-      this.#backups.use(record, job.id);
+      this.#backups.use(chain, job.id);
       return effects?.(job) ?? [];
     });
   }

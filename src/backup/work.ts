@@ -12,6 +12,7 @@ import type { JobKind } from '../job/scheduler.ts';
 import type { MetadataStore, RowChange } from '../pool/metadata-store.ts';
 import { backupKind } from './backup-job.ts';
 import { Backups } from './backups.ts';
+import { consolidateKind } from './consolidate-job.ts';
 import { Copiers } from './copy-data-job.ts';
 import { restoreKind } from './restore-job.ts';
 import { clearMark } from './restore-mark.ts';
@@ -20,6 +21,8 @@ import { scanKind } from './scan-job.ts';
 import { Targets } from './targets.ts';
 import { Uploads } from './uploads.ts';
 import { verifyKind } from './verify-job.ts';
+
+type WorkKind = 'copy-data' | 'backup' | 'consolidate' | 'verify' | 'scan' | 'restore';
 
 export interface WorkOptions {
   readonly store: MetadataStore;
@@ -32,15 +35,13 @@ export interface WorkOptions {
   readonly onError: (error: unknown) => void;
 }
 
-type Kind = 'backup' | 'verify' | 'scan' | 'restore' | 'copy-data';
-
 export class Work {
   readonly targets: Targets;
   readonly backups: Backups;
   readonly restores: Restores;
   readonly uploads: Uploads;
   readonly copiers: Copiers;
-  readonly kinds: Readonly<Record<Kind, JobKind<RowChange>>>;
+  readonly kinds: Readonly<Record<WorkKind, JobKind<RowChange>>>;
   readonly #o: WorkOptions;
 
   constructor(options: WorkOptions) {
@@ -54,6 +55,7 @@ export class Work {
     this.kinds = {
       'copy-data': this.copiers.kind,
       backup: backupKind(this.backups),
+      consolidate: consolidateKind(this.backups),
       verify: verifyKind(this.backups),
       scan: scanKind(this.backups),
       restore: restoreKind(this.backups, this.uploads),
@@ -76,7 +78,7 @@ export class Work {
   onJobEnd(job: Job): void {
     this.uploads.ended(job);
     this.copiers.ended(job);
-    this.backups.endCopyUse(job.id);
+    this.backups.endUses(job.id);
     if (job.kind !== 'restore') return;
     clearMark(this.#o.store, job.id).catch((error: unknown) => {
       this.#o.onError(error);

@@ -18,6 +18,7 @@ export function checkRows(rows: StoreRows, findings: Findings): PoolPlace[] {
   checkNames(rows, findings);
   checkReferences(rows, findings);
   checkGenerations(rows, findings);
+  checkCheckpoints(rows, findings);
   return rows.pools.map((pool) => checkExtents(rows, pool, findings));
 }
 
@@ -72,9 +73,9 @@ function checkReferences(rows: StoreRows, findings: Findings): void {
 }
 
 function checkGenerations(rows: StoreRows, findings: Findings): void {
+  const disks = rows.roots.filter(({ kind }) => kind === 'disk');
   const owners = new Map<number, string>();
-  for (const { kind, id, generation } of rows.roots) {
-    if (kind !== 'disk' || generation === undefined) continue;
+  for (const { id, generation = 0 } of disks) {
     const owner = owners.get(generation);
     owners.set(generation, id);
     if (owner === undefined) continue;
@@ -83,6 +84,23 @@ function checkGenerations(rows: StoreRows, findings: Findings): void {
       first: owner,
       second: id,
     });
+  }
+  const onLine = new Map<number, string>();
+  for (const { id, line } of disks) {
+    if (line === undefined) continue;
+    const owner = onLine.get(line);
+    onLine.set(line, id);
+    if (owner === undefined) continue;
+    const details = { line, first: owner, second: id };
+    findings.add('LINE_DUPLICATE', `two disks are on the line that began in ${line}`, details);
+  }
+}
+
+function checkCheckpoints(rows: StoreRows, findings: Findings): void {
+  const there = new Set(rows.roots.flatMap(({ kind, id }) => (kind === 'copy' ? [id] : [])));
+  for (const { id } of rows.checkpoints) {
+    if (!there.has(id)) continue;
+    findings.add('CHECKPOINT_OF_COPY', `copy ${id} is there and has a checkpoint`, { copy: id });
   }
 }
 

@@ -4,12 +4,11 @@
  * A row with a cell outside its range is reported (ROW_VALUE) and left out.
  */
 import { isBlockSize, MAX_CAPACITY_BYTES, MAX_POOL_BLOCKS } from '../base/units.ts';
-import type { Row } from '../pool/metadata-store.ts';
+import { COUNT, type Cells, RowSource, readTable } from './cells.ts';
 import type { Findings } from './finding.ts';
 import type { CheckSource } from './source.ts';
 
 const U32 = 2 ** 32 - 1;
-const COUNT = Number.MAX_SAFE_INTEGER;
 
 export interface PoolRow {
   readonly id: string;
@@ -47,6 +46,8 @@ export interface RootRow {
   /** References that it holds. */
   readonly count: number;
   readonly generation: number | undefined;
+  /** Generation in which the line began that it is on, if its row tells. */
+  readonly line: number | undefined;
   readonly capacityBytes: number | undefined;
   /** Job that works on a disk. */
   readonly job: string | undefined;
@@ -59,6 +60,13 @@ export interface OwedRow {
   readonly copy: string;
   readonly own: RootRow;
   readonly owed: RootRow;
+}
+
+export interface CheckpointRow {
+  /** Of the copy that is gone. */
+  readonly id: string;
+  readonly generation: number;
+  readonly line: number | undefined;
 }
 
 export interface NamedRow {
@@ -85,6 +93,7 @@ export interface StoreRows {
   /** Deleted ones too: their checksums go after them. */
   readonly copyIds: ReadonlySet<string>;
   readonly copiesWithChecksums: readonly string[];
+  readonly checkpoints: readonly CheckpointRow[];
   readonly groups: readonly NamedRow[];
   readonly targets: readonly NamedRow[];
   readonly jobIds: ReadonlySet<string>;
@@ -93,69 +102,6 @@ export interface StoreRows {
   readonly cut: ReadonlySet<string>;
   /** A root was left out, so some nodes may have holders that are not known. */
   readonly lacksRoots: boolean;
-}
-
-/** Reads the cells of one row and remembers the first that is outside its range. */
-class Cells {
-  readonly #row: Row;
-  #wrong: string | undefined;
-
-  constructor(row: Row) {
-    this.#row = row;
-  }
-
-  /** The first column with a wrong cell. */
-  get wrong(): string | undefined {
-    return this.#wrong;
-  }
-
-  count(column: string, max = COUNT, min = 0): number {
-    const cell = this.#row[column];
-    const valid = typeof cell === 'number' && Number.isSafeInteger(cell);
-    if (valid && cell >= min && cell <= max) return cell;
-    this.#wrong ??= column;
-    return min;
-  }
-
-  text(column: string): string {
-    const cell = this.#row[column];
-    if (typeof cell === 'string' && cell !== '') return cell;
-    this.#wrong ??= column;
-    return '';
-  }
-
-  optional(column: string): string | undefined {
-    return this.#row[column] === null ? undefined : this.text(column);
-  }
-
-  require(column: string, valid: boolean): void {
-    if (!valid) this.#wrong ??= column;
-  }
-}
-
-function readTable<T>(
-  source: RowSource,
-  findings: Findings,
-  table: string,
-  columns: readonly string[],
-  read: (cells: Cells) => T,
-): T[] {
-  const good: T[] = [];
-  for (const row of source.rows(table, columns)) {
-    const cells = new Cells(row);
-    const value = read(cells);
-    if (cells.wrong === undefined) {
-      good.push(value);
-      continue;
-    }
-    const key = String(row[columns[0] ?? ''] ?? '');
-    findings.add('ROW_VALUE', `row ${key} of ${table} holds a wrong ${cells.wrong}`, {
-      table,
-      row: key,
-      column: cells.wrong,
-    });
-  }
-  return good;
 }
 
 function readPools(source: RowSource, findings: Findings): PoolRow[] {
@@ -217,7 +163,12 @@ function readOwed(cells: Cells): TableRow {
   };
 }
 
-const rootColumns = ['root_node', 'root_height', 'mapped_blocks', 'generation'];
+function readGeneration(cells: Cells): Pick<CheckpointRow, 'generation' | 'line'> {
+  const generation = cells.count('generation', U32, 1);
+  return { generation, line: cells.line(generation) };
+}
+
+const rootColumns = ['root_node', 'root_height', 'mapped_blocks', 'generation', 'lineage'];
 
 function readDisks(source: RowSource, findings: Findings): RootRow[] {
   const columns = ['id', 'name', 'pool', 'capacity_bytes', 'state', 'job', ...rootColumns];
@@ -228,7 +179,7 @@ function readDisks(source: RowSource, findings: Findings): RootRow[] {
     pool: cells.text('pool'),
     ...readRoot(cells),
     count: 1,
-    generation: cells.count('generation', U32, 1),
+    ...readGeneration(cells),
     capacityBytes: cells.count('capacity_bytes', MAX_CAPACITY_BYTES, 1),
     job: cells.optional('job'),
     group: undefined,
@@ -253,7 +204,7 @@ function readCopies(source: RowSource, findings: Findings): CopyRow[] {
       kind: 'copy',
       id: cells.text('id'),
       count: 1,
-      generation: cells.count('generation', U32, 1),
+      ...readGeneration(cells),
       capacityBytes: cells.count('source_capacity_bytes', MAX_CAPACITY_BYTES, 1),
       job: undefined,
       group: cells.optional('group_id'),
@@ -288,6 +239,7 @@ function readDead(source: RowSource, findings: Findings): RootRow[] {
       mapped: cells.count('mapped_blocks'),
       count: cells.count('count', U32, 1),
       generation: undefined,
+      line: undefined,
       capacityBytes: undefined,
       job: undefined,
       group: undefined,
@@ -302,6 +254,15 @@ function readNamed(source: RowSource, findings: Findings, table: string): NamedR
   }));
 }
 
+function readCheckpoints(source: RowSource, findings: Findings): CheckpointRow[] {
+  const columns = ['id', 'generation', 'lineage', 'capacity_bytes', 'block_size_bytes'];
+  return readTable(source, findings, 'checkpoints', columns, (cells) => {
+    cells.count('capacity_bytes', MAX_CAPACITY_BYTES, 1);
+    cells.require('block_size_bytes', isBlockSize(cells.count('block_size_bytes')));
+    return { id: cells.text('id'), ...readGeneration(cells) };
+  });
+}
+
 function readBackups(source: RowSource, findings: Findings): BackupRow[] {
   const columns = ['id', 'target', 'state', 'job'];
   return readTable(source, findings, 'backups', columns, (cells) => {
@@ -312,29 +273,6 @@ function readBackups(source: RowSource, findings: Findings): BackupRow[] {
       job: cells.text('state') === 'creating' ? job : undefined,
     };
   });
-}
-
-/** Reads at most so many rows of each table. */
-class RowSource {
-  readonly cut = new Set<string>();
-  readonly #source: CheckSource;
-  readonly #limit: number | undefined;
-
-  constructor(source: CheckSource, limit: number | undefined) {
-    this.#source = source;
-    this.#limit = limit;
-  }
-
-  rows(table: string, columns: readonly string[]): readonly Row[] {
-    const rows = this.#source.rows(table, columns, this.#limit);
-    if (rows.length === this.#limit) this.cut.add(table);
-    return rows;
-  }
-
-  /** Of all rows, also of those with wrong cells. */
-  ids(table: string): Set<string> {
-    return new Set(this.rows(table, ['id']).map((row) => String(row['id'])));
-  }
 }
 
 /**
@@ -366,6 +304,7 @@ export function readStoreRows(checked: CheckSource, findings: Findings, limit?: 
     filling,
     copyIds: source.ids('copies'),
     copiesWithChecksums: checked.copiesWithChecksums(limit),
+    checkpoints: readCheckpoints(source, findings),
     groups: readNamed(source, findings, 'groups'),
     targets: readNamed(source, findings, 'targets'),
     jobIds: source.ids('jobs'),

@@ -6,8 +6,9 @@
  *  1. A copy is visible to others only after its row is durable.
  *  2. Deleting takes the root into the dead and the name away in one batch; the row stays as
  *     `deleted` only until its checksums are gone, and goes on being cleared after a restart.
- *  3. A disk keeps tombstones while a copy of its own line exists.
- *  4. A copy whose group is not there was being deleted, or never made: opening ends it.
+ *  3. A disk keeps tombstones while a copy or checkpoint exists that it descends from.
+ *  4. A copy that a backup was made of leaves a checkpoint, in the batch that deletes it.
+ *  5. A copy whose group is not there was being deleted, or never made: opening ends it.
  */
 import type { Clock } from '../base/clock.ts';
 import { StorageError } from '../base/errors.ts';
@@ -15,10 +16,12 @@ import type { Disk, Labels } from '../disk/disk.ts';
 import { EMPTY_ROOT } from '../disk/allocation-table.ts';
 import type { Disks } from '../disk/disks.ts';
 import type { Generations } from '../disk/generations.ts';
+import { ownStep } from '../disk/lineage.ts';
 import type { Names } from '../disk/names.ts';
 import type { MetadataStore, Row, RowChange } from '../pool/metadata-store.ts';
 import type { Pool } from '../pool/pool.ts';
 import type { Effects, Pools } from '../pool/pools.ts';
+import { Checkpoints } from './checkpoints.ts';
 import { CopyChecksums } from './checksums.ts';
 import { clearCopy, giveUpOwed } from './clear-copy.ts';
 import type { Copy } from './copy.ts';
@@ -37,9 +40,15 @@ export interface CopiesOptions {
   readonly onError: (error: unknown) => void;
 }
 
+/** What can be asked whether it has something. */
+export interface Having<T> {
+  has(item: T): boolean;
+}
+
 export class Copies {
   readonly options: CopiesOptions;
   readonly checksums: CopyChecksums;
+  readonly checkpoints: Checkpoints;
   readonly groups: Groups;
   readonly #copies = new Map<string, Copy>();
   /** New ones whose rows are not durable yet. */
@@ -50,12 +59,14 @@ export class Copies {
   /** Of all blocks that dedicated copies have got since the start. */
   readonly contiguity: Contiguity = { blocks: 0, runs: 0 };
   #stopped = false;
+  #backedUp: () => Having<string> = () => new Set();
   /** Called when a copy is gone for everybody. */
   onGone: (copy: Copy) => void = () => undefined;
 
   constructor(options: CopiesOptions) {
     this.options = options;
     this.checksums = new CopyChecksums(options.store);
+    this.checkpoints = new Checkpoints(options.store);
     this.groups = new Groups(this);
     options.disks.onCopies({
       countIn: (pool) => this.#settledInPool(pool),
@@ -78,9 +89,22 @@ export class Copies {
       this.#copies.set(copy.id, copy);
       const { groupId } = copy.record;
       const isWhole = groupId === undefined || this.groups.has(groupId);
-      if (!isWhole && !copy.pool.isReadOnly) this.drop(copy);
+      // whether it was backed up is not known yet; `pruneCheckpoints` will
+      if (!isWhole && !copy.pool.isReadOnly) this.drop(copy, true);
     }
-    for (const disk of this.options.disks.list()) this.updateDisk(disk);
+    await this.checkpoints.open(generations);
+    const oldest = this.#oldestOfLines();
+    for (const disk of this.options.disks.list()) this.updateDisk(disk, oldest);
+  }
+
+  /** The catalog of backups says of which copies, by id, it has one. */
+  onBackedUp(backedUp: () => Having<string>): void {
+    this.#backedUp = backedUp;
+  }
+
+  /** Drops the checkpoints that no backup refers to any more, durably. */
+  async pruneCheckpoints(): Promise<void> {
+    await this.checkpoints.prune(this.#backedUp());
   }
 
   /** Newest last; unfinished and internal ones are left out. */
@@ -158,6 +182,7 @@ export class Copies {
   /** Takes a new copy in; its row goes into the pool's next batch. */
   add(copy: Copy): void {
     this.#copies.set(copy.id, copy);
+    this.checksums.begin(copy.id);
     this.updateDiskOf(copy);
     this.changed(copy);
   }
@@ -231,14 +256,15 @@ export class Copies {
   /**
    * The root goes to the dead, in this turn's batch. The caller flushes. What another pool owes it
    * is given up when that is durable.
+   * @param isBackedUp leaves a checkpoint; what the catalog of backups says by default
    */
-  drop(copy: Copy): void {
+  drop(copy: Copy, isBackedUp?: boolean): void {
     this.options.disks.reclaimer(copy.pool).add(copy.record.root);
     if (copy.dedicated !== undefined) {
       copy.record.root = EMPTY_ROOT;
       copy.dedicated.releaseArena(copy.pool);
     }
-    this.forget(copy);
+    this.forget(copy, isBackedUp);
   }
 
   /** A new copy that could not be made durable is as if it had never been. */
@@ -251,10 +277,11 @@ export class Copies {
     this.drop(copy);
   }
 
-  /** Ends the copy without touching its root, which someone else took over. */
-  forget(copy: Copy): void {
+  /** Ends the copy without touching its root, which someone else took over. As `drop` else. */
+  forget(copy: Copy, isBackedUp = this.#backedUp().has(copy.id)): void {
     copy.markDeleted();
     this.#copies.delete(copy.id);
+    if (isBackedUp) this.checkpoints.keep(copy);
     const { names, disks } = this.options;
     if (names.ownerOf(copy.name) === copy.id) names.release(copy.name);
     this.changed(copy);
@@ -265,21 +292,31 @@ export class Copies {
   }
 
   /**
-   * A disk remembers unmappings while a copy exists that it could be compared with, and asks before
-   * it overwrites while one wants its blocks first.
+   * A disk remembers unmappings while a copy or checkpoint exists that it descends from, and asks
+   * before it overwrites while a copy wants its blocks first.
    */
-  updateDisk(disk: Disk): void {
-    const all = [...this.#copies.values()];
-    disk.keepsTombstones = all.some(
-      (copy) => copy.record.diskId === disk.id || copy.id === disk.record.origin,
+  updateDisk(disk: Disk, oldest = this.#oldestOfLines()): void {
+    disk.keepsTombstones = disk.record.lineage.some(
+      ({ line, upTo }) => (oldest.get(line) ?? Infinity) <= upTo,
     );
-    watchOverwrites(this, disk, all);
+    watchOverwrites(this, disk, [...this.#copies.values()]);
   }
 
   /** The same for the disk that a copy is of, if it is still there. */
   updateDiskOf(copy: Copy): void {
     const disk = this.options.disks.find(copy.record.diskId);
     if (disk !== undefined) this.updateDisk(disk);
+  }
+
+  /** The oldest generation of each line of which a copy or checkpoint exists. */
+  #oldestOfLines(): Map<number, number> {
+    const oldest = new Map<number, number>();
+    const records = [...this.#copies.values()].map(({ record }) => record);
+    for (const { lineage } of [...records, ...this.checkpoints.list()]) {
+      const { line, upTo } = ownStep(lineage);
+      oldest.set(line, Math.min(oldest.get(line) ?? Infinity, upTo));
+    }
+    return oldest;
   }
 
   /** Stops clearing; what is left goes on after the next start. */
@@ -319,8 +356,9 @@ export class Copies {
   #clearSoon(id: string, dataBytes: number, begin: () => Promise<void>): void {
     const work = async (): Promise<void> => {
       await begin();
+      const bytes = this.checksums.mayHave(id) ? dataBytes : 0;
       this.checksums.drop(id);
-      await clearCopy(this.options.store, { id, dataBytes }, () => this.#stopped);
+      await clearCopy(this.options.store, { id, dataBytes: bytes }, () => this.#stopped);
     };
     const done = work()
       .catch((error: unknown) => {

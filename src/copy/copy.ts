@@ -18,13 +18,16 @@ import { StorageError } from '../base/errors.ts';
 import type { CopyChecksums } from './checksums.ts';
 import { EMPTY_ROOT, type TableRoot } from '../disk/allocation-table.ts';
 import type { Labels } from '../disk/disk.ts';
+import type { TableInSpace } from '../disk/table-difference.ts';
 import { type User, Users } from '../disk/users.ts';
 import { exclusiveBlocks } from '../disk/exclusive-blocks.ts';
+import type { Lineage } from '../disk/lineage.ts';
 import type { MappedRun } from '../disk/table-walk.ts';
 import type { RowChange } from '../pool/metadata-store.ts';
 import type { Pool } from '../pool/pool.ts';
+import { copyRow } from './copy-row.ts';
 import { type DataBlockRun, countRuns, dataBlockRuns } from './dedicated/data-blocks.ts';
-import { type Dedicated, dedicatedCells } from './dedicated/dedicated.ts';
+import type { Dedicated } from './dedicated/dedicated.ts';
 import {
   type Tree,
   placedRuns,
@@ -47,6 +50,8 @@ export interface CopyRecord {
   readonly placement: Placement;
   /** Every block of the copy was born in this generation or before. */
   readonly generation: number;
+  /** Where in the history of its disk it stands; the last step is in `generation`. */
+  readonly lineage: Lineage;
   readonly sourceCapacityBytes: number;
   /** Its own table; a dedicated copy's grows while it is filled. */
   root: TableRoot;
@@ -69,6 +74,12 @@ export interface CorrespondenceRun {
   readonly sourceBlock: number;
   readonly length: number;
   readonly physicalBlock?: number;
+}
+
+/** A and P of blocks. */
+export interface Places {
+  readonly source: Float64Array;
+  readonly physical: Uint32Array;
 }
 
 export class Copy {
@@ -215,18 +226,27 @@ export class Copy {
     return next === undefined ? { runs } : { runs, next };
   }
 
+  /** What a difference reads: tables of which at most one maps each block. @throws NOT_FOUND */
+  tables(): TableInSpace[] {
+    return this.#trees().map(({ pool, root }) => ({ space: pool, root }));
+  }
+
   /**
    * A and P of `count` blocks from X on, for a reader outside the engine. Cost: the leaves met.
    * All of them must be in the copy's own pool: dedicated/lease.ts sees to that.
    */
-  async places(
-    first: number,
-    count: number,
-  ): Promise<{ source: Float64Array; physical: Uint32Array }> {
+  async places(first: number, count: number): Promise<Places> {
+    if (count === 0) return { source: new Float64Array(), physical: new Uint32Array() };
+    return this.placesAt(await selectBlock(this.#trees, first), count);
+  }
+
+  /** As `places`, of the first `count` blocks at or behind an A. */
+  async placesAt(from: number, count: number): Promise<Places> {
     const source = new Float64Array(count);
     const physical = new Uint32Array(count);
+    const options = { from, maxRuns: count, maxBlocks: count, physical: true };
     let at = 0;
-    for (const run of await placesOf(this.#trees, first, count)) {
+    for (const run of await placedRuns(this.#trees, options)) {
       assert(run.pool === this.pool, 'a block that is handed out is in the pool of its copy');
       for (let index = 0; index < run.length; index += 1) {
         source[at] = run.first + index;
@@ -246,6 +266,9 @@ export class Copy {
     capacityBytes: number;
     blockSizeBytes: number;
     usedBlocks: number;
+    base: null;
+    zeroRanges: 0;
+    copyBlocks: number;
   } {
     const { id, diskId, diskName, frozenAtMs, generation, sourceCapacityBytes } = this.record;
     return {
@@ -257,6 +280,9 @@ export class Copy {
       capacityBytes: sourceCapacityBytes,
       blockSizeBytes: this.blockSizeBytes,
       usedBlocks: this.usedBlocks,
+      base: null,
+      zeroRanges: 0,
+      copyBlocks: this.usedBlocks,
     };
   }
 
@@ -268,6 +294,11 @@ export class Copy {
       at += run.length;
     }
     return source;
+  }
+
+  /** The image of a copy by itself is full. */
+  zeroRangesAt(): Promise<Float64Array> {
+    return Promise.resolve(new Float64Array());
   }
 
   async readBlocks(first: number, count: number, into: Uint8Array): Promise<void> {
@@ -297,33 +328,7 @@ export class Copy {
   }
 
   row(): RowChange {
-    const { record } = this;
-    return {
-      table: 'copies',
-      key: { id: record.id },
-      row: {
-        name: record.name,
-        disk_id: record.diskId,
-        disk_name: record.diskName,
-        pool: this.pool.id,
-        layout: record.layout,
-        placement: record.placement,
-        generation: record.generation,
-        block_size_bytes: this.blockSizeBytes,
-        source_capacity_bytes: record.sourceCapacityBytes,
-        root_node: record.root.node,
-        root_height: record.root.height,
-        mapped_blocks: record.root.mapped + (this.dedicated?.owedBlocks ?? 0),
-        halt_microseconds: record.haltMicroseconds,
-        labels: JSON.stringify(record.labels),
-        state: this.#isDeleted ? 'deleted' : record.state,
-        lineage: null,
-        version: record.version,
-        frozen_at: record.frozenAtMs,
-        group_id: record.groupId ?? null,
-        ...dedicatedCells(this.dedicated),
-      },
-    };
+    return copyRow(this);
   }
 
   /**

@@ -141,6 +141,7 @@ export function shareRoot(
       layout: o.layout ?? 'compact',
       placement: dedicated === undefined ? 'shared' : 'dedicated',
       generation: record.generation,
+      lineage: record.lineage,
       sourceCapacityBytes: record.capacityBytes,
       root: dedicated === undefined ? record.root : EMPTY_ROOT,
       haltMicroseconds: o.haltMicroseconds,
@@ -153,7 +154,7 @@ export function shareRoot(
     copies.checksums,
     dedicated,
   );
-  record.generation = generations.next();
+  disk.nextGeneration(generations.next());
   disk.keepsTombstones = true;
   disk.changed();
   copies.add(copy);

@@ -6,6 +6,7 @@
  */
 import { isErrorCode } from '../base/errors.ts';
 import { readLabels, readRoot } from '../disk/disk-row.ts';
+import { readLineage } from '../disk/lineage.ts';
 import type { Row } from '../pool/metadata-store.ts';
 import type { Pools } from '../pool/pools.ts';
 import type { CopyChecksums } from './checksums.ts';
@@ -59,6 +60,7 @@ function readProblem(row: Row): CopyProblem | undefined {
 
 function readRecord(row: Row, owedBlocks: number): CopyRecord {
   const state = row['state'];
+  const generation = Number(row['generation']);
   const { mapped, ...root } = readRoot(row);
   return {
     id: String(row['id']),
@@ -67,7 +69,8 @@ function readRecord(row: Row, owedBlocks: number): CopyRecord {
     diskName: String(row['disk_name']),
     layout: row['layout'] === 'full' ? 'full' : 'compact',
     placement: row['placement'] === 'dedicated' ? 'dedicated' : 'shared',
-    generation: Number(row['generation']),
+    generation,
+    lineage: readLineage(row['lineage'], generation),
     sourceCapacityBytes: Number(row['source_capacity_bytes']),
     root: { ...root, mapped: mapped - owedBlocks },
     haltMicroseconds: Number(row['halt_microseconds']),

@@ -53,6 +53,7 @@ export async function remap(
       name: request.disk,
       capacityBytes: record.sourceCapacityBytes,
       root,
+      lineage: record.lineage,
       origin: copy.id,
       keepsTombstones: true,
     },

@@ -4,9 +4,11 @@
 import type { Cell, Row } from '../pool/metadata-store.ts';
 import type { TableRoot } from './allocation-table.ts';
 import type { DiskRecord, Labels } from './disk.ts';
+import { readLineage } from './lineage.ts';
 
 export function readDisk(row: Row): DiskRecord {
   const state = row['state'];
+  const generation = Number(row['generation']);
   return {
     id: String(row['id']),
     name: String(row['name']),
@@ -16,7 +18,8 @@ export function readDisk(row: Row): DiskRecord {
     reserveBytes: Number(row['reserve_bytes']),
     quotaBytes: readNumber(row['quota_bytes']),
     maxBytesPerSecond: readNumber(row['max_bytes_per_second']),
-    generation: Number(row['generation']),
+    generation,
+    lineage: readLineage(row['lineage'], generation),
     root: readRoot(row),
     state: state === 'fenced' || state === 'restoring' ? state : 'ready',
     job: row['job'] === null ? null : String(row['job']),

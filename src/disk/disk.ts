@@ -18,6 +18,7 @@ import type { Pool } from '../pool/pool.ts';
 import type { TableChange, TableRoot } from './allocation-table.ts';
 import { discardRange } from './discard.ts';
 import { exclusiveBlocks } from './exclusive-blocks.ts';
+import { type Lineage, beginLine, continueLine, lineageText } from './lineage.ts';
 import { Quota } from './quota.ts';
 import { RangeLock } from './range-lock.ts';
 import { readRange } from './read.ts';
@@ -42,6 +43,8 @@ export interface DiskRecord {
   /** For data requests, reads and writes together; null: no limit. */
   maxBytesPerSecond: number | null;
   generation: number;
+  /** Its last step is in `generation`. */
+  lineage: Lineage;
   root: TableRoot;
   state: DiskState;
   /** Job that fences or fills the disk. */
@@ -155,6 +158,19 @@ export class Disk {
 
   get generation(): number {
     return this.record.generation;
+  }
+
+  /** The next generation of the same line: what is there now is frozen. */
+  nextGeneration(generation: number): void {
+    this.record.lineage = continueLine(this.record.lineage, generation);
+    this.record.generation = generation;
+  }
+
+  /** Another table, whose history from here on is the disk's; empty: a line without ancestors. */
+  takeTable(root: TableRoot, generation: number, on: Lineage = []): void {
+    this.record.root = root;
+    this.record.lineage = beginLine(generation, on);
+    this.record.generation = generation;
   }
 
   /** Mapped blocks in bytes. O(1). */
@@ -342,6 +358,7 @@ export class Disk {
         created_at: record.createdAtMs,
         quota_bytes: record.quotaBytes,
         max_bytes_per_second: record.maxBytesPerSecond,
+        lineage: lineageText(record.lineage),
       },
     };
   }

@@ -18,6 +18,7 @@ import { type CopyHolds, noCopies } from './copy-holds.ts';
 import { Disk, type DiskState, type Labels } from './disk.ts';
 import { readDisk } from './disk-row.ts';
 import type { Generations } from './generations.ts';
+import { type Lineage, beginLine } from './lineage.ts';
 import type { Names } from './names.ts';
 import { Reclaimer } from './reclaimer.ts';
 import { resizeDisk } from './resize.ts';
@@ -151,6 +152,7 @@ export class Disks {
   /**
    * Makes a disk on a root that the caller has counted for it. Its row commits with that.
    * @param o.state `restoring` keeps data requests away until `finish`
+   * @param flush makes it durable; by default its pool does, by itself
    */
   async make(
     pool: Pool,
@@ -162,17 +164,21 @@ export class Disks {
       reserveBytes?: number;
       creation?: string;
       root?: TableRoot;
+      /** Of that root. */
+      lineage?: Lineage;
       origin?: string;
       state?: DiskState;
       job?: string;
       keepsTombstones?: boolean;
     },
     effects?: Effects<Disk>,
+    flush: (rows: readonly RowChange[]) => Promise<void> = (rows) => pool.flush(rows),
   ): Promise<Disk> {
     const { names, generations, clock } = this.#o;
     pool.assertWritable();
     const id = uuidv7(clock);
     names.take(o.name, id);
+    const generation = generations.next();
     const disk = new Disk(pool, {
       id,
       name: o.name,
@@ -182,7 +188,8 @@ export class Disks {
       reserveBytes: o.reserveBytes ?? 0,
       quotaBytes: null,
       maxBytesPerSecond: null,
-      generation: generations.next(),
+      generation,
+      lineage: beginLine(generation, o.lineage),
       root: o.root ?? EMPTY_ROOT,
       state: o.state ?? 'ready',
       job: o.job ?? null,
@@ -193,7 +200,8 @@ export class Disks {
     });
     disk.keepsTombstones = o.keepsTombstones ?? false;
     this.#disks.set(id, disk);
-    const made = this.#commit(disk, effects?.(disk) ?? []);
+    disk.changed();
+    const made = flush(effects?.(disk) ?? []).then(() => disk);
     this.#making.set(id, made);
     try {
       return await made;

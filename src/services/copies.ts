@@ -1,11 +1,13 @@
 /**
- * Copies as the interface sees them, over the engine's verbs: freeze, remap, rename, delete.
+ * Copies as the interface sees them, over the engine's verbs: freeze, remap, rename, delete and
+ * compare.
  */
 import type { Effects, ForceOption, Rename } from '../api/service-types.ts';
 import type * as api from '../api/storage-services.ts';
 import type { Copiers } from '../backup/copy-data-job.ts';
 import type { Copies } from '../copy/copies.ts';
 import type { Copy } from '../copy/copy.ts';
+import { type Since, assertRelated, changedRuns } from '../copy/difference.ts';
 import { freeze } from '../copy/freeze.ts';
 import { remap } from '../copy/remap.ts';
 import type { Disk } from '../disk/disk.ts';
@@ -92,6 +94,27 @@ export class CopyService implements api.Copies {
     effects?: Effects<api.Disk>,
   ): Promise<Disk> {
     return remap(this.source, this.source.get(copyRef), request, effects);
+  }
+
+  changes(copyRef: string, sinceRef: string): api.CopyChanges {
+    const copy = this.source.get(copyRef);
+    const since = this.#since(sinceRef);
+    assertRelated(copy, since);
+    return {
+      blockSizeBytes: copy.blockSizeBytes,
+      capacityBytes: copy.record.sourceCapacityBytes,
+      async runs(from, maxRuns) {
+        const { runs, next } = await changedRuns(copy, since, { from, maxRuns });
+        const blocks = runs.map(({ first, length, kind }) => ({ block: first, length, kind }));
+        return next === undefined ? { runs: blocks } : { runs: blocks, next };
+      },
+    };
+  }
+
+  #since(ref: string): Since {
+    const checkpoint = this.source.checkpoints.byId(ref);
+    if (checkpoint !== undefined) return { kind: 'checkpoint', checkpoint };
+    return { kind: 'copy', copy: this.source.get(ref) };
   }
 
   /** The interface's object for an engine's copy. */

@@ -325,8 +325,9 @@ export class DedicatedWorkload {
       this.#count(what);
       return true;
     } catch (error) {
-      if (![...codes, 'POOL_FULL' as const].some((code) => isStorageError(error, code)))
+      if (![...codes, 'POOL_FULL' as const].some((code) => isStorageError(error, code))) {
         throw error;
+      }
       this.#count(`${what} refused`);
       return false;
     }

@@ -25,6 +25,7 @@ export class FakeCopy implements api.Copy {
   readonly sourceCapacityBytes: number;
   readonly blocks: Blocks;
   readonly blockSet: Set<Buffer>;
+  readonly history: ReadonlySet<string>;
   readonly sources: readonly number[];
   haltMicroseconds = 12;
   readonly frozenAtMs: number;
@@ -49,6 +50,7 @@ export class FakeCopy implements api.Copy {
     const copied = [...disk.blocks].map(([block, bytes]) => [block, Buffer.from(bytes)] as const);
     this.blocks = new Map(isShared ? disk.blocks : copied);
     this.blockSet = new Set(this.blocks.values());
+    this.history = new Set(disk.history);
     this.sources = [...this.blocks.keys()].sort((a, b) => a - b);
     const { preserve = 'redirect', onPreserveError = 'fail-write' } = request;
     const owedBlocks = this.sources.length;
@@ -237,7 +239,43 @@ export class FakeCopies implements api.Copies {
     const capacityBytes = copy.sourceCapacityBytes;
     const disk = this.#disks.add(copy.pool, { ...options, name, capacityBytes });
     disk.blocks = new Map(copy.blocks);
+    for (const id of copy.history) disk.history.add(id);
     await this.#world.commit(effects, disk);
     return disk;
+  }
+
+  changes(copyRef: string, sinceRef: string): api.CopyChanges {
+    const [newer, older] = [this.get(copyRef), this.get(sinceRef)];
+    if (![...newer.history].some((id) => older.history.has(id))) {
+      throw new StorageError('COPIES_UNRELATED', 'they have no history in common');
+    }
+    const { blockSizeBytes, sourceCapacityBytes: capacityBytes } = newer;
+    const end = Math.ceil(capacityBytes / blockSizeBytes);
+    const grownFrom = Math.ceil(older.sourceCapacityBytes / blockSizeBytes);
+    const runs: api.ChangedRun[] = [];
+    for (let block = 0; block < end; block += 1) {
+      const now = newer.blocks.get(block);
+      if (block < grownFrom && now === older.blocks.get(block)) continue;
+      const kind = now === undefined ? 'zero' : 'data';
+      const last = runs.at(-1);
+      if (last?.kind === kind && last.block + last.length === block) {
+        runs[runs.length - 1] = { ...last, length: last.length + 1 };
+      } else runs.push({ block, length: 1, kind });
+    }
+    return {
+      blockSizeBytes,
+      capacityBytes,
+      runs: async (from, maxRuns) => {
+        const rest = runs
+          .filter(({ block, length }) => block + length > from)
+          .map(({ block, length, kind }) => {
+            const first = Math.max(block, from);
+            return { block: first, length: block + length - first, kind };
+          });
+        const next = rest[maxRuns]?.block;
+        const page = rest.slice(0, maxRuns);
+        return next === undefined ? { runs: page } : { runs: page, next };
+      },
+    };
   }
 }

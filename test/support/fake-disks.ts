@@ -25,6 +25,8 @@ export class FakeDisk implements api.Disk {
   maxBytesPerSecond: number | null = null;
   readonly rate = new RateLimit();
   blocks: Blocks = new Map();
+  /** Ids of disks whose blocks it may have. */
+  readonly history = new Set<string>();
   state: 'ready' | 'fenced' = 'ready';
   fencedBy: string | undefined;
   version = 1;
@@ -37,6 +39,7 @@ export class FakeDisk implements api.Disk {
     this.#world = world;
     this.pool = pool;
     this.id = world.id();
+    this.history.add(this.id);
     this.createdAtMs = world.clock.nowMs();
     this.name = request.name;
     this.capacityBytes = request.capacityBytes;

@@ -215,6 +215,7 @@ export function diskTableRoutes(app: ApiInstance, context: ApiContext): void {
       const disk = context.services.disks.get(request.params.disk);
       const { physical = false, ...query } = request.query;
       await allocationOf(context, request, reply, query, {
+        kind: 'allocation',
         blockSizeBytes: disk.blockSizeBytes,
         capacityBytes: disk.capacityBytes,
         startAt: async (block) => block,

@@ -21,7 +21,7 @@ import {
   text,
   time,
 } from './fields.ts';
-import { maxResults } from './disk.ts';
+import { AllocationQuery, maxResults } from './disk.ts';
 
 const layout = oneOfThese(
   ['compact', 'full'],
@@ -160,6 +160,33 @@ export const DataBlocksSchema = shown('DataBlocks', 'The data block table, ascen
 
 export const CorrespondenceQuery = query({ ...pageQuery, maxResults });
 
+export const ChangedRangeSchema = shown('ChangedRange', 'A range that differs.', {
+  byteOffset: bytes('Where it begins'),
+  sizeBytes: bytes('How long it is'),
+  kind: oneOfThese(
+    ['data', 'zero'],
+    'Allocated in this copy: read it there; or not: it is zeros, and has no data.',
+  ),
+});
+
+export const ChangesSchema = shown('Changes', 'What changed, in ascending order.', {
+  blockSizeBytes: bytes('Unit of changes'),
+  capacityBytes: bytes('Where the address range of this copy ends'),
+  items: listOf(
+    refTo(ChangedRangeSchema),
+    'The ranges. Beyond the end of `since` whatever is not data is `zero`.',
+  ),
+  nextPageToken: nullableText('`pageToken` of the next page; null after the last.'),
+});
+
+export const ChangesQuery = query({
+  ...AllocationQuery.properties,
+  since: text(
+    'Copy to compare with: its name or id, or the id of one that was backed up and then deleted.',
+    { minLength: 1, maxLength: 255 },
+  ),
+});
+
 export const copySchemas = [
   CopyProblem,
   CopySchema,
@@ -170,4 +197,6 @@ export const copySchemas = [
   CorrespondenceSchema,
   DataBlockRunSchema,
   DataBlocksSchema,
+  ChangedRangeSchema,
+  ChangesSchema,
 ];

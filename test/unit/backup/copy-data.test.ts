@@ -2,6 +2,7 @@ import { randomBytes } from 'node:crypto';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { KIB, MIB } from '../../../src/base/units.ts';
+import { beginBackup } from '../../../src/backup/begin-backup.ts';
 import type { Copy } from '../../../src/copy/copy.ts';
 import { settleStep } from '../../../src/copy/dedicated/settle.ts';
 import type { Job } from '../../../src/job/job.ts';
@@ -139,7 +140,7 @@ describe('the copier of a dedicated copy', () => {
       const { job } = await madeAs(`c${number}`);
       slow.push(job);
     }
-    const job = await bench.work.backups.create({ name: 'b1', disk: 'd1', target: 'shelf' });
+    const job = await beginBackup(bench.work.backups, { name: 'b1', disk: 'd1', target: 'shelf' });
     expect(await bench.ended(job)).toMatchObject({ state: 'succeeded' });
     for (const { id } of slow) await bench.runner.cancel(id);
     for (const each of slow) expect((await bench.ended(each)).state).toBe('cancelled');
@@ -158,7 +159,7 @@ describe('a dedicated copy that is not filled yet', () => {
   it('is filled by a backup ahead of the copier: each block is read once', async () => {
     const reads = countReads('default');
     const { copy, job } = await made({ maxBytesPerSecond: 1 });
-    const backup = await bench.work.backups.create({
+    const backup = await beginBackup(bench.work.backups, {
       name: 'b1',
       copy: 'monday',
       target: 'shelf',

@@ -1,5 +1,6 @@
 import { randomBytes } from 'node:crypto';
 import { afterEach, beforeEach, expect, it } from 'vitest';
+import { beginBackup } from '../../../src/backup/begin-backup.ts';
 import { MIB } from '../../../src/base/units.ts';
 import { freeze } from '../../../src/copy/freeze.ts';
 import { makeFolder, openWork, removeFolder, type WorkBench } from '../../support/work.ts';
@@ -24,7 +25,7 @@ it('a write-back above the quota is refused before it begins, one within it is d
   await disk.write(0, randomBytes(4 * MIB));
   await freeze(copies, 'd1', { name: 'monday' });
   await work.targets.create({ name: 'shelf', kind: 'directory', path: 'shelf' });
-  const made = await work.backups.create({ name: 'b1', copy: 'monday', target: 'shelf' });
+  const made = await beginBackup(work.backups, { name: 'b1', copy: 'monday', target: 'shelf' });
   expect(await bench.ended(made)).toMatchObject({ state: 'succeeded' });
   await disk.discard(0, 64 * MIB);
   await disk.write(0, randomBytes(MIB));
