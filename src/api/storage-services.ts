@@ -252,6 +252,8 @@ export interface CopyChanges {
 }
 
 export interface Copies {
+  /** Of the blocks that dedicated copies were filled with since the start. */
+  readonly contiguity: { readonly blocks: number; readonly runs: number };
   freeze(diskRef: string, request: FreezeRequest, effects?: Effects<Copy>): Promise<Copy>;
   get(ref: string): Copy;
   list(filter?: { readonly disk?: string }): readonly Copy[];

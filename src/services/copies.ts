@@ -68,6 +68,10 @@ export class CopyService implements api.Copies {
     }
   }
 
+  get contiguity(): { readonly blocks: number; readonly runs: number } {
+    return this.source.contiguity;
+  }
+
   async fill(ref: string, effects?: Effects<Job>): Promise<Job> {
     return this.#copiers.start(this.source.get(ref), effects);
   }

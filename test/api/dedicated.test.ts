@@ -50,6 +50,9 @@ describe('a dedicated copy', () => {
     const { body: copy } = await api.get('/copies/monday');
     expect(copy).toMatchObject({ owedBlocks: 0, job: null, exclusiveBytes: 5 * BLOCK });
     expect((await api.get('/copies/monday/data')).bytes.equals(data)).toBe(true);
+    const metrics = (await api.get('//metrics')).bytes.toString();
+    expect(metrics).toMatch(/^spindle_copy_data_blocks_total 5$/m);
+    expect(metrics).toMatch(/^spindle_copy_data_runs_total [12]$/m);
     await api.ask('/disks/d1', { method: 'DELETE' });
     expect((await api.get('/copies/monday/data')).bytes.equals(data)).toBe(true);
   });

@@ -129,6 +129,7 @@ export class FakeCopy implements api.Copy {
 }
 
 export class FakeCopies implements api.Copies {
+  readonly contiguity = { blocks: 0, runs: 0 };
   readonly #copies = new Map<string, FakeCopy>();
   readonly #world: FakeWorld;
   readonly #disks: FakeDisks;
@@ -176,6 +177,8 @@ export class FakeCopies implements api.Copies {
     const facts = copy.dedicated!;
     const work: Work = async (context) => {
       await context.throttle(facts.owedBlocks * copy.blockSizeBytes);
+      this.contiguity.blocks += facts.owedBlocks;
+      this.contiguity.runs += 1;
       Object.assign(facts, { owedBlocks: 0, job: null });
       return { copy: copy.name, copyId: copy.id, usedBlocks: copy.usedBlocks, physicalRuns: 1 };
     };
