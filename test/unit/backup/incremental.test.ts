@@ -138,6 +138,22 @@ describe('an incremental backup is complete', () => {
     expect(dataBytes('of-d2')).toBe(BLOCK);
   });
 
+  it('of dedicated copies, whose blocks are on their way', async () => {
+    const dedicated = { dedicated: {} };
+    await freeze(bench.copies, 'd1', { name: 'monday', ...dedicated });
+    await backUp(bench, { name: 'full', copy: 'monday' });
+    await disk.write(3 * BLOCK, randomBytes(2 * BLOCK));
+    await disk.discard(2 * MIB, 3 * BLOCK);
+    const copy = await freeze(bench.copies, 'd1', { name: 'tuesday', ...dedicated });
+    expect(copy.record.placement).toBe('dedicated');
+    const before = await now();
+    const job = await beginOn(bench, { name: 'tue', copy: 'tuesday', ...incremental });
+    await disk.write(3 * BLOCK, randomBytes(8 * BLOCK));
+    expect(await bench.ended(job)).toMatchObject({ state: 'succeeded' });
+    expect((await contentOf(bench, 'tue')).equals(before)).toBe(true);
+    expect(dataBytes('tue')).toBe(2 * BLOCK);
+  });
+
   it('after restarts, with the copy and without it', async () => {
     await freeze(bench.copies, 'd1', { name: 'monday' });
     await backUp(bench, { name: 'full', copy: 'monday' });
