@@ -284,8 +284,9 @@ function isErrorCode(code: Json | undefined): code is ErrorCode {
 }
 
 function readProgress({ checkpoint }: Job): Progress {
-  if (checkpoint === null || !isJsonObject(checkpoint))
-    {return { outcomes: [], retention: readState(undefined) };}
+  if (checkpoint === null || !isJsonObject(checkpoint)) {
+    return { outcomes: [], retention: readState(undefined) };
+  }
   const { outcomes, retention } = checkpoint;
   return {
     outcomes: listOf(outcomes).flatMap((each): Outcome[] => {

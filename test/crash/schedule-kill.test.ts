@@ -6,7 +6,7 @@ import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { expect, it } from 'vitest';
+import { expect, it, onTestFinished } from 'vitest';
 import { Client, type Json, jsonOf, Lost } from './client.ts';
 import { DaemonProcess } from './daemon-process.ts';
 import { Random } from './random.ts';
@@ -42,10 +42,12 @@ class Lives {
   }
 
   async kill(): Promise<void> {
-    this.#daemon?.check();
+    const daemon = this.#daemon;
+    this.#daemon = undefined;
     this.#isDying = true;
-    await this.#daemon?.kill();
+    await daemon?.kill();
     this.#client?.close();
+    daemon?.check();
   }
 
   async json(method: string, path: string, json?: unknown): Promise<Json> {
@@ -112,6 +114,8 @@ async function checkOnce(lives: Lives): Promise<JobSeen[]> {
 it(`${KILLS} kills: each instant is run once, every run ends, nothing is left behind`, async () => {
   const random = new Random(7);
   const lives = new Lives();
+  // whatever was found, no daemon stays behind
+  onTestFinished(() => lives.kill());
   await lives.start();
   await prepare(lives);
   for (let kill = 0; kill < KILLS; kill += 1) {
