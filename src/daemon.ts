@@ -359,7 +359,7 @@ export function servicesOf(
   o: { readonly state: Services['state']; readonly metadataBytes: () => number },
 ): Services {
   const { meta, pools, disks, paths, work, check, runner } = parts;
-  const copies = new CopyService(parts.copies);
+  const copies = new CopyService(parts.copies, work.copiers);
   return {
     pools: new PoolService({ pools, disks, paths, metadataBytes: o.metadataBytes }),
     disks,

@@ -24,6 +24,11 @@ const poolFigures = {
   metadata: 'metadataBytes',
 } as const;
 
+const filledFigures = {
+  blocks: 'Blocks that dedicated copies were filled with.',
+  runs: 'Physically consecutive runs in which they were.',
+} as const;
+
 export class Metrics {
   readonly registry = new Registry();
   readonly #clock: Clock;
@@ -95,6 +100,7 @@ export class Metrics {
       labelNames: ['state'],
       registers,
     });
+    countFilled(this.registry, services);
     this.#ready = new Gauge({
       name: 'spindle_ready',
       help: '1 while requests are served.',
@@ -178,5 +184,22 @@ export class Metrics {
   close(): void {
     this.#loopDelay.disable();
     this.registry.clear();
+  }
+}
+
+/** How contiguous dedicated copies come to lie: blocks by runs. */
+function countFilled(registry: Registry, services: Services): void {
+  for (const [figure, help] of Object.entries(filledFigures)) {
+    const isBlocks = figure === 'blocks';
+    new Counter({
+      name: `spindle_copy_data_${figure}_total`,
+      help,
+      registers: [registry],
+      collect() {
+        const { blocks, runs } = services.copies.contiguity;
+        this.reset();
+        this.inc(isBlocks ? blocks : runs);
+      },
+    });
   }
 }

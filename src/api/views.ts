@@ -19,6 +19,10 @@ import type { Backup, Schedule, ScheduleRun, Target } from './work-services.ts';
 
 export type JobView = Static<typeof JobSchema>;
 export type DiskView = Static<typeof DiskSchema>;
+export type DedicatedView = Pick<
+  Static<typeof CopySchema>,
+  'preserve' | 'onPreserveError' | 'owedBlocks' | 'job' | 'problem'
+>;
 export type CopyView = Static<typeof CopySchema>;
 
 function nullableTime(ms: number | null | undefined): string | null {
@@ -94,6 +98,8 @@ export function copyView(copy: Copy, image: CopyImage, exclusiveBytes?: number):
     poolId: copy.pool.id,
     layout: copy.layout,
     placement: copy.placement,
+    state: copy.state,
+    ...dedicatedView(copy),
     generation: copy.generation,
     usedBlocks: copy.usedBlocks,
     blockSizeBytes: copy.blockSizeBytes,
@@ -110,6 +116,14 @@ export function copyView(copy: Copy, image: CopyImage, exclusiveBytes?: number):
     version: copy.version,
     frozenAt: rfc3339(copy.frozenAtMs),
   };
+}
+
+function dedicatedView({ dedicated }: Copy): Pick<CopyView, keyof DedicatedView> {
+  const { preserve = null, onPreserveError = null, owedBlocks = 0 } = dedicated ?? {};
+  const { job = null, problem = null } = dedicated ?? {};
+  const { code = '', detail = '' } = problem ?? {};
+  const reason = problem === null ? null : { code, detail };
+  return { preserve, onPreserveError, owedBlocks, job, problem: reason };
 }
 
 export function groupView(group: Group): Static<typeof GroupSchema> {

@@ -13,6 +13,7 @@ import type { MetadataStore, RowChange } from '../pool/metadata-store.ts';
 import { backupKind } from './backup-job.ts';
 import { Backups } from './backups.ts';
 import { consolidateKind } from './consolidate-job.ts';
+import { Copiers } from './copy-data-job.ts';
 import { groupBackupKind } from './group-backup.ts';
 import { groupRestoreKind, useGroupsAgain } from './group-restore.ts';
 import { restoreKind } from './restore-job.ts';
@@ -25,6 +26,7 @@ import { Uploads } from './uploads.ts';
 import { verifyKind } from './verify-job.ts';
 
 type WorkKind =
+  | 'copy-data'
   | 'backup'
   | 'group-backup'
   | 'consolidate'
@@ -50,6 +52,7 @@ export class Work {
   readonly backups: Backups;
   readonly restores: Restores;
   readonly uploads: Uploads;
+  readonly copiers: Copiers;
   readonly kinds: Readonly<Record<WorkKind, JobKind<RowChange>>>;
   readonly #o: WorkOptions;
 
@@ -60,7 +63,9 @@ export class Work {
     this.backups = new Backups({ store, clock, copies, runner, targets: this.targets });
     this.restores = new Restores(this.backups);
     this.uploads = new Uploads(this.backups);
+    this.copiers = new Copiers({ copies, runner, onError: options.onError });
     this.kinds = {
+      'copy-data': this.copiers.kind,
       backup: backupKind(this.backups),
       'group-backup': groupBackupKind(this.backups),
       consolidate: consolidateKind(this.backups),
@@ -82,11 +87,13 @@ export class Work {
     useGroupsAgain(this.backups);
     await this.restores.settle();
     await this.backups.settle();
+    this.copiers.settle();
   }
 
   /** For the runner's `onEnd`. */
   onJobEnd(job: Job): void {
     this.uploads.ended(job);
+    this.copiers.ended(job);
     this.backups.endUses(job.id);
     if (job.kind !== 'restore' && job.kind !== 'group-restore') return;
     clearMark(this.#o.store, job.id).catch((error: unknown) => {

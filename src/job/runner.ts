@@ -36,6 +36,8 @@ export interface JobRunnerOptions<Effect> {
   readonly sleep?: Sleep;
   /** Jobs that run at once, those that wait left out. Default 4. */
   readonly maxRunning?: number;
+  /** The same for kinds that run in the background, beside the others. Default 4. */
+  readonly maxInBackground?: number;
   /** Without progress for this long a run is stopped and failed. Default 10 minutes. */
   readonly stallMs?: number;
   /** How long a cancelled run may take to stop, and a clean-up to end. Default 30 seconds. */
@@ -139,12 +141,23 @@ export class JobRunner<Effect = unknown> {
 
   /** Queues a job; durable, with the effects, when it resolves. @throws SHUTTING_DOWN */
   async submit(submission: Submission, effects: JobEffects<Effect> = []): Promise<Job> {
-    this.#checkReady();
-    assert(Object.hasOwn(this.#kinds, submission.kind), `job kind ${submission.kind}`);
-    const job = newJob({ ...submission, ...this.#nextId() });
+    const job = this.prepare(submission);
     await this.#store.put(job, listOf(effects, job));
     this.#scheduler.add(new LiveJob(job, this.#tools, true));
     return job;
+  }
+
+  /** A job whose row the caller commits with something else, and then gives to `adopt`. */
+  prepare(submission: Submission): Job {
+    this.#checkReady();
+    assert(Object.hasOwn(this.#kinds, submission.kind), `job kind ${submission.kind}`);
+    return newJob({ ...submission, ...this.#nextId() });
+  }
+
+  /** A prepared job whose row is durable: it is queued. */
+  adopt(job: Job): void {
+    // in a shutdown it waits in its row for the next life
+    if (this.#phase === 'ready') this.#scheduler.add(new LiveJob(job, this.#tools, true));
   }
 
   /** @throws NOT_FOUND. Cost: one read if it has ended */
@@ -318,6 +331,7 @@ function schedulerOptions<Effect>(options: JobRunnerOptions<Effect>): SchedulerO
   return {
     kinds: options.kinds,
     maxRunning: options.maxRunning ?? 4,
+    maxInBackground: options.maxInBackground ?? 4,
     stallMs: options.stallMs ?? 10 * 60 * 1000,
     graceMs: options.graceMs ?? 30_000,
     maxFruitlessAttempts: options.maxFruitlessAttempts ?? 20,

@@ -63,6 +63,7 @@ const kinds = [
   'check',
   'retention',
   'schedule',
+  'copy-data',
 ] as const;
 
 export class FakeJobs {

@@ -29,7 +29,7 @@ export async function fakeServices(): Promise<FakeServices> {
   const jobs = new FakeJobs(records, systemClock);
   const pools = new FakePools(world);
   const disks = new FakeDisks(world, pools);
-  const copies = new FakeCopies(world, disks);
+  const copies = new FakeCopies(world, disks, pools, jobs);
   const groups = new FakeGroups(world, disks, copies);
   const targets = new FakeTargets(world, jobs);
   const backups = new FakeBackups(world, jobs, targets, copies, groups);
