@@ -44,6 +44,12 @@ export class Metrics {
   readonly #ready: Gauge;
   readonly #loopDelaySeconds: Gauge;
   readonly #residentBytes: Gauge;
+  readonly #scheduleSuccess = new Gauge({
+    name: 'spindle_schedule_last_success_timestamp_seconds',
+    help: 'When the last run of a schedule that succeeded ended, seconds since 1970; 0: none yet.',
+    labelNames: ['schedule'],
+    registers: [this.registry],
+  });
 
   constructor(clock: Clock, services: Services) {
     this.#clock = clock;
@@ -148,9 +154,13 @@ export class Metrics {
     this.#pools.reset();
     this.#poolState.reset();
     this.#jobs.reset();
+    this.#scheduleSuccess.reset();
     if (isReady) {
       this.#collectPools();
       this.#collectJobs();
+      for (const { name, lastSuccessAtMs } of this.#services.schedules.list()) {
+        this.#scheduleSuccess.set({ schedule: name }, (lastSuccessAtMs ?? 0) / 1000);
+      }
     }
     return this.registry.metrics();
   }
@@ -178,7 +188,7 @@ export class Metrics {
 }
 
 /** How contiguous dedicated copies come to lie: blocks by runs. */
-function countFilled(registry: Registry, { copies }: Services): void {
+function countFilled(registry: Registry, services: Services): void {
   for (const [figure, help] of Object.entries(filledFigures)) {
     const isBlocks = figure === 'blocks';
     new Counter({
@@ -186,7 +196,7 @@ function countFilled(registry: Registry, { copies }: Services): void {
       help,
       registers: [registry],
       collect() {
-        const { blocks, runs } = copies.contiguity;
+        const { blocks, runs } = services.copies.contiguity;
         this.reset();
         this.inc(isBlocks ? blocks : runs);
       },

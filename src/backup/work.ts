@@ -14,15 +14,27 @@ import { backupKind } from './backup-job.ts';
 import { Backups } from './backups.ts';
 import { consolidateKind } from './consolidate-job.ts';
 import { Copiers } from './copy-data-job.ts';
+import { groupBackupKind } from './group-backup.ts';
+import { groupRestoreKind, useGroupsAgain } from './group-restore.ts';
 import { restoreKind } from './restore-job.ts';
 import { clearMark } from './restore-mark.ts';
 import { Restores } from './restores.ts';
+import { retentionKind } from './retention-job.ts';
 import { scanKind } from './scan-job.ts';
 import { Targets } from './targets.ts';
 import { Uploads } from './uploads.ts';
 import { verifyKind } from './verify-job.ts';
 
-type WorkKind = 'copy-data' | 'backup' | 'consolidate' | 'verify' | 'scan' | 'restore';
+type WorkKind =
+  | 'copy-data'
+  | 'backup'
+  | 'group-backup'
+  | 'consolidate'
+  | 'verify'
+  | 'scan'
+  | 'restore'
+  | 'group-restore'
+  | 'retention';
 
 export interface WorkOptions {
   readonly store: MetadataStore;
@@ -55,10 +67,13 @@ export class Work {
     this.kinds = {
       'copy-data': this.copiers.kind,
       backup: backupKind(this.backups),
+      'group-backup': groupBackupKind(this.backups),
       consolidate: consolidateKind(this.backups),
       verify: verifyKind(this.backups),
       scan: scanKind(this.backups),
       restore: restoreKind(this.backups, this.uploads),
+      'group-restore': groupRestoreKind(this.backups),
+      retention: retentionKind(this.backups),
     };
   }
 
@@ -69,6 +84,7 @@ export class Work {
 
   /** After the runner has taken up its jobs. */
   async settle(): Promise<void> {
+    useGroupsAgain(this.backups);
     await this.restores.settle();
     await this.backups.settle();
     this.copiers.settle();
@@ -79,7 +95,7 @@ export class Work {
     this.uploads.ended(job);
     this.copiers.ended(job);
     this.backups.endUses(job.id);
-    if (job.kind !== 'restore') return;
+    if (job.kind !== 'restore' && job.kind !== 'group-restore') return;
     clearMark(this.#o.store, job.id).catch((error: unknown) => {
       this.#o.onError(error);
     });

@@ -14,9 +14,8 @@
  *     paused as it was, or being cleaned up.
  *  3. cancel, pause and resume are idempotent.
  */
-import { setTimeout as delay } from 'node:timers/promises';
 import { assert } from '../base/assert.ts';
-import { isUuid, systemClock, uuidv7 } from '../base/clock.ts';
+import { isUuid, systemClock, systemSleep, uuidv7 } from '../base/clock.ts';
 import type { Clock } from '../base/clock.ts';
 import { StorageError } from '../base/errors.ts';
 import { isEnd, liveStates, moved, newJob, noProgress, withFacts } from './job.ts';
@@ -80,12 +79,6 @@ export interface JobPage {
 const DAY_MS = 24 * 60 * 60 * 1000;
 const PRUNE_EVERY_TICKS = 3600;
 const PRUNE_STEP = 500;
-
-const systemSleep: Sleep = async (ms, signal) => {
-  // A timer longer than 2^31 - 1 ms fires at once; nobody waits that long here.
-  const options = signal === undefined ? { ref: false } : { ref: false, signal };
-  await delay(Math.min(ms, 2 ** 31 - 1), undefined, options).catch(() => undefined);
-};
 
 export class JobRunner<Effect = unknown> {
   readonly #store: JobStore<Effect>;
@@ -211,7 +204,7 @@ export class JobRunner<Effect = unknown> {
     void this.#tools.sleep(timeoutMs, until).then(() => {
       over.abort();
     });
-    while (!isEnd(live.job.state) && live.job.state !== 'waiting' && !until.aborted) {
+    while (!isEnd(live.job.state) && !waitsOutside(live.job) && !until.aborted) {
       await live.changed(until);
     }
     over.abort();
@@ -353,6 +346,11 @@ function takenUp(job: Job): Job {
   const wasWaiting = job.state === 'waiting';
   const fruitlessAttempts = Math.max(0, job.fruitlessAttempts - (wasWaiting ? 1 : 0));
   return moved(withFacts(job, { ...noProgress, fruitlessAttempts }), { state: 'queued' });
+}
+
+/** For a medium, a target, a client: that may last. Another job comes to its end by itself. */
+function waitsOutside({ state, waitingFor }: Job): boolean {
+  return state === 'waiting' && waitingFor['kind'] !== 'job';
 }
 
 function listOf<Effect>(effects: JobEffects<Effect>, job: Job): readonly Effect[] {

@@ -142,7 +142,11 @@ function copyJob(world: World, name: string): JobModel {
 }
 
 /** The copy is there. */
-export function settleCopy(world: World, copy: CopyModel, view: CopyView): void {
+export function settleCopy(
+  world: World,
+  copy: CopyModel,
+  view: Pick<CopyView, 'id' | 'sourceCapacityBytes'>,
+): void {
   copy.id = view.id;
   copy.existence = 'sure';
   copy.snapshot.end = Math.min(copy.snapshot.end, world.tick());
