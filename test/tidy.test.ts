@@ -14,7 +14,8 @@ const mayImport: Record<string, readonly string[]> = {
   disk: ['base', 'pool'],
   copy: ['base', 'pool', 'disk'],
   image: ['base', 'pool', 'disk', 'copy'],
-  target: ['base'],
+  tape: ['base'],
+  target: ['base', 'tape'],
   job: ['base'],
   backup: ['base', 'pool', 'disk', 'copy', 'image', 'target', 'job'],
   check: ['base', 'pool', 'disk', 'copy'],
@@ -45,7 +46,8 @@ const onlyIn: Record<string, RegExp> = {
   fastify: /^api\//,
   'better-sqlite3': /^meta\//,
   'node:fs':
-    /^(pool\/(block-file|block-reader|lock|preallocate)|meta\/files|config|daemon\/data-dir)\.ts$|^target\//,
+    /^(pool\/(block-file|block-reader|lock|preallocate)|meta\/files|config|daemon\/data-dir|tape\/(tap-file|library-file|virtual-library|st-drive))\.ts$|^target\//,
+  koffi: /^tape\/ioctl\.ts$/,
 };
 
 interface Import {
