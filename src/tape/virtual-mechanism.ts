@@ -31,7 +31,9 @@ export type Sense =
   | 'medium-error'
   | 'protected'
   | 'attention'
+  /** The cartridge is not loaded. */
   | 'not-ready'
+  | 'no-medium'
   | 'door-locked';
 
 export interface Answer {
@@ -208,9 +210,14 @@ export class VirtualMechanism {
     this.#doorLocked = isLocked;
   }
 
+  /** Setting a block size needs no cartridge. */
+  modeSelect(): Sense {
+    return this.#attention ? this.#takeAttention().sense : 'good';
+  }
+
   async unload(): Promise<Answer> {
-    if (this.#cartridge === undefined) return { sense: 'not-ready', count: 0 };
     if (this.#attention) return this.#takeAttention();
+    if (this.#cartridge === undefined) return { sense: 'no-medium', count: 0 };
     if (this.#doorLocked) return { sense: 'door-locked', count: 0 };
     this.#isLoaded = false;
     this.#position = 0;
@@ -218,8 +225,8 @@ export class VirtualMechanism {
   }
 
   async load(): Promise<Answer> {
-    if (this.#cartridge === undefined) return { sense: 'not-ready', count: 0 };
-    this.#attention = false;
+    if (this.#attention) return this.#takeAttention();
+    if (this.#cartridge === undefined) return { sense: 'no-medium', count: 0 };
     this.#isLoaded = true;
     this.#position = 0;
     return good;
@@ -232,7 +239,8 @@ export class VirtualMechanism {
   async #obey(body: (cartridge: Cartridge) => Promise<Answer>): Promise<Answer> {
     if (this.#attention) return this.#takeAttention();
     const cartridge = this.#cartridge;
-    if (cartridge === undefined || !this.#isLoaded) return { sense: 'not-ready', count: 0 };
+    if (cartridge === undefined) return { sense: 'no-medium', count: 0 };
+    if (!this.#isLoaded) return { sense: 'not-ready', count: 0 };
     try {
       await cartridge.file.use();
       this.#position = Math.min(this.#position, cartridge.file.count);
