@@ -4,6 +4,7 @@
 import { readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
+import { systemClock } from '../../../src/base/clock.ts';
 import type { StorageError } from '../../../src/base/errors.ts';
 import { VirtualLibrary } from '../../../src/tape/virtual-library.ts';
 import { killTapeWriter } from '../../support/killed-writer.ts';
@@ -64,7 +65,6 @@ describe('a virtual library', () => {
     expect(await codeOf(library.load('T2'))).toBe('TARGET_IN_USE');
     await drive.close();
     expect(places(library)['T1']).toEqual({ kind: 'drive', drive: 0 });
-    await library.close();
   });
 
   it('remembers places, tabs and contents', async () => {
@@ -77,7 +77,6 @@ describe('a virtual library', () => {
     await drive.write(Buffer.from('abc'));
     await drive.close();
     await library.change('T1', { writeProtected: true });
-    await library.close();
     const again = await VirtualLibrary.open(directory);
     expect(again.cartridges()).toEqual(library.cartridges());
     expect(again.cartridges()[0]).toMatchObject({ sizeBytes: 8 * MIB, earlyWarningBytes: MIB });
@@ -85,7 +84,6 @@ describe('a virtual library', () => {
     const reader = await again.device(1).open('write');
     expect(await reader.status()).toMatchObject({ online: true, writeProtected: true });
     await reader.close();
-    await again.close();
   });
 
   it('drives are open one by one', async () => {
@@ -110,7 +108,6 @@ describe('a virtual library', () => {
     expect(code).toBe('EBUSY');
     await (await library.device().open('read')).close();
     expect(await library.objects('T1')).toEqual([64 * 1024, -1]);
-    await library.close();
   });
 
   it('a record that a kill cut off is gone, and a filemark ends what is whole', async () => {
@@ -131,8 +128,6 @@ describe('a virtual library', () => {
     const after = await VirtualLibrary.open(directory);
     await (await after.device().open('read')).close();
     expect(await after.objects('T1')).toEqual([4, -1]);
-    await after.close();
-    await library.close();
   });
 
   it('a .tap file that somebody puts there is a cartridge on the shelf', async () => {
@@ -149,7 +144,6 @@ describe('a virtual library', () => {
     expect(await drive.read(into)).toBe(1);
     expect(into.toString('latin1', 0, 1)).toBe('A');
     await drive.close();
-    await library.close();
   });
 
   it('a cartridge whose file is none reads as EIO, and is not written', async () => {
@@ -162,7 +156,6 @@ describe('a virtual library', () => {
     expect(await codeOf(drive.write(Buffer.from('abc')))).toBe('EIO');
     expect(await codeOf(drive.read(Buffer.alloc(8)))).toBe('EIO');
     await codeOf(drive.close());
-    await library.close();
     expect(await readFile(join(directory, 'ODD.tap'), 'utf8')).toBe(text);
   });
 
@@ -187,6 +180,33 @@ describe('a virtual library', () => {
     await drive.write(Buffer.alloc(1000));
     expect(await codeOf(drive.write(Buffer.alloc(1000)))).toBe('EIO');
     await codeOf(drive.close());
-    await library.close();
+  });
+
+  it('a delay holds each command of its kind', async () => {
+    const library = await VirtualLibrary.open(await temporaryDirectory());
+    await library.addCartridge('T1');
+    await library.load('T1');
+    const drive = await library.device().open('write');
+    library.setDelay('write', 60);
+    const before = systemClock.monotonicNs();
+    await drive.write(Buffer.from('abc'));
+    expect(Number(systemClock.monotonicNs() - before)).toBeGreaterThan(55e6);
+    await drive.close();
+  });
+
+  it('hands look at a cartridge while a program writes it', async () => {
+    const library = await VirtualLibrary.open(await temporaryDirectory());
+    await library.addCartridge('T1');
+    await library.load('T1');
+    const drive = await library.device().open('write');
+    const counts: number[] = [];
+    const writing = (async () => {
+      for (let count = 0; count < 50; count += 1) await drive.write(Buffer.alloc(1000));
+    })();
+    for (let look = 0; look < 20; look += 1) counts.push((await library.objects('T1')).length);
+    await writing;
+    await drive.close();
+    expect(counts.toSorted((a, b) => a - b)).toEqual(counts);
+    expect((await library.objects('T1')).length).toBe(51);
   });
 });
