@@ -76,6 +76,8 @@ export interface Backup {
   readonly sourceCapacityBytes: number;
   readonly blockSizeBytes: number;
   readonly labels: Labels;
+  /** The group backup that it is a part of; absent: it was made by itself. */
+  readonly group?: { readonly id: string; readonly name: string };
   /** Id of the job that made it, null if it was found by a scan. */
   readonly job: string | null;
   readonly verifiedAtMs: number | null;
@@ -83,11 +85,13 @@ export interface Backup {
   readonly createdAtMs: number;
 }
 
-/** Exactly one of `copy` and `disk`. */
+/** Exactly one of `copy`, `disk` and `group`. */
 export interface CreateBackup {
+  /** Of a group: the backups are called NAME-DISK. */
   readonly name: string;
   readonly copy?: string;
   readonly disk?: string;
+  readonly group?: string;
   readonly target: string;
   readonly level?: BackupLevel;
   /** Of an incremental: a backup or a copy. */
@@ -110,6 +114,8 @@ export interface BackupDeletion extends ForceOption {
 }
 
 export interface Backups {
+  /** True if it is a group backup of which backups are there, and no backup by itself. */
+  hasGroup(ref: string): boolean;
   /** @throws BASE_MISSING … */
   create(request: CreateBackup, effects?: Effects<Job>): Promise<Job>;
   get(ref: string): Backup;
@@ -143,6 +149,23 @@ export interface RestoreRequest {
 /** A remap from a live copy is done at once and answers the disk; all else is a job. */
 export type CopyRestored = { readonly disk: Disk } | { readonly job: Job };
 
+/** Where the disks of a group go; unless told, to new disks NAME-DISK or to their sources. */
+export interface GroupRestoreRequest {
+  readonly method: 'remap' | 'write-back';
+  readonly name?: string;
+  readonly disks?: readonly { readonly disk: string; readonly to: string }[];
+  readonly pool?: string;
+  /** What was on the disks before a write-back stays as SAFETYCOPY-DISK. */
+  readonly safetyCopy?: string;
+  readonly onlyDiffering?: boolean;
+  readonly onDamage?: 'fail' | 'skip';
+  readonly force?: boolean;
+  readonly maxBytesPerSecond?: number;
+}
+
+/** A remap from live copies is done at once, all disks or none; all else is a job. */
+export type GroupRestored = { readonly disks: readonly Disk[] } | { readonly job: Job };
+
 /** `disk` or `copy` is what was made; neither after a write-back. */
 export interface UploadResult {
   readonly job: Job;
@@ -174,10 +197,140 @@ export interface Restores {
     effects?: Effects<CopyRestored>,
   ): Promise<CopyRestored>;
   fromBackup(backupRef: string, request: RestoreRequest, effects?: Effects<Job>): Promise<Job>;
+  /** @throws NOT_FOUND, NAME_TAKEN, POOL_MISMATCH, DISK_IN_USE … */
+  fromGroup(
+    groupRef: string,
+    request: GroupRestoreRequest,
+    effects?: Effects<GroupRestored>,
+  ): Promise<GroupRestored>;
+  /** @throws BACKUP_INCOMPLETE with `missing` if not all members are there … */
+  fromGroupBackup(ref: string, request: GroupRestoreRequest, effects?: Effects<Job>): Promise<Job>;
   /** @param imageBytes length of the body, if it is known. @throws POOL_FULL, DISK_IN_USE … */
   beginUpload(request: RestoreRequest, imageBytes: number | undefined): Promise<UploadSession>;
   /** @throws NOT_FOUND, JOB_STATE, RANGE_INVALID with `receivedBytes` if it is another offset */
   continueUpload(jobId: string, fromByte: number): Promise<UploadSession>;
+}
+
+/** Rules that keep backups; with none of them above 0 it is refused. */
+export interface RetentionPolicy {
+  readonly keepLast?: number;
+  readonly keepHourly?: number;
+  readonly keepDaily?: number;
+  readonly keepWeekly?: number;
+  readonly keepMonthly?: number;
+  readonly keepYearly?: number;
+}
+
+/** Which backups it is about, and what stays of them. */
+export interface RetentionRequest extends RetentionPolicy {
+  readonly target?: string;
+  readonly disk?: string;
+  readonly label?: { readonly key: string; readonly value?: string };
+  /** Default UTC. */
+  readonly timeZone?: string;
+}
+
+export interface RetentionDecision {
+  readonly backup: string;
+  readonly backupId: string;
+  readonly diskName: string;
+  readonly diskId: string;
+  readonly target: string;
+  readonly targetId: string;
+  readonly action: 'keep' | 'delete';
+  readonly reason: string;
+}
+
+export interface Retention {
+  /** @throws VALIDATION_FAILED (no rule, no such time zone), NOT_FOUND (target, disk) */
+  decide(request: RetentionRequest): readonly RetentionDecision[];
+  start(request: RetentionRequest, effects?: Effects<Job>): Promise<Job>;
+}
+
+export interface Named {
+  readonly id: string;
+  readonly name: string;
+}
+
+export interface ScheduleRun {
+  readonly job: string;
+  /** Null: by hand. */
+  readonly scheduledAtMs: number | null;
+  readonly startedAtMs: number;
+  readonly endedAtMs: number | null;
+  readonly state: 'running' | 'succeeded' | 'failed' | 'cancelled';
+  readonly problem: Readonly<Record<string, unknown>> | null;
+}
+
+export interface Schedule {
+  readonly id: string;
+  readonly name: string;
+  readonly cron: string;
+  readonly timeZone: string;
+  readonly disks: readonly Named[];
+  /** All frozen at one instant. */
+  readonly isGroup: boolean;
+  readonly target: string;
+  readonly targetId: string;
+  readonly level: 'full' | 'incremental';
+  readonly onMissingBase: 'fail' | 'full';
+  readonly retention: RetentionPolicy | null;
+  readonly jitterSeconds: number;
+  readonly catchUp: 'run-once' | 'skip';
+  readonly overlap: 'skip' | 'queue';
+  readonly enabled: boolean;
+  readonly maxBytesPerSecond: number | null;
+  readonly labels: Labels;
+  readonly nextRunsMs: readonly number[];
+  readonly queuedMs: number | null;
+  readonly lastRun: ScheduleRun | null;
+  readonly lastSuccessAtMs: number | null;
+  readonly lastSkipped: {
+    readonly scheduledAtMs: number;
+    readonly reason: 'missed' | 'overlap';
+  } | null;
+  readonly version: number;
+  readonly createdAtMs: number;
+}
+
+/** Exactly one of `disks` and `group`. */
+export interface UpdateSchedule {
+  readonly cron?: string;
+  readonly timeZone?: string;
+  readonly disks?: readonly string[];
+  readonly group?: readonly string[];
+  readonly target?: string;
+  readonly level?: 'full' | 'incremental';
+  readonly onMissingBase?: 'fail' | 'full';
+  readonly retention?: RetentionPolicy | null;
+  readonly jitterSeconds?: number;
+  readonly catchUp?: 'run-once' | 'skip';
+  readonly overlap?: 'skip' | 'queue';
+  readonly enabled?: boolean;
+  readonly maxBytesPerSecond?: number | null;
+  readonly labels?: Labels;
+}
+
+export interface CreateSchedule extends UpdateSchedule {
+  readonly name: string;
+  readonly cron: string;
+  readonly target: string;
+}
+
+export interface ScheduleMade {
+  readonly schedule: Schedule;
+  readonly created: boolean;
+}
+
+export interface Schedules {
+  /** @throws NAME_TAKEN, NAME_INVALID, VALIDATION_FAILED, NOT_FOUND (disk, target) */
+  create(request: CreateSchedule, effects?: Effects<Schedule>): Promise<ScheduleMade>;
+  get(ref: string): Schedule;
+  list(): readonly Schedule[];
+  update(ref: string, change: UpdateSchedule): Promise<Schedule>;
+  delete(ref: string): Promise<void>;
+  /** @throws JOB_STATE while a run is under way */
+  run(ref: string, effects?: Effects<Job>): Promise<Job>;
 }
 
 /** The job runner as it is (job/runner.ts), with rows of the database as effects. */

@@ -108,16 +108,26 @@ function recordOf(
 ): BackupRecord {
   const { clock } = backups.options;
   return {
-    ...source,
     id: uuidv7(clock),
     name: request.name,
+    targetId: source.targetId,
     mediumName: request.name,
     imageId: frameOf(source).imageId,
+    copyId: source.copyId,
+    copyName: source.copyName,
+    diskId: source.diskId,
+    diskName: source.diskName,
+    generation: source.generation,
+    frozenAtMs: source.frozenAtMs,
+    // no member of the group that the source may belong to: that names the images it has
     level: 'full',
     base: null,
     state: 'creating',
     mediumBytes: 0,
+    usedBytes: source.usedBytes,
     dataBytes: source.usedBytes,
+    sourceCapacityBytes: source.sourceCapacityBytes,
+    blockSizeBytes: source.blockSizeBytes,
     labels: request.labels ?? source.labels,
     job: null,
     verifiedAtMs: null,
@@ -131,7 +141,8 @@ export function consolidateKind(backups: Backups): JobKind<RowChange> {
     run: (context) => runConsolidate(backups, context),
     async abandon(job) {
       const record = backups.find(parameter(job, 'backup'));
-      if (record !== undefined && record.state !== 'complete') await abandonEntry(backups, record);
+      const isDone = record !== undefined && (await abandonEntry(backups, record));
+      return isDone ? { result: resultOf(record) } : undefined;
     },
   };
 }
@@ -160,8 +171,13 @@ async function runConsolidate(backups: Backups, context: JobContext<RowChange>):
   });
   await complete(medium, record);
   await backups.save(record);
-  const { mediumBytes, usedBytes, dataBytes, sourceCapacityBytes } = record;
+  const { mediumBytes } = record;
   context.progress({ doneBytes: mediumBytes, totalBytes: mediumBytes });
+  return resultOf(record);
+}
+
+function resultOf(record: BackupRecord): Json {
+  const { mediumBytes, usedBytes, dataBytes, sourceCapacityBytes } = record;
   return {
     backup: record.name,
     backupId: record.id,

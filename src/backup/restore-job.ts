@@ -2,7 +2,8 @@
  * The job that restores: from a backup on a target, or from a live copy where the table cannot
  * just be shared.
  *
- *  write-back from a live copy of the same pool: the tables are swapped, no data is moved;
+ *  write-back from a live copy of the same pool: the tables are swapped, no data is moved (but
+ *  what a dedicated copy is still owed);
  *  all else: segments come verified (from a worker thread, or from the copy), are written at their
  *  addresses, and made durable every 64 MiB, where the checkpoint is.
  *
@@ -13,6 +14,7 @@
  */
 import { StorageError } from '../base/errors.ts';
 import type { Copy } from '../copy/copy.ts';
+import { settle } from '../copy/dedicated/settle.ts';
 import { fence, swapTable } from '../copy/write-back.ts';
 import { ImageFrame } from '../image/format.ts';
 import type { LostRange } from '../image/damage.ts';
@@ -34,7 +36,10 @@ export function restoreKind(backups: Backups, uploads: Uploads): JobKind<RowChan
     run: (context) => runRestore(backups, uploads, context),
     abandon: async (job) => {
       backups.endCopyUse(job.id);
+      const done = await readMark(backups, job.id);
+      if (done !== undefined) return { result: done };
       await undoRestore(backups.options.copies, job.id, readPlan(job).keepPartial);
+      return undefined;
     },
   };
 }
@@ -63,6 +68,16 @@ async function restoreBackup(
   plan: RestorePlan,
   id: string,
 ): Promise<Json> {
+  return endRestore(backups, context, plan, await fillFromBackup(backups, context, plan, id));
+}
+
+/** Fills the plan's disk from a backup, from the context's checkpoint on. */
+export async function fillFromBackup(
+  backups: Backups,
+  context: JobContext<RowChange>,
+  plan: RestorePlan,
+  id: string,
+): Promise<RestoreSession> {
   const { targets } = backups.options;
   const chain = backups.readableChain(id);
   backups.use(chain, context.job.id);
@@ -94,7 +109,7 @@ async function restoreBackup(
     current.lose(lostOf(result));
   });
   if (session === undefined) throw new StorageError('INTERNAL', 'the restore did not run');
-  return endRestore(backups, context, plan, session);
+  return session;
 }
 
 async function restoreCopy(
@@ -108,6 +123,8 @@ async function restoreCopy(
   if (copy === undefined) throw new StorageError('NOT_FOUND', `copy ${id} is gone`, { copy: id });
   backups.useCopy(copy, context.job.id);
   if (plan.method === 'write-back' && copy.pool.id === plan.pool) {
+    // only a copy that has all its blocks can give its table
+    await settle(copies, copy, { kind: 'all' }, context.signal);
     const disk = copies.options.disks.get(plan.object);
     await fence(disk, context.job.id, plan.force);
     const result = {
@@ -150,7 +167,7 @@ async function endRestore(
   return resultOf(restored);
 }
 
-/** Another pool: the blocks of a live copy are read and written. */
+/** Where the table cannot be shared: the blocks of a live copy are read and written. */
 async function pumpCopy(copy: Copy, session: RestoreSession, signal: AbortSignal): Promise<void> {
   const { layout } = new ImageFrame(copy.facts);
   const perSegment = layout.segmentCount === 0 ? 0 : layout.segmentBlocks(0);

@@ -1,11 +1,13 @@
 /**
  * Which jobs run now, and how each run ends. The runner (runner.ts) is its face.
  *
- *  1. A queued job starts when fewer than `maxRunning` run and do not wait, in order of coming.
+ *  1. A queued job starts when fewer than `maxRunning` run and do not wait, in order of coming;
+ *     those in the background have places of their own.
  *  2. A start counts an attempt, saves that, and calls the kind's `run` with a context.
  *  3. `run` resolves: succeeded. It rejects: failed, or, if it was interrupted, what the job's
  *     state asks for: cancelled, paused, queued again.
- *  4. Before a job ends as failed or cancelled, the kind's `abandon` cleans up.
+ *  4. Before a job ends as failed or cancelled, the kind's `abandon` cleans up, or finds that the
+ *     work was done: then it has succeeded.
  *
  * Invariants:
  *  1. A job has at most one run at a time.
@@ -28,14 +30,18 @@ export interface JobKind<Effect = unknown> {
   run(context: JobContext<Effect>): Promise<Json>;
   /**
    * Cleans up before the job ends as failed or cancelled, after its run has ended or if it never
-   * ran. May be called again after a crash.
+   * ran. May be called again after a crash. With a result it says that the work took effect after
+   * all, before it could be stopped: then the job has succeeded.
    */
-  abandon?(job: Job): Promise<void>;
+  abandon?(job: Job): Promise<void> | Promise<{ readonly result: Json } | undefined>;
+  /** Long and in no hurry: it takes no place from the other kinds. */
+  readonly isBackground?: boolean;
 }
 
 export interface SchedulerOptions<Effect> {
   readonly kinds: Readonly<Record<string, JobKind<Effect>>>;
   readonly maxRunning: number;
+  readonly maxInBackground: number;
   readonly stallMs: number;
   readonly graceMs: number;
   readonly maxFruitlessAttempts: number;
@@ -154,20 +160,29 @@ export class JobScheduler<Effect> {
   }
 
   #pump(): void {
-    while (!this.#isStopping && this.#runningCount() < this.#options.maxRunning) {
-      const next = this.#queue.find(({ run, isFinishing }) => run === undefined && !isFinishing);
+    while (!this.#isStopping) {
+      const next = this.#queue.find((entry) => {
+        return entry.run === undefined && !entry.isFinishing && this.#hasPlace(entry);
+      });
       if (next === undefined) return;
       this.#unqueue(next);
       this.#start(next);
     }
   }
 
-  #runningCount(): number {
+  #hasPlace({ live }: Entry<Effect>): boolean {
+    const { maxRunning, maxInBackground } = this.#options;
+    const isBackground = this.#isBackground(live);
     let count = 0;
-    for (const { run } of this.#entries.values()) {
-      if (run !== undefined && !run.isWaiting) count += 1;
+    for (const { live: other, run } of this.#entries.values()) {
+      if (run === undefined || run.isWaiting) continue;
+      if (this.#isBackground(other) === isBackground) count += 1;
     }
-    return count;
+    return count < (isBackground ? maxInBackground : maxRunning);
+  }
+
+  #isBackground(live: LiveJob<Effect>): boolean {
+    return this.#kindOf(live)?.isBackground === true;
   }
 
   #start(entry: Entry<Effect>): void {
@@ -244,7 +259,11 @@ export class JobScheduler<Effect> {
     const { live } = entry;
     const cleanUp = ending.state === 'succeeded' ? undefined : await this.#abandon(live);
     if (ending.state !== 'succeeded' && this.#tools.stopped.aborted) return;
-    const isDurable = await live.end(this.#status(ending, cleanUp));
+    const isDone = cleanUp !== undefined && 'result' in cleanUp;
+    const status = isDone
+      ? this.#status({ state: 'succeeded', result: cleanUp.result })
+      : this.#status(ending, cleanUp);
+    const isDurable = await live.end(status);
     if (!isDurable) return;
     this.#unqueue(entry);
     this.#entries.delete(live.id);
@@ -252,8 +271,10 @@ export class JobScheduler<Effect> {
     this.#pump();
   }
 
-  /** Cleans up, in bounded time. @returns what it could not do */
-  async #abandon(live: LiveJob<Effect>): Promise<JobProblem | undefined> {
+  /** Cleans up, in bounded time. @returns what it could not do, or the result if it was done */
+  async #abandon(
+    live: LiveJob<Effect>,
+  ): Promise<JobProblem | { readonly result: Json } | undefined> {
     const work = this.#kindOf(live)?.abandon?.(live.job);
     if (work === undefined) return undefined;
     const over = new AbortController();
@@ -262,8 +283,7 @@ export class JobScheduler<Effect> {
       throw new StorageError('JOB_STALLED', 'the clean-up took too long');
     });
     try {
-      await Promise.race([work, deadline]);
-      return undefined;
+      return (await Promise.race([work, deadline])) ?? undefined;
     } catch (error) {
       live.log(`the clean-up failed: ${messageOf(error)}`);
       this.#tools.onError(error, live.job);
@@ -276,7 +296,7 @@ export class JobScheduler<Effect> {
   }
 
   /** What a clean-up could not do is part of why the job ended. */
-  #status(ending: Ending, cleanUp: JobProblem | undefined): JobStatus {
+  #status(ending: Ending, cleanUp?: JobProblem): JobStatus {
     const endedAtMs = this.#tools.clock.nowMs();
     if (cleanUp === undefined || ending.state === 'succeeded') return { ...ending, endedAtMs };
     if (ending.state === 'cancelled') return { ...ending, problem: cleanUp, endedAtMs };
