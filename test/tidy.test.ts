@@ -14,7 +14,8 @@ const mayImport: Record<string, readonly string[]> = {
   disk: ['base', 'pool'],
   copy: ['base', 'pool', 'disk'],
   image: ['base', 'pool', 'disk', 'copy'],
-  target: ['base'],
+  tape: ['base'],
+  target: ['base', 'tape'],
   job: ['base'],
   backup: ['base', 'pool', 'disk', 'copy', 'image', 'target', 'job'],
   schedule: ['base', 'pool', 'disk', 'copy', 'job', 'backup'],
@@ -58,7 +59,8 @@ const onlyIn: Record<string, RegExp> = {
   'better-sqlite3': /^meta\//,
   croner: /^schedule\/cron\.ts$/,
   'node:fs':
-    /^(pool\/(block-file|block-reader|lock|preallocate)|meta\/files|config|daemon\/data-dir)\.ts$|^target\//,
+    /^(pool\/(block-file|block-reader|lock|preallocate)|meta\/files|config|daemon\/data-dir|tape\/(tap-file|library-file|virtual-library|st-drive))\.ts$|^target\//,
+  koffi: /^tape\/ioctl\.ts$/,
 };
 
 interface Import {
