@@ -1,0 +1,215 @@
+/**
+ * Reads any range of the bytes of a backup from the cartridges that hold it.
+ *
+ * 1. Of the parts that hold a byte the one on the mounted cartridge is asked first: who reads in
+ *    order is asked for each cartridge once.
+ * 2. The drive goes straight to the record; where it stands there already, nothing moves.
+ * 3. A record that is not good costs its own bytes, unless another part has them too.
+ *
+ * Invariants:
+ *  1. A byte is given only out of a good record that says it is of this cartridge, backup and place.
+ *  2. What is lost is told exactly: a byte is either given, or in a lost range.
+ *  3. A cartridge that turns out to be another one is an error, never a loss.
+ *
+ * Rules: docs/format/tape.md, "What counts".
+ */
+import { assert } from '../base/assert.ts';
+import { StorageError } from '../base/errors.ts';
+import type { ByteRange } from './assemble.ts';
+import { isTapeError } from './drive.ts';
+import { asMediumError, mediumError } from './media.ts';
+import { holds, partEnd, recordAt } from './parts.ts';
+import type { PartEntry, RecordPlace } from './parts.ts';
+import { BadRecord, decodeRecord } from './record.ts';
+import { goTo } from './volume.ts';
+import type { MountedVolume } from './volume.ts';
+
+export interface SetReaderHost {
+  /**
+   * The cartridge, its label proven; the one given before has been released by then. null if it
+   * cannot be had, so that its bytes are lost. Waits for it; throws to end the reading.
+   */
+  mount(volumeId: string): Promise<MountedVolume | null>;
+  release(volume: MountedVolume): Promise<void>;
+}
+
+export class TapeSetReader {
+  readonly imageBytes: number;
+  readonly #host: SetReaderHost;
+  readonly #parts: readonly PartEntry[];
+  #volume: MountedVolume | undefined;
+  readonly #missing = new Set<string>();
+  /** Object behind what was read last, undefined if it is not known where the drive stands. */
+  #position: number | undefined;
+  /** The data record read last: its payload is in the volume's buffer. */
+  #last: { readonly partId: string; readonly place: RecordPlace; payload: Buffer } | undefined;
+  #isBusy = false;
+
+  constructor(host: SetReaderHost, parts: readonly PartEntry[], imageBytes: number) {
+    this.#host = host;
+    this.#parts = parts;
+    this.imageBytes = imageBytes;
+  }
+
+  /**
+   * Fills `into` from `offset` on.
+   *
+   * @throws IMAGE_TRUNCATED beyond the end; DATA_UNREADABLE with the `lost` ranges of the image;
+   *   what the host throws; MEDIUM_WRONG, TARGET_UNAVAILABLE
+   */
+  async read(offset: number, into: Uint8Array): Promise<void> {
+    const lost = await this.readAvailable(offset, into);
+    if (lost.length === 0) return;
+    const message = 'a range of the image cannot be read from its cartridges';
+    throw new StorageError('DATA_UNREADABLE', message, { offset, length: into.length, lost });
+  }
+
+  /** As `read`, but what cannot be read becomes zeros. @returns it, ascending, joined */
+  async readAvailable(offset: number, into: Uint8Array): Promise<ByteRange[]> {
+    assert(!this.#isBusy, 'tape reader used twice at once');
+    if (offset + into.length > this.imageBytes) {
+      const facts = { offset, length: into.length };
+      throw new StorageError('IMAGE_TRUNCATED', 'the image ends before this range', facts);
+    }
+    this.#isBusy = true;
+    try {
+      return await this.#readAll(offset, into);
+    } catch (error) {
+      this.#forgetPosition();
+      throw asMediumError(error);
+    } finally {
+      this.#isBusy = false;
+    }
+  }
+
+  /** Gives the cartridge back. Idempotent. */
+  async close(): Promise<void> {
+    const volume = this.#volume;
+    this.#volume = undefined;
+    this.#forgetPosition();
+    if (volume !== undefined) await this.#host.release(volume);
+  }
+
+  async #readAll(offset: number, into: Uint8Array): Promise<ByteRange[]> {
+    const lost: ByteRange[] = [];
+    let done = 0;
+    while (done < into.length) {
+      const at = offset + done;
+      const found = await this.#payloadAt(at);
+      const length = Math.min(into.length - done, found.length);
+      if (found.payload === undefined) {
+        into.fill(0, done, done + length);
+        addRange(lost, { offset: at, length });
+      } else into.set(found.payload.subarray(0, length), done);
+      done += length;
+    }
+    return lost;
+  }
+
+  /** The bytes from `at` on to the end of their record, or how many of them are lost. */
+  async #payloadAt(at: number): Promise<{ length: number; payload?: Buffer }> {
+    let least = this.#nextStart(at) - at;
+    for (const part of this.#candidates(at)) {
+      const place = recordAt(part, at);
+      const payload = await this.#readRecord(part, place);
+      const inRecord = at - place.offset;
+      // A part that is open may promise more than its last record has.
+      if (payload !== undefined && payload.length > inRecord) {
+        return { length: payload.length - inRecord, payload: payload.subarray(inRecord) };
+      }
+      least = Math.min(least, place.offset + place.length - at);
+    }
+    return { length: least };
+  }
+
+  /** Parts that hold the byte; the mounted cartridge first. */
+  #candidates(at: number): PartEntry[] {
+    const here = this.#volume?.label.volumeId;
+    const able = this.#parts.filter((part) => holds(part, at) && !this.#missing.has(part.volumeId));
+    return able.toSorted((a, b) => Number(b.volumeId === here) - Number(a.volumeId === here));
+  }
+
+  /** The next byte behind `at` at which another part begins, or the end. */
+  #nextStart(at: number): number {
+    const starts = this.#parts.map(({ firstOffset }) => firstOffset).filter((start) => start > at);
+    return Math.min(this.imageBytes, ...starts);
+  }
+
+  /** The payload of a good record there, or undefined: it is lost. */
+  async #readRecord(part: PartEntry, place: RecordPlace): Promise<Buffer | undefined> {
+    const last = this.#last;
+    if (last?.partId === part.partId && last.place.sequence === place.sequence) return last.payload;
+    const volume = await this.#mounted(part.volumeId);
+    if (volume === null) return undefined;
+    const payload = await this.#readThere(volume, part, place);
+    this.#last = payload === undefined ? undefined : { partId: part.partId, place, payload };
+    return payload;
+  }
+
+  async #readThere(
+    volume: MountedVolume,
+    part: PartEntry,
+    place: RecordPlace,
+  ): Promise<Buffer | undefined> {
+    const { drive, buffer, label } = volume;
+    this.#last = undefined;
+    let length: number;
+    try {
+      if (this.#position !== place.object) {
+        await goTo(drive, place.object, part.place.file, place.sequence);
+      }
+      length = await drive.read(buffer);
+      this.#position = place.object + 1;
+    } catch (error) {
+      this.#position = undefined;
+      if (isTapeError(error, 'ENOMEM')) return undefined;
+      if (!isTapeError(error, 'EIO')) throw error;
+      // A bad spot leaves a drive that still knows where it stands; one that failed does not.
+      await drive.tell();
+      return undefined;
+    }
+    const record = decodeRecord(buffer.subarray(0, length));
+    if (record instanceof BadRecord) return undefined;
+    const { head, payload } = record;
+    if (head.volumeId !== label.volumeId) throw wrongVolume(label.label);
+    const isThat = head.kind === 'data' && head.backupId === part.backupId;
+    return isThat && head.offset === place.offset ? payload : undefined;
+  }
+
+  async #mounted(volumeId: string): Promise<MountedVolume | null> {
+    if (this.#volume?.label.volumeId === volumeId) return this.#volume;
+    await this.close();
+    const volume = await this.#host.mount(volumeId);
+    if (volume === null) {
+      this.#missing.add(volumeId);
+      return null;
+    }
+    assert(volume.label.volumeId === volumeId, 'the host mounted another cartridge');
+    this.#volume = volume;
+    return volume;
+  }
+
+  #forgetPosition(): void {
+    this.#position = undefined;
+    this.#last = undefined;
+  }
+}
+
+/** Adds a range at or behind the end of the list, joined with the last one where they touch. */
+function addRange(ranges: ByteRange[], range: ByteRange): void {
+  const last = ranges.at(-1);
+  if (last === undefined || last.offset + last.length < range.offset) ranges.push(range);
+  else ranges[ranges.length - 1] = { offset: last.offset, length: last.length + range.length };
+}
+
+function wrongVolume(label: string): StorageError {
+  const message = `cartridge ${label} is not in the drive any more`;
+  return mediumError('MEDIUM_WRONG', message, `load cartridge ${label} again`);
+}
+
+/** What the parts of a cartridge hold: the bytes that are missing without it. */
+export function rangesOn(parts: readonly PartEntry[], volumeId: string): ByteRange[] {
+  return parts
+    .filter((part) => part.volumeId === volumeId && part.dataBytes > 0)
+    .map((part) => ({ offset: part.firstOffset, length: partEnd(part) - part.firstOffset }));
+}
