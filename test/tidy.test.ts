@@ -46,7 +46,8 @@ const onlyIn: Record<string, RegExp> = {
   fastify: /^api\//,
   'better-sqlite3': /^meta\//,
   'node:fs':
-    /^(pool\/(block-file|block-reader|lock|preallocate)|meta\/files|config|daemon\/data-dir)\.ts$|^target\//,
+    /^(pool\/(block-file|block-reader|lock|preallocate)|meta\/files|config|daemon\/data-dir|tape\/(tap-file|library-file|virtual-library|st-drive))\.ts$|^target\//,
+  koffi: /^tape\/ioctl\.ts$/,
 };
 
 interface Import {

@@ -13,7 +13,7 @@
  *  1. A record is safe only once a later `writeFilemarks` has resolved.
  *  2. After ENOSPC the same write would go through, into the reserved zone: do not try again.
  *  3. After EIO another cartridge may lie in the drive, and the next write would overwrite it:
- *     close, open, read the label. Counters of `status` are not to be trusted after an error; `tell` is.
+ *     close, open, read the label. Do not trust the counters of `status` after an error; `tell`.
  *  4. A cartridge that comes while a drive is open is not seen: open again.
  */
 import { assert } from '../base/assert.ts';

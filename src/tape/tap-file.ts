@@ -1,0 +1,235 @@
+/**
+ * One cartridge as a file, in the SIMH magnetic tape format (.tap).
+ *
+ * An object is a record or a filemark. A record is a u32 (little endian) with its length, its
+ * bytes, a zero byte if the length is odd, and the length once more. A filemark is a u32 of 0. The
+ * top bit of a length says that the record cannot be read: a bad spot. Specified by "SIMH Magtape
+ * Representation and Handling"; programs of others read and write such files.
+ *
+ *  1. `use` opens the file and makes the index of its objects, once, or anew if somebody else
+ *     changed the file. `release` closes it and keeps the index.
+ *  2. Objects are only added at the end; `truncate` makes an earlier place the end.
+ *
+ * Invariants: (1) the index covers the file from 0 to `#end` without gaps; (2) what lies behind
+ * `#end` is a record that was cut off while it was written, and is cut off the file before the next
+ * is added.
+ */
+import { open } from 'node:fs/promises';
+import type { FileHandle } from 'node:fs/promises';
+import { assert, defined } from '../base/assert.ts';
+
+/** What `lengthAt` says of a filemark. */
+export const FILEMARK = -1;
+
+const LENGTH_BYTES = 4;
+const BAD_SPOT = 0x80000000;
+const END_OF_MEDIUM = 0xffffffff;
+const ERASE_GAP = 0xfffffffe;
+const MAX_LENGTH = 0xffffff;
+/** Read at once while the index is made; most of it is used only where records are short. */
+const SCAN_BYTES = 4096;
+
+/** The file is not in this format. */
+export class NotTapFile extends Error {
+  constructor(path: string, offset: number) {
+    super(`${path} is no .tap file: no record begins at ${offset}`);
+    this.name = 'NotTapFile';
+  }
+}
+
+interface Stamp {
+  readonly size: number;
+  readonly mtimeMs: number;
+}
+
+export class TapFile {
+  readonly path: string;
+  #handle: FileHandle | undefined;
+  #stamp: Stamp | undefined;
+  #offsets: number[] = [];
+  #lengths: number[] = [];
+  #bad = new Set<number>();
+  #end = 0;
+  #size = 0;
+  #recordBytes = 0;
+
+  constructor(path: string) {
+    this.path = path;
+  }
+
+  /** Objects in the file. */
+  get count(): number {
+    return this.#lengths.length;
+  }
+
+  /** Bytes of all records, which is what fills a cartridge. */
+  get recordBytes(): number {
+    return this.#recordBytes;
+  }
+
+  /** Length of a record in bytes, or FILEMARK, or undefined at the end. */
+  lengthAt(object: number): number | undefined {
+    return this.#lengths[object];
+  }
+
+  isBad(object: number): boolean {
+    return this.#bad.has(object);
+  }
+
+  /** @throws NotTapFile, and the errors of the file system */
+  async use(): Promise<void> {
+    if (this.#handle !== undefined) return;
+    const handle = await open(this.path, 'r+');
+    try {
+      const { size, mtimeMs } = await handle.stat();
+      const isKnown = this.#stamp?.size === size && this.#stamp.mtimeMs === mtimeMs;
+      if (!isKnown) await this.#scan(handle, size);
+      this.#size = size;
+      this.#handle = handle;
+    } finally {
+      if (this.#handle === undefined) await handle.close();
+    }
+  }
+
+  async release(): Promise<void> {
+    const handle = this.#handle;
+    if (handle === undefined) return;
+    this.#handle = undefined;
+    const { size, mtimeMs } = await handle.stat();
+    this.#stamp = { size, mtimeMs };
+    await handle.close();
+  }
+
+  /** Fills `into` with the beginning of a record. */
+  async read(object: number, into: Uint8Array): Promise<void> {
+    assert(into.length <= defined(this.#lengths[object], 'record'), 'read beyond a record');
+    const offset = defined(this.#offsets[object], 'record') + LENGTH_BYTES;
+    let done = 0;
+    while (done < into.length) {
+      const rest = into.subarray(done);
+      const { bytesRead } = await this.#open.read(rest, 0, rest.length, offset + done);
+      if (bytesRead === 0) throw new NotTapFile(this.path, offset);
+      done += bytesRead;
+    }
+  }
+
+  /** Forgets the objects from this one on. */
+  async truncate(object: number): Promise<void> {
+    const end = this.#offsets[object] ?? this.#end;
+    for (const length of this.#lengths.slice(object)) {
+      if (length !== FILEMARK) this.#recordBytes -= length;
+    }
+    for (const bad of [...this.#bad]) if (bad >= object) this.#bad.delete(bad);
+    this.#offsets.length = Math.min(this.#offsets.length, object);
+    this.#lengths.length = this.#offsets.length;
+    this.#end = end;
+    if (this.#size <= end) return;
+    await this.#open.truncate(end);
+    this.#size = end;
+  }
+
+  async appendRecord(bytes: Uint8Array): Promise<void> {
+    assert(bytes.length > 0 && bytes.length <= MAX_LENGTH, `record of ${bytes.length} bytes`);
+    const length = Buffer.alloc(LENGTH_BYTES);
+    length.writeUInt32LE(bytes.length);
+    const padding = bytes.length % 2 === 0 ? [] : [Buffer.alloc(1)];
+    await this.#append([length, bytes, ...padding, length], bytes.length);
+  }
+
+  async appendFilemark(): Promise<void> {
+    await this.#append([Buffer.alloc(LENGTH_BYTES)], FILEMARK);
+  }
+
+  /** Everything appended so far survives a power cut. */
+  async sync(): Promise<void> {
+    await this.#open.datasync();
+  }
+
+  /** Makes a record unreadable, for good. */
+  async damage(object: number): Promise<void> {
+    const length = defined(this.#lengths[object], 'record');
+    assert(length !== FILEMARK, 'a filemark cannot be damaged');
+    const offset = defined(this.#offsets[object], 'record');
+    const mark = Buffer.alloc(LENGTH_BYTES);
+    mark.writeUInt32LE(BAD_SPOT + length);
+    await this.#open.write(mark, 0, LENGTH_BYTES, offset);
+    await this.#open.write(mark, 0, LENGTH_BYTES, offset + LENGTH_BYTES + padded(length));
+    this.#bad.add(object);
+  }
+
+  get #open(): FileHandle {
+    return defined(this.#handle, 'open .tap file');
+  }
+
+  async #append(parts: readonly Uint8Array[], length: number): Promise<void> {
+    if (this.#size > this.#end) await this.truncate(this.count);
+    const total = parts.reduce((sum, part) => sum + part.length, 0);
+    this.#size = this.#end + total;
+    const { bytesWritten } = await this.#open.writev([...parts], this.#end);
+    if (bytesWritten < total) throw new Error(`${this.path}: only a part of a record was written`);
+    this.#add(length, total);
+  }
+
+  #add(length: number, fileBytes: number): void {
+    this.#offsets.push(this.#end);
+    this.#lengths.push(length);
+    this.#end += fileBytes;
+    if (length !== FILEMARK) this.#recordBytes += length;
+  }
+
+  async #scan(handle: FileHandle, size: number): Promise<void> {
+    this.#offsets = [];
+    this.#lengths = [];
+    this.#bad = new Set();
+    this.#end = 0;
+    this.#recordBytes = 0;
+    const numbers = new NumberReader(handle);
+    for (;;) {
+      const at = this.#end;
+      const mark = await numbers.at(at);
+      if (mark === undefined || mark === END_OF_MEDIUM) return;
+      if (mark === 0) {
+        this.#add(FILEMARK, LENGTH_BYTES);
+      } else if (mark === ERASE_GAP) {
+        this.#end += LENGTH_BYTES;
+      } else {
+        const length = mark % BAD_SPOT;
+        if (length > MAX_LENGTH) throw new NotTapFile(this.path, at);
+        const whole = padded(length) + 2 * LENGTH_BYTES;
+        if (at + whole > size) return;
+        const again = await numbers.at(at + whole - LENGTH_BYTES);
+        if (again !== mark) throw new NotTapFile(this.path, at);
+        if (mark >= BAD_SPOT) this.#bad.add(this.count);
+        this.#add(length, whole);
+      }
+    }
+  }
+}
+
+function padded(length: number): number {
+  return length + (length % 2);
+}
+
+/** Reads the numbers of a file front to back, a few kilobytes at a time. */
+class NumberReader {
+  readonly #handle: FileHandle;
+  readonly #window = Buffer.alloc(SCAN_BYTES);
+  #from = 0;
+  #filled = 0;
+
+  constructor(handle: FileHandle) {
+    this.#handle = handle;
+  }
+
+  /** The number at this offset, or undefined if the file ends before it does. */
+  async at(offset: number): Promise<number | undefined> {
+    const isInside = offset >= this.#from && offset + LENGTH_BYTES <= this.#from + this.#filled;
+    if (!isInside) {
+      const { bytesRead } = await this.#handle.read(this.#window, 0, SCAN_BYTES, offset);
+      this.#from = offset;
+      this.#filled = bytesRead;
+      if (bytesRead < LENGTH_BYTES) return undefined;
+    }
+    return this.#window.readUInt32LE(offset - this.#from);
+  }
+}
