@@ -12,14 +12,14 @@
  */
 import { isTapeError } from './drive.ts';
 import type { TapeDevice } from './drive.ts';
-import { asMediumError, mediumError } from './media.ts';
+import { asMediumError, mediumError, volumeName } from './media.ts';
 import type { VolumeName } from './media.ts';
 import { FIRST_PLACE } from './parts.ts';
 import type { TapePlace } from './parts.ts';
 import { BadRecord, decodeRecord } from './record.ts';
 import { scanVolume } from './scan.ts';
 import type { ScannedPart, VolumeScan } from './scan.ts';
-import { mountVolume, releaseVolume } from './volume.ts';
+import { checkLabel, mountVolume, readLabel, releaseVolume } from './volume.ts';
 import type { MountedVolume } from './volume.ts';
 
 /** What the catalog knows of a cartridge. */
@@ -61,11 +61,11 @@ export async function openForAppend(
       return { ...found, volume, place: behindFilemark(found.place) };
     }
   } catch (error) {
-    await releaseVolume(volume);
+    await releaseVolume(volume, true);
     throw asMediumError(error, { device: device.path, volume: wanted.label });
   }
   // After an error of the drive: only a cartridge whose label was read again is written to.
-  await releaseVolume(volume);
+  await releaseVolume(volume, true);
   return appendBehindAll(device, wanted, found, found.rest);
 }
 
@@ -117,8 +117,10 @@ async function checkLast(volume: MountedVolume, known: KnownEnd): Promise<void> 
     await drive.seek(place.object - 2);
     length = await drive.read(buffer);
   } catch (error) {
-    if (isTapeError(error, 'EIO')) return; // a bad spot: it costs this trailer, no more
-    throw error;
+    if (!isTapeError(error, 'EIO')) throw error;
+    // A bad spot costs this trailer, no more; but only if it is still the same cartridge.
+    checkLabel(await readLabel(drive, buffer), volumeName(label));
+    return;
   }
   const record = decodeRecord(buffer.subarray(0, length));
   if (!(record instanceof BadRecord) && record.head.partId !== partId) {
@@ -160,7 +162,7 @@ async function appendBehindAll(
     await volume.drive.writeFilemarks(1);
     return { ...found, volume, place: behindFilemark(end) };
   } catch (error) {
-    await releaseVolume(volume);
+    await releaseVolume(volume, true);
     throw asMediumError(error, { device: device.path, volume: wanted.label });
   }
 }

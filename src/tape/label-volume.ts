@@ -71,8 +71,9 @@ function foreignRefusal(
 export async function labelVolume(device: TapeDevice, request: LabelRequest): Promise<FoundLabel> {
   const buffer = alignedBuffer(MAX_RECORD_BYTES);
   const found = await tryLabel(device, request, buffer);
-  const again = await lookAgain(device, buffer);
-  if (again.kind === 'label' && again.label.volumeId === request.label.volumeId) return found.was;
+  const { again, hasFilemark } = await lookAgain(device, buffer);
+  const isOnTape = again.kind === 'label' && again.label.volumeId === request.label.volumeId;
+  if (isOnTape && hasFilemark) return found.was;
   if (found.error === undefined) {
     const next = 'clean the drive and try again, or load another cartridge';
     throw mediumError('MEDIUM_MISMATCH', 'the label that was written reads otherwise', next);
@@ -87,6 +88,7 @@ export async function labelVolume(device: TapeDevice, request: LabelRequest): Pr
 /** Reads, decides, and writes. The error of the writing is part of the answer. */
 async function tryLabel(device: TapeDevice, request: LabelRequest, buffer: Buffer) {
   const drive = await openDrive(device, 'write');
+  let hasFailed = true;
   try {
     const was = await readLabel(drive, buffer);
     const refusal = labelRefusal(was, request);
@@ -97,6 +99,7 @@ async function tryLabel(device: TapeDevice, request: LabelRequest, buffer: Buffe
       await drive.rewind();
       await drive.write(record);
       await drive.writeFilemarks(1);
+      hasFailed = false;
       return { was, error: undefined };
     } catch (error) {
       return { was, error };
@@ -104,14 +107,16 @@ async function tryLabel(device: TapeDevice, request: LabelRequest, buffer: Buffe
   } catch (error) {
     throw asMediumError(error, { device: device.path });
   } finally {
-    await giveBack(drive);
+    await giveBack(drive, hasFailed);
   }
 }
 
-async function lookAgain(device: TapeDevice, buffer: Buffer): Promise<FoundLabel> {
+async function lookAgain(device: TapeDevice, buffer: Buffer) {
   const drive = await openDrive(device, 'read');
   try {
-    return await readLabel(drive, buffer);
+    const again = await readLabel(drive, buffer);
+    const hasFilemark = again.kind === 'label' && (await drive.read(buffer)) === 0;
+    return { again, hasFilemark };
   } catch (error) {
     throw asMediumError(error, { device: device.path });
   } finally {

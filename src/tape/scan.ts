@@ -196,8 +196,8 @@ class FileScanner {
     const origin = header?.firstOffset ?? firstOffsetFrom(tail ?? known, space);
     const firstOffset = origin ?? 0;
     const none = { firstOffset, manifestBytes: 0, manifestRecords: 0 };
-    if (tail === 'no-data' || origin === undefined)
-      return { ...none, dataBytes: 0, dataRecords: 0 };
+    const nothing = { ...none, dataBytes: 0, dataRecords: 0 };
+    if (tail === 'no-data' || origin === undefined) return nothing;
     if (tail === undefined) {
       const dataRecords = last - place.object;
       return { ...none, dataBytes: dataRecords * space, dataRecords };

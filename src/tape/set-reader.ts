@@ -7,7 +7,7 @@
  * 3. A record that is not good costs its own bytes, unless another part has them too.
  *
  * Invariants:
- *  1. A byte is given only out of a good record that says it is of this cartridge, backup and place.
+ *  1. A byte is given only out of a good record that says it is of this cartridge, backup, place.
  *  2. What is lost is told exactly: a byte is either given, or in a lost range.
  *  3. A cartridge that turns out to be another one is an error, never a loss.
  *
@@ -17,11 +17,11 @@ import { assert } from '../base/assert.ts';
 import { StorageError } from '../base/errors.ts';
 import type { ByteRange } from './assemble.ts';
 import { isTapeError } from './drive.ts';
-import { asMediumError, mediumError } from './media.ts';
+import { asMediumError, mediumError, volumeName } from './media.ts';
 import { holds, partEnd, recordAt } from './parts.ts';
 import type { PartEntry, RecordPlace } from './parts.ts';
 import { BadRecord, decodeRecord } from './record.ts';
-import { goTo } from './volume.ts';
+import { checkLabel, goTo, readLabel } from './volume.ts';
 import type { MountedVolume } from './volume.ts';
 
 export interface SetReaderHost {
@@ -75,7 +75,8 @@ export class TapeSetReader {
     try {
       return await this.#readAll(offset, into);
     } catch (error) {
-      this.#forgetPosition();
+      // Whoever goes on gets the cartridge anew, and so its label is proven again.
+      await this.close();
       throw asMediumError(error);
     } finally {
       this.#isBusy = false;
@@ -151,29 +152,47 @@ export class TapeSetReader {
     part: PartEntry,
     place: RecordPlace,
   ): Promise<Buffer | undefined> {
-    const { drive, buffer, label } = volume;
     this.#last = undefined;
-    let length: number;
-    try {
-      if (this.#position !== place.object) {
-        await goTo(drive, place.object, part.place.file, place.sequence);
-      }
-      length = await drive.read(buffer);
-      this.#position = place.object + 1;
-    } catch (error) {
-      this.#position = undefined;
-      if (isTapeError(error, 'ENOMEM')) return undefined;
-      if (!isTapeError(error, 'EIO')) throw error;
-      // A bad spot leaves a drive that still knows where it stands; one that failed does not.
-      await drive.tell();
-      return undefined;
-    }
-    const record = decodeRecord(buffer.subarray(0, length));
+    const length =
+      (await this.#tryRead(volume, part, place)) ?? (await this.#again(volume, part, place));
+    if (length === undefined) return undefined;
+    const record = decodeRecord(volume.buffer.subarray(0, length));
     if (record instanceof BadRecord) return undefined;
     const { head, payload } = record;
-    if (head.volumeId !== label.volumeId) throw wrongVolume(label.label);
+    const { label } = volume.label;
+    if (head.volumeId !== volume.label.volumeId) throw wrongVolume(label);
     const isThat = head.kind === 'data' && head.backupId === part.backupId;
     return isThat && head.offset === place.offset ? payload : undefined;
+  }
+
+  /** @returns the length of the record, 0 for one that is too long; undefined if it was not read */
+  async #tryRead(volume: MountedVolume, part: PartEntry, place: RecordPlace) {
+    const { drive, buffer } = volume;
+    const isThere = this.#position === place.object;
+    this.#position = undefined;
+    try {
+      if (!isThere) await goTo(drive, place.object, part.place.file, place.sequence);
+      const length = await drive.read(buffer);
+      this.#position = place.object + 1;
+      return length;
+    } catch (error) {
+      if (isTapeError(error, 'ENOMEM')) return 0;
+      if (isTapeError(error, 'EIO')) return undefined;
+      throw error;
+    }
+  }
+
+  /**
+   * After an error. At a bad spot the drive stands in front of it. Where it does not, the record
+   * was not the reason: another cartridge may be in the drive, which is told by one error.
+   */
+  async #again(volume: MountedVolume, part: PartEntry, place: RecordPlace) {
+    const { drive, buffer, label } = volume;
+    if ((await drive.tell()) === place.object) return undefined;
+    const length = await this.#tryRead(volume, part, place);
+    if (length !== undefined || (await drive.tell()) === place.object) return length;
+    checkLabel(await readLabel(drive, buffer), volumeName(label));
+    return undefined;
   }
 
   async #mounted(volumeId: string): Promise<MountedVolume | null> {

@@ -50,7 +50,7 @@ export async function openDrive(device: TapeDevice, mode: 'read' | 'write'): Pro
     await drive.rewind();
     return drive;
   } catch (error) {
-    if (drive !== undefined) await giveBack(drive);
+    if (drive !== undefined) await giveBack(drive, true);
     throw asMediumError(error, facts);
   }
 }
@@ -72,7 +72,7 @@ export async function mountVolume(
     const label = checkLabel(await readLabel(drive, buffer), wanted);
     return { drive, label, buffer };
   } catch (error) {
-    await giveBack(drive);
+    await giveBack(drive, true);
     const needed = wanted === undefined ? {} : { needed: wanted };
     throw asMediumError(error, { device: device.path, ...needed });
   }
@@ -136,16 +136,28 @@ async function isBlank(drive: TapeDrive): Promise<boolean> {
   return (await drive.tell()) === 0;
 }
 
-/** Unlocks and closes. The door may be unlocked already, by an `unload`. */
-export async function releaseVolume(volume: MountedVolume): Promise<void> {
-  await giveBack(volume.drive);
+/**
+ * Unlocks and closes.
+ *
+ * @param hasFailed the drive gave an error, so another cartridge may be in it
+ */
+export async function releaseVolume(volume: MountedVolume, hasFailed = false): Promise<void> {
+  await giveBack(volume.drive, hasFailed);
 }
 
 /**
  * Closes a drive of which nothing is expected any more: what counts was confirmed by a filemark
  * before, and what was not confirmed is not counted on, so an error here says nothing new.
+ *
+ * @param hasFailed then nothing more must be written, but closing writes a filemark behind a
+ *   record: at the beginning of whatever cartridge is there by now. Writing no filemarks at all
+ *   prevents that; it is asked for twice, as an error that comes late takes the first.
  */
-export async function giveBack(drive: TapeDrive): Promise<void> {
+export async function giveBack(drive: TapeDrive, hasFailed = false): Promise<void> {
+  if (hasFailed) {
+    await quietly(() => drive.writeFilemarks(0));
+    await quietly(() => drive.writeFilemarks(0));
+  }
   await quietly(() => drive.unlock());
   await quietly(() => drive.close());
 }
