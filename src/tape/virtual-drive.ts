@@ -222,8 +222,10 @@ export class VirtualDrive implements TapeDrive {
       this.#checkReady('unload');
       this.#mechanism.lock(false);
       const { sense } = await this.#mechanism.unload();
-      this.#state.setCounters(-1, -1);
-      if (sense !== 'good') throw new TapeError('EIO', 'unload', sense);
+      if (sense !== 'good') {
+        this.#state.setCounters(-1, -1);
+        throw new TapeError('EIO', 'unload', sense);
+      }
       this.#isReady = false;
     });
   }

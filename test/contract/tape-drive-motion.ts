@@ -262,7 +262,7 @@ export function describePositions(name: string, bench: TapeBench): void {
     it('after unload there is no cartridge, and load brings it back', async () => {
       const drive = await twoFiles();
       await drive.unload();
-      expect(await drive.status()).toMatchObject({ online: false, doorOpen: true, file: -1 });
+      expect(await drive.status()).toMatchObject({ online: false, doorOpen: true });
       expect(await codeOf(drive.read(buffer))).toBe('ENOMEDIUM');
       await drive.load();
       expect(await drive.status()).toMatchObject({ online: true, atBeginning: true });

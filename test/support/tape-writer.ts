@@ -6,10 +6,12 @@
  */
 import { alignedBuffer } from '../../src/tape/drive.ts';
 import type { TapeDevice } from '../../src/tape/drive.ts';
+import { stDevice } from '../../src/tape/st-drive.ts';
 import { VirtualLibrary } from '../../src/tape/virtual-library.ts';
 
 async function deviceOf(kind: string, path: string): Promise<TapeDevice> {
   if (kind === 'virtual') return (await VirtualLibrary.open(path)).device();
+  if (kind === 'st') return stDevice(path);
   throw new Error(`no such kind of drive: ${kind}`);
 }
 

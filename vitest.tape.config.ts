@@ -1,0 +1,20 @@
+/**
+ * `npm run test:tape`: the tests that need a tape drive. They fail without one.
+ *
+ * The drive is SPINDLE_TEST_TAPE (default /dev/nst0). Because they let cartridges fail and change
+ * them, it is one of an emulated library, steered over HTTP at SPINDLE_TEST_TAPE_CONTROL (default
+ * http://127.0.0.1:3261). One at a time: there is one drive.
+ */
+import { defineConfig } from 'vitest/config';
+
+export default defineConfig({
+  test: {
+    name: 'tape',
+    include: ['test/tape/**/*.test.ts'],
+    pool: 'forks',
+    maxWorkers: 1,
+    fileParallelism: false,
+    testTimeout: 120_000,
+    hookTimeout: 120_000,
+  },
+});
