@@ -73,7 +73,7 @@ export async function scanVolume(volume: MountedVolume, from = FIRST_PLACE): Pro
   while (place.object < end) {
     const file = await scanner.scanFile(place);
     const closed = closeBefore(parts.at(-1), file);
-    if (closed !== undefined) parts[parts.length - 1] = closed;
+    if (closed !== undefined) parts[parts.length - 1] = await scanner.withManifest(closed);
     else if (file.part !== undefined) parts.push(file.part);
     else others.push(file);
     place = file.end;
@@ -173,7 +173,7 @@ class FileScanner {
     const trailer = hasFilemark ? await this.#trailerAt(last, known, place) : undefined;
     if (trailer !== undefined) {
       const entry = { ...named, ...countsOf(trailer.counts), state: trailer.state };
-      return { entry, header, manifest: await this.#manifest(entry) };
+      return this.withManifest({ entry, header, manifest: null });
     }
     const counts = await this.#openCounts(known, place, last, header);
     return { entry: { ...named, ...counts, state: 'open' }, header, manifest: null };
@@ -231,8 +231,13 @@ class FileScanner {
     return undefined;
   }
 
+  /** The part with the manifest that it holds if it is final. */
+  async withManifest(part: ScannedPart): Promise<ScannedPart> {
+    if (part.entry.state !== 'final') return part;
+    return { ...part, manifest: await this.#manifest(part.entry) };
+  }
+
   async #manifest(entry: PartEntry): Promise<Json | null> {
-    if (entry.state !== 'final') return null;
     const pieces: Buffer[] = [];
     for (let index = 0; index < entry.manifestRecords; index += 1) {
       const object = entry.place.object + 1 + entry.dataRecords + index;

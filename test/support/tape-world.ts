@@ -2,7 +2,7 @@
  * A virtual library with a catalog in memory: what stands above the volume logic, in its smallest
  * form. Cartridges are labelled when they are first needed.
  */
-import { truncate, stat } from 'node:fs/promises';
+import { rm, stat, truncate } from 'node:fs/promises';
 import { join } from 'node:path';
 import { onTestFinished } from 'vitest';
 import { openForAppend } from '../../src/tape/append.ts';
@@ -17,6 +17,7 @@ import { scanVolume } from '../../src/tape/scan.ts';
 import { TapeSetReader } from '../../src/tape/set-reader.ts';
 import { TapeSetWriter } from '../../src/tape/set-writer.ts';
 import type { SetPosition, SetWriterHost, TapeBackup } from '../../src/tape/set-writer.ts';
+import { FILEMARK } from '../../src/tape/tap-file.ts';
 import { VirtualLibrary } from '../../src/tape/virtual-library.ts';
 import { mountVolume, releaseVolume } from '../../src/tape/volume.ts';
 import type { MountedVolume } from '../../src/tape/volume.ts';
@@ -159,7 +160,7 @@ export class TapeWorld {
         this.remember(entry);
       },
       release: async (writer, why) => {
-        if (this.isKilled) return writer.volume.drive.close();
+        if (this.isKilled) return writer.volume.drive.close().catch(() => undefined);
         await releaseVolume(writer.volume, why === 'failed');
         if (why === 'full') this.volume(writer.volume.label.volumeId).isFull = true;
       },
@@ -238,10 +239,18 @@ export class TapeWorld {
     return found;
   }
 
-  /** As if the power had gone before the last filemark was written. */
+  /** As if the power had gone before the last filemark was written, which was not confirmed. */
   async cutFilemark(volume: KnownVolume): Promise<void> {
+    const objects = await this.library.objects(volume.cartridge);
+    if (objects.length <= volume.end.object || objects.at(-1) !== FILEMARK) return;
     const path = join(this.library.directory, `${volume.cartridge}.tap`);
     await truncate(path, (await stat(path)).size - 4);
+  }
+
+  /** Before the test ends. */
+  async dispose(): Promise<void> {
+    await this.library.close();
+    await rm(this.library.directory, { recursive: true, force: true });
   }
 
   async #append(volume: KnownVolume) {

@@ -165,6 +165,10 @@ describe('a backup over several cartridges', () => {
           ['monday', true, []],
           ['tuesday', true, []],
         ]);
+        expect(found.map(({ manifest }) => manifest)).toEqual([
+          { backup: 'monday' },
+          { backup: 'tuesday' },
+        ]);
       }
     },
   );
