@@ -28,6 +28,8 @@ export interface LabelRequest {
   readonly force?: string;
   /** volumeIds that the catalog has given free. */
   readonly released?: readonly string[];
+  /** volumeIds with backups that the catalog still has: they do not expire by their labels. */
+  readonly inUse?: readonly string[];
 }
 
 /** Why this cartridge must not be labelled, or undefined. */
@@ -35,17 +37,27 @@ export function labelRefusal(found: FoundLabel, request: LabelRequest): StorageE
   if (found.kind === 'blank') return undefined;
   if (found.kind !== 'label') return foreignRefusal(found.message, found.kind, request);
   const { label } = found;
-  const hasExpired = label.expiresAtMs !== null && label.expiresAtMs <= request.nowMs;
+  const isInUse = request.inUse?.includes(label.volumeId) === true;
+  const isPast = label.expiresAtMs !== null && label.expiresAtMs <= request.nowMs;
+  const hasExpired = isPast && !isInUse;
   const isReleased = request.released?.includes(label.volumeId) === true;
   if (hasExpired || isReleased || request.force === label.label) return undefined;
-  const expiresAt = label.expiresAtMs === null ? null : rfc3339(label.expiresAtMs);
-  const until = expiresAt === null ? 'it does not expire' : `it expires at ${expiresAt}`;
   return mediumError(
     'MEDIUM_UNEXPIRED',
-    `cartridge ${label.label} of set ${label.set} may not be overwritten: ${until}`,
+    `cartridge ${label.label} may not be overwritten: ${whyKept(label, isPast)}`,
     `load another one, or give force: "${label.label}"`,
-    { found: volumeName(label), expiresAt },
+    { found: volumeName(label), expiresAt: timeOf(label.expiresAtMs) },
   );
+}
+
+function whyKept(label: VolumeLabel, isPast: boolean): string {
+  if (isPast) return 'backups that the catalog has are on it';
+  const expiresAt = timeOf(label.expiresAtMs);
+  return expiresAt === null ? 'it does not expire' : `it expires at ${expiresAt}`;
+}
+
+function timeOf(ms: number | null): string | null {
+  return ms === null ? null : rfc3339(ms);
 }
 
 function foreignRefusal(

@@ -162,6 +162,7 @@ describe('labelling', () => {
     ['without expiry', found({}), {}, 'MEDIUM_UNEXPIRED'],
     ['not expired yet', found({ expiresAtMs: 1001 }), {}, 'MEDIUM_UNEXPIRED'],
     ['just expired', found({ expiresAtMs: 1000 }), {}, undefined],
+    ['expired, but in use', found({ expiresAtMs: 1 }), { inUse: [labelId] }, 'MEDIUM_UNEXPIRED'],
     ['given free', found({}), { released: [labelId] }, undefined],
     ['of which another was given free', found({}), { released: ['x'] }, 'MEDIUM_UNEXPIRED'],
     ['whose label was typed', found({}), { force: 'weekly-1' }, undefined],
