@@ -9,7 +9,7 @@ import { type BenchDaemon, print, seconds } from './daemon.ts';
 const EXTENTS = 256;
 const EXTENT_BYTES = 8 * MIB;
 
-function placesOn(capacityBytes: number): number[] {
+export function placesOn(capacityBytes: number): number[] {
   const step = Math.floor((capacityBytes - EXTENT_BYTES) / (EXTENTS - 1) / 65536) * 65536;
   return Array.from({ length: EXTENTS }, (_, index) => index * step);
 }

@@ -6,13 +6,13 @@ import { mkdir } from 'node:fs/promises';
 import { join, resolve } from 'node:path';
 import { systemClock } from '../src/base/clock.ts';
 import { MIB } from '../src/base/units.ts';
-import { FAN_OUT, change, missingForChange } from '../src/disk/allocation-table.ts';
 import { Disks } from '../src/disk/disks.ts';
 import { Generations } from '../src/disk/generations.ts';
 import { Names } from '../src/disk/names.ts';
 import { Meta } from '../src/meta/meta.ts';
 import { blockFileSystem } from '../src/pool/block-file.ts';
 import { Pools } from '../src/pool/pools.ts';
+import { mapAll } from './mapped-disk.ts';
 
 const BLOCK_BYTES = 65536;
 const dir = resolve(process.argv[2] ?? './many-blocks');
@@ -31,26 +31,10 @@ const disks = new Disks({ store, pools, names, generations: new Generations(), c
 await pools.open();
 const sizeBytes = (blocks + 65536) * BLOCK_BYTES + MIB;
 const files = [{ path: join(dir, 'pool-default.dat'), sizeBytes }];
-const { pool } = await pools.create({ name: 'default', files, preallocate: false });
+await pools.create({ name: 'default', files, preallocate: false });
 const { disk } = await disks.create({ name: 'big', capacityBytes: blocks * BLOCK_BYTES });
 const begin = clock.monotonicNs();
-for (let first = 0; first < blocks; first += FAN_OUT) {
-  await pool.throttle();
-  const chosen = await pool.allocate(Math.min(FAN_OUT, blocks - first));
-  for (;;) {
-    const missing = missingForChange(pool, disk.root, first, chosen.length);
-    for (const { block } of chosen) missing.push(...pool.missingForDrop(block));
-    if (missing.length === 0) break;
-    await pool.pages.ensure(missing);
-  }
-  for (const { block } of chosen) pool.allocator.apply(block);
-  const changes = chosen.map(({ block }, index) => {
-    return { logical: first + index, block, birth: disk.generation };
-  });
-  disk.record.root = change(pool, disk.root, changes);
-  disk.changed();
-}
-await pool.flush();
+await mapAll(disk);
 const seconds = Number(clock.monotonicNs() - begin) / 1e9;
 process.stdout.write(`${JSON.stringify({ figure: 'map', blocks, seconds })}\n`);
 await disks.stop();

@@ -9,8 +9,10 @@ import { join } from 'node:path';
 const scratch = mkdtempSync(join(process.env['BENCH_DIR'] ?? tmpdir(), 'spindle-bench-'));
 const programs: readonly (readonly string[])[] = [
   ['backup.ts'],
+  ['incremental.ts'],
   ['memory.ts'],
   ['many-blocks.ts', join(scratch, 'many')],
+  ['groups.ts', join(scratch, 'groups')],
   ['metadata-pages.ts'],
   ['metadata-commits.ts'],
   ['target-write.ts'],

@@ -43,6 +43,7 @@ import { Pools } from './pool/pools.ts';
 import { BackupService } from './services/backups.ts';
 import { CheckService } from './services/check.ts';
 import { CopyService } from './services/copies.ts';
+import { GroupService } from './services/groups.ts';
 import { ImageService } from './services/images.ts';
 import { Paths } from './services/paths.ts';
 import { PoolService } from './services/pools.ts';
@@ -340,6 +341,7 @@ export function servicesOf(
     pools: new PoolService({ pools, disks, paths, metadataBytes: o.metadataBytes }),
     disks,
     copies,
+    groups: new GroupService(copies),
     images: new ImageService(parts.copies),
     targets: new TargetService(work.backups),
     backups: new BackupService(work.backups),

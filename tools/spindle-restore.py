@@ -4,8 +4,13 @@
   spindle-restore.py info    IMAGE               what the image is
   spindle-restore.py verify  IMAGE               prove every byte, or list what is lost
   spindle-restore.py restore IMAGE OUTPUT        the disk as it was, into a sparse file or a device
+  spindle-restore.py restore IMAGE... OUTPUT  from a full image and incremental ones, in any order
   spindle-restore.py restore --compact IMAGE OUTPUT      only the used blocks, head to end
   spindle-restore.py restore --salvage PART... OUTPUT    from pieces, in any order
+
+An incremental image holds what differs from its base. To restore it, give it with the image of its
+base, and so on down to a full image; info tells the base. If one is missing, the program says
+which. All of them are read and checked whole. (With --salvage give the bases whole, by --base.)
 
 IMAGE may be - for standard input. With --salvage each PART is a piece of one image, cut anywhere,
 with or without its head; a piece that holds no segment's start can be placed by hand as
@@ -16,9 +21,11 @@ Damage stops a restore, unless --skip-damage (implied by --salvage) is given: th
 proven is restored, and each lost range of the disk is printed as
   lost: offset OFFSET, LENGTH bytes (exact)     these bytes are lost; zeros in OUTPUT
   lost: offset OFFSET, LENGTH bytes (within)    the lost blocks lay somewhere in this range
+What a newer image has lost is zeros, never what an older one had there.
 
 Exit status: 0 all restored or proven; 1 the system failed (reading, writing, no room);
-2 wrong usage; 3 no image, a newer format, one that contradicts itself, or which one is not certain;
+2 wrong usage; 3 no image, a newer format, one that contradicts itself, or which one is not certain,
+or an image of a base is missing;
 4 the image is damaged or incomplete, and was not restored; 5 restored, but with problems.
 
 The format is described in docs/format/image.md of Spindle's source.
@@ -28,6 +35,7 @@ import argparse
 import array
 import bisect
 import datetime
+import errno
 import hashlib
 import heapq
 import itertools
@@ -52,6 +60,8 @@ SEGMENT_DATA = 8 << 20
 SEGMENT_HEADER = 256
 ENTRY = struct.Struct('<QI')
 PAGE_ENTRIES = 510
+ZERO_PAGE_RANGES = 255
+INCREMENTAL = 1  # incompatible feature bit 0
 MAX_BLOCKS = 2**32 - 2
 MAX_CAPACITY = 2**53 - 512
 MAX_TIME_MS = 8_640_000_000_000_000
@@ -71,12 +81,18 @@ HEADER_MAGIC, HEADER_SALT = b'SPDLHEAD', b'spindle image header'
 SEGMENT_MAGIC, SEGMENT_SALT = b'SPDLSEGM', b'spindle image segment'
 TRAILER_MAGIC, TRAILER_SALT = b'SPDLTAIL', b'spindle image trailer'
 TABLE_SALT = b'spindle image table'
+ZEROS_SALT = b'spindle image zeros'
 # magic, version, block size, incompatible features, read-only-compatible features, image, copy,
 # disk, capacity, used blocks, generation, frozen at, image bytes, zero ranges, options, name
 HEADER = struct.Struct('<8sIIQQ16s16s16sQQQQQQ64sB254s')
+# flags, base copy, base generation, reserved
+OPTIONS = struct.Struct('<Q16sQ32s')
+# behind the header of an incremental: reserved, blocks of the copy
+COPY_BLOCKS = struct.Struct('<BQ')
 # magic, version, block size, incompatible features, image, copy, disk, capacity, used blocks,
-# first block, sequence, count
-SEGMENT = struct.Struct('<8sIIQ16s16s16sQQQII')
+# first block, sequence, count; of an incremental also: zero ranges, base copy, base generation,
+# blocks of the copy
+SEGMENT = struct.Struct('<8sIIQ16s16s16sQQQIIQ16sQQ')
 # magic, version, block size, incompatible features, image, used blocks, segments, table pages,
 # zero ranges, image bytes, digest
 TRAILER = struct.Struct('<8sIIQ16sQQQQQ32s')
@@ -108,6 +124,13 @@ class Fault(Stop):
         self.code, self.problem = code, message
 
 
+def base_missing(frame):
+    base_id, generation = frame.base
+    base = f'copy {uuid.UUID(bytes=base_id)}, generation {generation}'
+    copy = uuid.UUID(bytes=frame.copy_id)
+    return Stop(INVALID, f'BASE_MISSING: the image of copy {copy} needs that of its base, {base}')
+
+
 def senseless(what):
     return Fault('IMAGE_INVALID', f'the header makes no sense: {what}')
 
@@ -131,10 +154,17 @@ def is_zero(data):
 # --- What an image is and where its parts lie -----------------------------------------------------
 
 
+FULL = bytes(16), 0, 0  # base copy, base generation and zero ranges of a full image
+
+
 class Frame:
     """An image's facts, from its header or from any of its segments, and all offsets."""
 
-    def __init__(self, image_id, copy_id, disk_id, capacity, block_size, used_blocks):
+    def __init__(
+        self, image_id, copy_id, disk_id, capacity, block_size, used_blocks, increment=None
+    ):
+        """increment: None for a full image, else (base copy, base generation, zero ranges, blocks
+        of the copy)."""
         if block_size not in [1 << power for power in range(14, 21)]:
             raise senseless(f'block size {block_size}')
         if not 512 <= capacity <= MAX_CAPACITY or capacity % 512:
@@ -142,7 +172,16 @@ class Frame:
         self.disk_blocks = -(-capacity // block_size)
         if used_blocks > min(MAX_BLOCKS, self.disk_blocks):
             raise senseless(f'{used_blocks} used blocks')
-        options = struct.pack('<I', VERSION) + bytes(64)
+        base_id, base_generation, zero_ranges, copy_blocks = increment or FULL + (used_blocks,)
+        free = self.disk_blocks - used_blocks
+        if zero_ranges > (0 if increment is None else min(MAX_BLOCKS, free)):
+            raise senseless(f'{zero_ranges} zero ranges')
+        if not used_blocks <= copy_blocks <= min(MAX_BLOCKS, self.disk_blocks - zero_ranges):
+            raise senseless(f'{copy_blocks} blocks of the copy')
+        if increment and (base_id == copy_id or not 1 <= base_generation < 2**53):
+            raise senseless('base')
+        self.options = OPTIONS.pack(0, base_id, base_generation, bytes(32))
+        options = struct.pack('<I', VERSION) + self.options
         digest = bytearray(hashlib.sha256(copy_id + options).digest()[:16])
         digest[6] = digest[6] & 0x0F | 0x80
         digest[8] = digest[8] & 0x3F | 0x80
@@ -150,10 +189,16 @@ class Frame:
             raise senseless('image UUID')
         self.image_id, self.copy_id, self.disk_id = image_id, copy_id, disk_id
         self.capacity, self.block_size, self.used_blocks = capacity, block_size, used_blocks
+        self.base = increment and (base_id, base_generation)
+        self.features = INCREMENTAL if increment else 0
+        self.increment, self.zero_ranges, self.copy_blocks = increment, zero_ranges, copy_blocks
+        self.generation = None  # only a header tells it
         self.per_segment = SEGMENT_DATA // block_size
         self.pages = -(-used_blocks // PAGE_ENTRIES)
         self.segments = -(-used_blocks // self.per_segment)
-        self.segments_offset = UNIT + self.pages * UNIT
+        self.zeros_offset = UNIT + self.pages * UNIT
+        self.zero_pages = -(-zero_ranges // ZERO_PAGE_RANGES)
+        self.segments_offset = self.zeros_offset + self.zero_pages * UNIT
         self.full_segment = self.head_bytes_for(self.per_segment) + SEGMENT_DATA
         self.trailer_offset = self.segments_offset
         if self.segments:
@@ -177,18 +222,22 @@ class Frame:
 
     def key(self):
         """What all parts of an image have in common."""
-        return self.image_id, self.disk_id, self.capacity, self.block_size, self.used_blocks
+        size = self.capacity, self.block_size, self.used_blocks
+        return self.image_id, self.disk_id, size, self.increment
 
     def page_entries(self, page):
         return min(PAGE_ENTRIES, self.used_blocks - page * PAGE_ENTRIES)
+
+    def page_ranges(self, page):
+        return min(ZERO_PAGE_RANGES, self.zero_ranges - page * ZERO_PAGE_RANGES)
 
 
 def check_version(version, features):
     if version > VERSION:
         message = f'the image has format version {version}; this program reads {VERSION}'
         raise Fault('IMAGE_UNSUPPORTED', message)
-    if features:
-        message = f'the image uses features unknown to this program ({features:#x})'
+    if features & ~INCREMENTAL:
+        message = f'the image uses features unknown to this program ({features & ~INCREMENTAL:#x})'
         raise Fault('IMAGE_UNSUPPORTED', message)
     if version != VERSION:
         raise senseless(f'version {version}')
@@ -208,12 +257,22 @@ def decode_header(data):
     image_id, copy_id, disk_id, capacity, used = fields[5:10]
     generation, frozen_at, image_bytes, zero_ranges, options, name_length, name = fields[10:]
     check_version(version, features)
-    frame = Frame(image_id, copy_id, disk_id, capacity, block_size, used)
-    if image_bytes != frame.image_bytes or zero_ranges or not is_zero(options):
-        raise senseless('image length, zero ranges or options')
+    increment, reserved = None, 2048 + HEADER.size
+    if features & INCREMENTAL:
+        _, base_id, base_generation, _ = OPTIONS.unpack(options)
+        _, copy_blocks = COPY_BLOCKS.unpack_from(data, reserved)
+        increment = base_id, base_generation, zero_ranges, copy_blocks
+        if base_generation >= generation:
+            raise senseless('generation of the base')
+    elif zero_ranges:
+        raise senseless(f'{zero_ranges} zero ranges')
+    frame = Frame(image_id, copy_id, disk_id, capacity, block_size, used, increment)
+    if image_bytes != frame.image_bytes or options != frame.options:
+        raise senseless('image length or options')
     if not 1 <= name_length <= 254 or not is_zero(name[name_length:]):
         raise senseless('length of the disk name')
-    if not read_only and not is_zero(data[2048 + HEADER.size : UNIT - 4]):
+    in_use = COPY_BLOCKS.pack(0, frame.copy_blocks) if increment else b''
+    if not read_only and data[reserved : UNIT - 4] != in_use.ljust(UNIT - 4 - reserved, b'\0'):
         raise senseless('reserved bytes')
     try:
         frame.name = name[:name_length].decode('utf-8')
@@ -243,6 +302,25 @@ def decode_page(frame, page, data, before):
     return places
 
 
+def decode_zero_page(frame, page, data, before):
+    """[(first, end)] of the zero ranges on a page, or a Fault. `before`: end of the last one."""
+    tag, number, crc = struct.unpack_from('<8sII', data, ZERO_PAGE_RANGES * 16)
+    if crc != salted_crc(ZEROS_SALT, data[: UNIT - 4]):
+        return Fault('IMAGE_DAMAGED', f'page {page} of the zero ranges is damaged')
+    if number != page or tag != frame.image_id[:8]:
+        return Fault('IMAGE_INVALID', f'page {page} of the zero ranges is another one')
+    count = frame.page_ranges(page)
+    if not is_zero(data[count * 16 : ZERO_PAGE_RANGES * 16]):
+        return Fault('IMAGE_INVALID', f'page {page} of the zero ranges goes on too far')
+    ranges = []
+    for first, length in struct.iter_unpack('<QQ', data[: count * 16]):
+        if first <= before or not 0 < length <= frame.disk_blocks - first:
+            return Fault('IMAGE_INVALID', f'page {page} of the zero ranges makes no sense')
+        before = first + length
+        ranges.append((first, before))
+    return ranges
+
+
 def are_places(frame, first, places, before):
     """True if these can be the places of X = `first` … with an earlier block at `before`."""
     last, room = max(before, first - 1), frame.disk_blocks - frame.used_blocks
@@ -259,10 +337,11 @@ def segment_frame(data):
         return None
     fields = SEGMENT.unpack_from(data)
     _, version, block_size, features, image_id, copy_id, disk_id, capacity, used = fields[:9]
-    sequence = fields[10]
+    sequence, (zero_ranges, base_id, base_generation, copy_blocks) = fields[10], fields[12:]
+    increment = (base_id, base_generation, zero_ranges, copy_blocks) if features else None
     try:
         check_version(version, features)
-        frame = Frame(image_id, copy_id, disk_id, capacity, block_size, used)
+        frame = Frame(image_id, copy_id, disk_id, capacity, block_size, used, increment)
     except Fault:
         return None
     if sequence >= frame.segments or data[:252] != segment_fields(frame, sequence):
@@ -286,10 +365,11 @@ def is_head(data):
 
 def segment_fields(frame, segment):
     """What the first 252 bytes of this segment must be."""
+    base_id, base_generation, zero_ranges, copy_blocks = frame.increment or FULL + (0,)
     fields = SEGMENT.pack(
-        SEGMENT_MAGIC, VERSION, frame.block_size, 0, frame.image_id, frame.copy_id, frame.disk_id,
-        frame.capacity, frame.used_blocks, segment * frame.per_segment, segment,
-        frame.count(segment),
+        SEGMENT_MAGIC, VERSION, frame.block_size, frame.features, frame.image_id, frame.copy_id,
+        frame.disk_id, frame.capacity, frame.used_blocks, segment * frame.per_segment, segment,
+        frame.count(segment), zero_ranges, base_id, base_generation, copy_blocks,
     )  # fmt: skip
     return fields.ljust(252, b'\0')
 
@@ -352,8 +432,9 @@ def decode_trailer(frame, data):
         return Fault('IMAGE_TRUNCATED', 'the image has no valid trailer: it is not complete')
     digest = data[80:112]
     fields = TRAILER.pack(
-        TRAILER_MAGIC, VERSION, frame.block_size, 0, frame.image_id, frame.used_blocks,
-        frame.segments, frame.pages, 0, frame.image_bytes, digest,
+        TRAILER_MAGIC, VERSION, frame.block_size, frame.features, frame.image_id,
+        frame.used_blocks, frame.segments, frame.pages, frame.zero_ranges, frame.image_bytes,
+        digest,
     )  # fmt: skip
     if data[: UNIT - 4] == fields.ljust(UNIT - 4 - len(TRAILER_END), b'\0') + TRAILER_END:
         return digest
@@ -712,8 +793,9 @@ def clip(extents, size):
 class Losses:
     """Where on the disk lost blocks were. Blocks come in X order."""
 
-    def __init__(self, frame):
+    def __init__(self, frame, output):
         self.frame, self.before, self.unknown, self.ranges = frame, -1, False, []
+        self.output, self.limit = output, frame.capacity
 
     def by_table(self, place):
         """A lost block. A place that is None, or not above those before, is not known."""
@@ -737,15 +819,60 @@ class Losses:
 
     def add(self, first, end, exact):
         start = first * self.frame.block_size
-        stop = min(end * self.frame.block_size, self.frame.capacity)
-        if self.ranges:
-            last_start, last_stop, last_exact = self.ranges[-1]
-            touches = last_stop >= start and last_exact == exact
-            if touches or len(self.ranges) >= MAX_RANGES:
-                exact = exact and touches and start >= last_start
-                self.ranges[-1] = (min(start, last_start), max(stop, last_stop), exact)
-                return
-        self.ranges.append((start, stop, exact))
+        stop = min(end * self.frame.block_size, self.limit)
+        add_range(self.ranges, start, stop, exact)
+        if self.output is not None:
+            self.output.lose(start, end * self.frame.block_size)
+
+
+def add_range(ranges, start, stop, exact):
+    """Adds a range at or behind the end of the list, joined with the last one where they touch."""
+    if ranges:
+        last_start, last_stop, last_exact = ranges[-1]
+        touches = last_stop >= start and last_exact == exact
+        if touches or len(ranges) >= MAX_RANGES:
+            exact = exact and touches and start >= last_start
+            ranges[-1] = (min(start, last_start), max(stop, last_stop), exact)
+            return
+    ranges.append((start, stop, exact))
+
+
+class ZeroRanges:
+    """Pages of zero ranges as they come, and stretches of places of which none is known."""
+
+    def __init__(self, frame, output):
+        self.frame, self.pages, self.unknown = frame, [], Losses(frame, output)
+        self.output = output
+        self.before, self.waiting, self.at = -1, False, [0, 0]
+
+    def good(self, ranges):
+        self.tell(ranges[0][0])
+        self.before = ranges[-1][1]
+        for first, end in ranges if self.output is not None else ():
+            self.output.hole(first, end)
+        if len(self.pages) < KEPT_PAGES:
+            self.pages.append(array.array('Q', itertools.chain(*ranges)))
+
+    def tell(self, after):
+        """The first range known behind pages that cannot be used begins at `after`."""
+        first, end = self.before + 1, after - 1
+        if self.waiting:
+            self.unknown.add(*((first, end) if first < end else (0, self.frame.disk_blocks)), False)
+        self.waiting = False
+
+    def __contains__(self, place):
+        """Places are asked for in ascending order."""
+        page, index = self.at
+        while page < len(self.pages):
+            ranges = self.pages[page]
+            while index < len(ranges) and ranges[index + 1] <= place:
+                index += 2
+            if index < len(ranges):
+                self.at = [page, index]
+                return ranges[index] <= place
+            page, index = page + 1, 0
+        self.at = [page, index]
+        return False
 
 
 class Walk:
@@ -759,7 +886,8 @@ class Walk:
         self.source, self.frame, self.strict, self.output = source, frame, strict, output
         self.pages, self.page_numbers = {}, []  # the numbers ascend
         self.problems, self.good, self.status = 0, 0, 0
-        self.losses, self.before, self.next_segment = Losses(frame), -1, 0
+        self.losses, self.before, self.next_segment = Losses(frame, output), -1, 0
+        self.zeros = ZeroRanges(frame, output)
         self.digest = bytes(32)
 
     def problem(self, fault):
@@ -774,6 +902,7 @@ class Walk:
         if self.source.excess:
             self.problem(excess(self.source.excess))
         self.table()
+        self.zero_ranges()
         for segment in self.source.indexes(
             self.frame.segments_offset, self.frame.full_segment, self.frame.segments
         ):
@@ -802,6 +931,29 @@ class Walk:
         if seen < self.frame.pages:
             message = f'{self.frame.pages - seen} pages of the correspondence table are missing'
             self.problem(Fault('IMAGE_TRUNCATED', message))
+
+    def zero_ranges(self):
+        frame, zeros, seen = self.frame, self.zeros, 0
+        for page in self.source.indexes(frame.zeros_offset, UNIT, frame.zero_pages):
+            zeros.waiting |= page > seen
+            seen = page + 1
+            data = None
+            for data in self.source.read(frame.zeros_offset + page * UNIT, UNIT):
+                found = decode_zero_page(frame, page, data, zeros.before)
+                if not isinstance(found, Fault):
+                    break
+            if isinstance(found, Fault):
+                self.problem(found)
+                zeros.waiting, self.digest = True, None
+                continue
+            zeros.good(found)
+            self.digest = self.digest and hashlib.sha256(self.digest + data).digest()
+        zeros.waiting |= frame.zero_pages > seen
+        if zeros.waiting and frame.zero_pages > seen:
+            self.problem(Fault('IMAGE_TRUNCATED', 'pages of zero ranges are missing'))
+        if zeros.waiting or zeros.unknown.ranges:
+            self.digest = None
+        zeros.tell(frame.disk_blocks + 1)
 
     def place(self, block):
         """The place of X by the table, or None."""
@@ -850,6 +1002,9 @@ class Walk:
         self.before = entries[-1][0]
         if any(known not in (None, entry[0]) for known, entry in zip(places, entries)):
             message = f'the head of segment {segment} and the correspondence table disagree'
+            self.problem(Fault('IMAGE_INVALID', message))
+        if any(entry[0] in self.zeros for entry in entries):
+            message = f'a block of segment {segment} lies in a zero range'
             self.problem(Fault('IMAGE_INVALID', message))
         if not is_zero(head[bare:]):
             message = f'the padding of segment {segment} is damaged; no data is lost'
@@ -910,6 +1065,11 @@ class Walk:
                 self.output.put(first + index, place, found[index])
 
     def trailer(self):
+        self.lost, unknown = self.losses.ranges, self.zeros.unknown.ranges
+        if unknown:
+            self.lost = []
+            for lost in sorted(unknown + self.losses.ranges, key=lambda lost: lost[0]):
+                add_range(self.lost, *lost)
         candidates = self.source.read(self.frame.trailer_offset, UNIT)
         digest = first_good(candidates, lambda data: decode_trailer(self.frame, data))
         if isinstance(digest, Fault):
@@ -959,30 +1119,54 @@ class Output:
     def put(self, block, place, data):
         """Writes a block. Blocks come in ascending order."""
         offset = (block if self.compact else place) * self.frame.block_size
-        view = memoryview(data)[: self.size - offset]
+        view = memoryview(data)[: max(0, self.size - offset)]
         self.zero_until(offset)
         while view:
             written = os.pwrite(self.file, view, offset)
             view, offset = view[written:], offset + written
-        self.position = offset
+        self.position = max(self.position, offset)
 
     def zero_until(self, offset):
         """A device keeps what it held: what no block covers has to be made zero."""
-        if not self.is_device or offset <= self.position:
-            return
-        length = offset - self.position
+        offset = min(offset, self.size)
+        if self.is_device and offset > self.position:
+            self.zero(self.position, offset)
+        self.position = max(self.position, offset)
+
+    def zero(self, start, stop):
         try:
-            request = struct.pack('QQ', self.position, length)
-            if fcntl is None:
+            if fcntl is None or not self.is_device:
                 raise OSError('no ioctl')
-            fcntl.ioctl(self.file, BLKZEROOUT, request)
+            fcntl.ioctl(self.file, BLKZEROOUT, struct.pack('QQ', start, stop - start))
         except OSError:
-            for at in range(self.position, offset, SCAN_CHUNK):
-                zeros = memoryview(bytes(min(SCAN_CHUNK, offset - at)))
+            for at in range(start, stop, SCAN_CHUNK):
+                zeros = memoryview(bytes(min(SCAN_CHUNK, stop - at)))
                 while zeros:
                     written = os.pwrite(self.file, zeros, at)
                     zeros, at = zeros[written:], at + written
-        self.position = offset
+
+    def wipe(self, start, stop):
+        """Makes zeros of what was written before; holes of a file stay holes."""
+        stop = min(stop, self.size)
+        while start < stop:
+            end = stop
+            if not self.is_device and hasattr(os, 'SEEK_DATA'):
+                try:
+                    start = os.lseek(self.file, start, os.SEEK_DATA)
+                except OSError as error:
+                    if error.errno == errno.ENXIO:  # no data from there on
+                        return
+                    raise
+                end = min(stop, os.lseek(self.file, start, os.SEEK_HOLE))
+            if start < end:
+                self.zero(start, end)
+            start = end
+
+    def hole(self, first, end):
+        """A zero range: nothing was written there before."""
+
+    def lose(self, start, stop):
+        """Lost bytes: nothing was written there before."""
 
     def finish(self):
         self.zero_until(self.size)
@@ -998,6 +1182,126 @@ class Output:
             os.close(self.file)
         if self.temporary is not None:
             os.unlink(self.temporary)
+
+
+# --- Chains: a full image and incremental ones on top of it ---------------------------------------
+
+
+class Layer:
+    """What one image of a chain changes on the output, on top of the older ones."""
+
+    def __init__(self, output, frame, lost):
+        self.output, self.size, self.lost = output, frame.block_size, lost
+
+    def put(self, block, place, data):
+        self.output.put(block, place, data)
+        self.lost.decide(place * self.size, (place + 1) * self.size)
+
+    def hole(self, first, end):
+        self.output.wipe(first * self.size, end * self.size)
+        self.lost.decide(first * self.size, end * self.size)
+
+    def lose(self, start, stop):
+        self.output.wipe(start, stop)
+
+
+class ChainLosses:
+    """What is lost of the disk after each image: newer ones decide about losses of older ones."""
+
+    def __init__(self):
+        self.ranges, self.starts, self.furthest, self.decided = [], [], [], []
+        self.is_full = False
+
+    def decide(self, start, stop):
+        """The image says what is there."""
+        index = bisect.bisect_left(self.starts, stop) - 1
+        if index < 0 or self.furthest[index] <= start:
+            return
+        if len(self.decided) >= MAX_RANGES:
+            self.is_full = True  # what follows is still counted as lost, but not exactly
+        elif self.decided and self.decided[-1][1] == start:
+            self.decided[-1] = (self.decided[-1][0], stop)
+        else:
+            self.decided.append((start, stop))
+
+    def add(self, ranges, size):
+        """The image is through and has lost these itself; the disk has `size` bytes."""
+        left = [(a, b, exact and not self.is_full) for a, b, exact in self.ranges]
+        left = list(without(left, sorted(self.decided)))
+        merged = []
+        for start, stop, exact in sorted(left + ranges, key=lambda lost: lost[0]):
+            if start < size:
+                add_range(merged, start, min(stop, size), exact)
+        self.ranges, self.decided, self.is_full = merged, [], False
+        self.starts = [start for start, _, _ in merged]
+        self.furthest = list(itertools.accumulate((stop for _, stop, _ in merged), max))
+
+
+def without(ranges, taken):
+    """What is left of (start, stop, exact) without these (start, stop); both ascend."""
+    for start, stop, exact in ranges:
+        index = max(0, bisect.bisect_right(taken, (start, start)) - 1)
+        for low, high in itertools.islice(taken, index, None):
+            if low >= stop:
+                break
+            if low > start:
+                yield start, low, exact
+            start = max(start, high)
+        if start < stop:
+            yield start, stop, exact
+
+
+def ordered(images):
+    """(Frame, source) of a chain, the full image first. Stops if they are none."""
+    copies, by_base = {}, {}
+    for image in images:
+        frame = image[0]
+        if frame.copy_id in copies:
+            raise Fault('IMAGE_INVALID', f'two images are of copy {uuid.UUID(bytes=frame.copy_id)}')
+        copies[frame.copy_id] = frame
+        by_base[frame.base and frame.base[0]] = image
+    for frame in copies.values():
+        base = frame.base and copies.get(frame.base[0])
+        if frame.base and (base is None or base.generation not in (None, frame.base[1])):
+            raise base_missing(frame)
+        if base and base.block_size != frame.block_size:
+            raise Fault('IMAGE_INVALID', 'the images have different block sizes')
+    chain, image = [], by_base.get(None)
+    while image is not None and len(chain) < len(images):
+        chain.append(image)
+        image = by_base.get(image[0].copy_id)
+    if len(chain) < len(images):
+        raise Fault('IMAGE_INVALID', 'the images are no chain of one full image and those on it')
+    return chain
+
+
+def restore_chain(chain, arguments, strict):
+    newest = chain[-1][0]
+    output = Output(arguments.output, newest, False, arguments.force)
+    lost, walks = ChainLosses(), []
+    try:
+        output.open()
+        for frame, source in chain:
+            layer = Layer(output, frame, lost)
+            end = frame.disk_blocks * frame.block_size
+            if output.size > end:  # the disk was smaller: nothing of older images is left behind
+                layer.hole(frame.disk_blocks, newest.disk_blocks)
+            walk = Walk(source, frame, strict, layer)
+            walk.losses.limit = walk.zeros.unknown.limit = end
+            walk.run()
+            output.zero_until(output.size)
+            lost.add(walk.lost, min(end, newest.capacity))
+            walks.append(walk)
+        output.finish()
+    except BaseException:
+        output.abandon()
+        raise
+    problems = sum(walk.problems for walk in walks)
+    good, blocks = sum(walk.good for walk in walks), sum(frame.used_blocks for frame, _ in chain)
+    print_lost(lost.ranges)
+    images = f'in {len(chain)} images, {counted(problems, "problem")}'
+    print(f'{good} of {counted(blocks, "block")} {are(good)} good {images}')
+    return LOSSES if problems else 0
 
 
 # --- Commands -------------------------------------------------------------------------------------
@@ -1046,12 +1350,17 @@ def info(arguments):
         moment = f'{moment.isoformat(timespec="milliseconds")}Z'
     except OverflowError:
         moment = f'{frame.frozen_at} ms after 1970'
+    base = ()
+    if frame.base is not None:
+        base_id, generation = frame.base
+        base = (('base id', f'{uuid.UUID(bytes=base_id)}, generation {generation}'),)
     rows = [
         ('disk', name),
         ('disk id', uuid.UUID(bytes=frame.disk_id)),
         ('copy id', uuid.UUID(bytes=frame.copy_id)),
         ('image id', uuid.UUID(bytes=frame.image_id)),
         ('frozen at', f'{moment}, generation {frame.generation}'),
+        *base,
         ('capacity', f'{frame.capacity} bytes'),
         ('block size', f'{frame.block_size} bytes'),
         ('used', f'{counted(frame.used_blocks, "block")}, {frame.used_blocks * frame.block_size} bytes'),
@@ -1062,10 +1371,14 @@ def info(arguments):
     return 0
 
 
-def summary(walk):
-    for start, stop, exact in walk.losses.ranges:
+def print_lost(ranges):
+    for start, stop, exact in ranges:
         how = 'exact' if exact else 'within'
         print(f'lost: offset {start}, {counted(stop - start, "byte")} ({how})')
+
+
+def summary(walk):
+    print_lost(walk.lost)
     blocks = counted(walk.frame.used_blocks, 'block')
     print(f'{walk.good} of {blocks} {are(walk.good)} good, {counted(walk.problems, "problem")}')
 
@@ -1080,13 +1393,20 @@ def verify(arguments):
 
 def restore(arguments):
     strict = not (arguments.salvage or arguments.skip_damage)
+    names = arguments.base + ([] if arguments.salvage else arguments.image)
+    if len(arguments.image) + len(arguments.base) > 1 and arguments.compact and names:
+        raise Stop(USAGE, 'a chain of images is restored as the whole disk, not --compact')
+    if len(names) > 1 and '-' in names:
+        raise Stop(USAGE, 'several images have to be files or devices')
+    images = [open_image(name, strict) for name in names]
     if arguments.salvage:
         wanted = None if arguments.image_id is None else arguments.image_id.bytes
-        frame, source = assemble(arguments.image, wanted)
-    elif len(arguments.image) > 1:
-        raise Stop(USAGE, 'several pieces need --salvage')
-    else:
-        frame, source = open_image(arguments.image[0], strict)
+        images.append(assemble(arguments.image, wanted))
+    if len(images) > 1:
+        return restore_chain(ordered(images), arguments, strict)
+    ((frame, source),) = images
+    if frame.base is not None:
+        raise base_missing(frame)
     output = Output(arguments.output, frame, arguments.compact, arguments.force)
     walk = Walk(source, frame, strict, output)
     try:
@@ -1110,12 +1430,15 @@ def parse(argv):
         command = commands.add_parser(name, help=what)
         command.add_argument('image', metavar='IMAGE', help='a file, a device, or - for stdin')
     command = commands.add_parser('restore', help='get the disk back')
-    command.add_argument('image', nargs='+', metavar='IMAGE', help='a file, a device, or -')
+    what = 'a file, a device, or -; several are a chain, with --salvage pieces'
+    command.add_argument('image', nargs='+', metavar='IMAGE', help=what)
     command.add_argument('output', metavar='OUTPUT', help='a new file or a block device')
     command.add_argument('--compact', action='store_true', help='only the used blocks, head to end')
     command.add_argument('--force', action='store_true', help='replace OUTPUT if it is a file')
     command.add_argument('--skip-damage', action='store_true', help='go around damage, list losses')
     command.add_argument('--salvage', action='store_true', help='pieces of an image, in any order')
+    what = 'an image of a base (may be given several times)'
+    command.add_argument('--base', metavar='IMAGE', action='append', default=[], help=what)
     command.add_argument('--image-id', type=uuid.UUID, help='which image, if pieces hold several')
     return parser.parse_args(argv)
 

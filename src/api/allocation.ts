@@ -1,6 +1,6 @@
 /**
- * Allocated ranges of a disk or copy as byte ranges, in the shape of CSI's GetMetadataAllocated:
- * page by page, or as lines of JSON.
+ * Allocated ranges of a disk or copy, or what changed between two copies, as byte ranges in the
+ * shape of CSI's GetMetadataAllocated and GetMetadataDelta: page by page, or as lines of JSON.
  */
 import type { FastifyReply, FastifyRequest } from 'fastify';
 import { StorageError } from '../base/errors.ts';
@@ -9,9 +9,11 @@ import type { PageQuery, Table } from './pages.ts';
 import { linesOfTable, pageOfTable } from './pages.ts';
 import { checkRange } from './ranges.ts';
 import { sendBytes } from './send.ts';
-import type { AllocatedRun } from './storage-services.ts';
+import type { AllocatedRun, ChangedRun } from './storage-services.ts';
 
 export interface AllocationSource {
+  /** Of its page tokens. */
+  readonly kind: 'allocation' | 'changes';
   readonly blockSizeBytes: number;
   readonly capacityBytes: number;
   /** Position in the table from which on ranges are at or behind this block. */
@@ -19,7 +21,7 @@ export interface AllocationSource {
   runs(
     from: number,
     maxRuns: number,
-  ): Promise<{ readonly runs: readonly AllocatedRun[]; readonly next?: number }>;
+  ): Promise<{ readonly runs: readonly (AllocatedRun | ChangedRun)[]; readonly next?: number }>;
 }
 
 export interface AllocationQuery extends PageQuery {
@@ -31,6 +33,7 @@ interface Range {
   readonly byteOffset: number;
   readonly sizeBytes: number;
   readonly physicalBlock?: number;
+  readonly kind?: 'data' | 'zero';
 }
 
 /** @throws VALIDATION_FAILED if both spellings of a parameter are there */
@@ -41,13 +44,13 @@ export async function allocationOf(
   query: AllocationQuery,
   source: AllocationSource,
 ): Promise<void> {
-  const { blockSizeBytes, capacityBytes } = source;
+  const { kind, blockSizeBytes, capacityBytes } = source;
   const { startingOffset = 0 } = query;
   refuseBoth(query, 'startingOffset', 'pageToken');
   checkRange(startingOffset, 0, capacityBytes);
   const start = await source.startAt(Math.floor(startingOffset / blockSizeBytes));
   const table: Table<Range> = {
-    kind: 'allocation',
+    kind,
     async read(from, maxItems) {
       const { runs, next } = await source.runs(from, maxItems);
       const items = runs.map((run) => rangeOf(run, source));
@@ -63,11 +66,13 @@ export async function allocationOf(
 }
 
 /** The last block of a disk may reach beyond its end; the range does not. */
-function rangeOf(run: AllocatedRun, { blockSizeBytes, capacityBytes }: AllocationSource): Range {
-  const byteOffset = run.block * blockSizeBytes;
-  const sizeBytes = Math.min(run.length * blockSizeBytes, capacityBytes - byteOffset);
-  const range = { byteOffset, sizeBytes };
-  return run.physicalBlock === undefined ? range : { ...range, physicalBlock: run.physicalBlock };
+function rangeOf(
+  { block, length, ...facts }: AllocatedRun | ChangedRun,
+  { blockSizeBytes, capacityBytes }: AllocationSource,
+): Range {
+  const byteOffset = block * blockSizeBytes;
+  const sizeBytes = Math.min(length * blockSizeBytes, capacityBytes - byteOffset);
+  return { byteOffset, sizeBytes, ...facts };
 }
 
 /** @throws VALIDATION_FAILED if the most ranges of a page are given twice */

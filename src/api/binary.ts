@@ -8,6 +8,7 @@ import { StorageError } from '../base/errors.ts';
 import { isLastRequest } from './body.ts';
 import { matchesTag } from './conditions.ts';
 import type { ApiContext, ApiInstance } from './context.ts';
+import { HeldMemory } from './held-memory.ts';
 import type { RangeQuery, SelectedRange } from './ranges.ts';
 import { selectRange } from './ranges.ts';
 import { sendBytes } from './send.ts';
@@ -51,7 +52,8 @@ export interface BytesSource {
   readonly headers?: Readonly<Record<string, string>>;
   /** Needed however little is read; undefined: no more than what is read. */
   readonly memoryBytes?: number;
-  read(range: SelectedRange): AsyncIterable<Uint8Array>;
+  /** @param memory held meanwhile */
+  read(range: SelectedRange, memory: HeldMemory): AsyncIterable<Uint8Array>;
 }
 
 /**
@@ -86,14 +88,15 @@ export async function answerBytes(
   const isRead = request.method !== 'HEAD';
   const twoPieces = 2 * context.pieces.pieceBytes;
   const neededBytes = source.memoryBytes ?? Math.min(twoPieces, selected.length);
-  const lease = isRead ? await context.bodyMemory.take(neededBytes) : undefined;
+  const memory = new HeldMemory(context.bodyMemory, isRead ? neededBytes : 0);
+  await memory.hold();
   try {
-    const slices = isRead ? source.read(selected) : none();
+    const slices = isRead ? source.read(selected, memory) : none();
     const signals = options.signal === undefined ? [] : [options.signal];
     const signal = AbortSignal.any([context.cutting, ...signals]);
-    await sendBytes(reply, answer, slices, { limits: context.limits, signal, lease });
+    await sendBytes(reply, answer, slices, { limits: context.limits, signal, memory });
   } finally {
-    lease?.release();
+    memory.release();
   }
 }
 

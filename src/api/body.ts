@@ -115,6 +115,11 @@ export class BodyReader implements Mover {
     await this.#done.promise;
   }
 
+  /** Takes no more from the client until the taker is done with what it has. */
+  pause(): void {
+    if (this.#isBusy && !this.#isOver) this.#request.pause();
+  }
+
   /** Ends reading with this error at once; what is queued is dropped. */
   fail(error: StorageError): void {
     this.#queue.length = 0;

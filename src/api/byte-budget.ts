@@ -28,7 +28,7 @@ const LOOKS = 4;
 
 interface Waiter {
   readonly bytes: number;
-  readonly timer: NodeJS.Timeout;
+  readonly timer: NodeJS.Timeout | undefined;
   grant(): void;
 }
 
@@ -107,11 +107,12 @@ export class ByteBudget {
 
   /**
    * The lease is to be released once the memory is not touched any more.
+   * @param isPatient waits in its turn for as long as it takes
    * @throws TOO_MANY_REQUESTS if too many wait, or after `maxWaitMs`
    */
-  async take(bytes: number): Promise<Lease> {
+  async take(bytes: number, isPatient = false): Promise<Lease> {
     assert(bytes <= this.#options.totalBytes, `budget of ${bytes} bytes`);
-    if (this.#waiting.length > 0 || bytes > this.#freeBytes) await this.#wait(bytes);
+    if (this.#waiting.length > 0 || bytes > this.#freeBytes) await this.#wait(bytes, isPatient);
     else this.#freeBytes -= bytes;
     const lease = new Lease(() => {
       this.#leases.delete(lease);
@@ -122,17 +123,18 @@ export class ByteBudget {
     return lease;
   }
 
-  async #wait(bytes: number): Promise<void> {
+  async #wait(bytes: number, isPatient: boolean): Promise<void> {
     const { maxWaiting, maxWaitMs } = this.#options;
-    if (this.#waiting.length >= maxWaiting) throw tooMany();
+    if (!isPatient && this.#waiting.length >= maxWaiting) throw tooMany();
     await new Promise<void>((resolve, reject) => {
-      const timer = setTimeout(() => {
+      const giveUp = (): void => {
         this.#waiting.splice(this.#waiting.indexOf(waiter), 1);
         reject(tooMany());
         // the next one may need less
         this.#grant();
-      }, maxWaitMs);
-      const waiter = { bytes, timer, grant: resolve };
+      };
+      const timer = isPatient ? undefined : setTimeout(giveUp, maxWaitMs);
+      const waiter: Waiter = { bytes, timer, grant: resolve };
       this.#waiting.push(waiter);
       this.#lookOrRest();
     });
@@ -182,9 +184,9 @@ export class BodyMemory {
     this.#large = new ByteBudget({ ...common, totalBytes: limits.bodyMemoryBytes });
   }
 
-  /** @throws TOO_MANY_REQUESTS */
-  take(bytes: number): Promise<Lease> {
-    return (bytes <= SMALL_BYTES ? this.#small : this.#large).take(bytes);
+  /** @throws TOO_MANY_REQUESTS, unless it is patient */
+  take(bytes: number, isPatient = false): Promise<Lease> {
+    return (bytes <= SMALL_BYTES ? this.#small : this.#large).take(bytes, isPatient);
   }
 }
 

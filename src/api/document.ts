@@ -21,6 +21,9 @@ export const absentServices: Services = {
   get copies() {
     return none();
   },
+  get groups() {
+    return none();
+  },
   get images() {
     return none();
   },

@@ -12,6 +12,7 @@ const tags = [
   { name: 'pools', description: 'Physical storage: preallocated files, cut into blocks.' },
   { name: 'disks', description: 'Thin virtual disks and their data.' },
   { name: 'copies', description: 'Point-in-time copies, their views and tables.' },
+  { name: 'groups', description: 'Copies of several disks, frozen at one instant.' },
   { name: 'targets', description: 'Where backups live.' },
   { name: 'backups', description: 'Images on targets.' },
   { name: 'restores', description: 'Back from copies, backups and uploaded images.' },

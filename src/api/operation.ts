@@ -11,7 +11,7 @@ import { ProblemSchema, WouldFreeSchema } from './schemas/problem.ts';
 import { query, refTo, text } from './schemas/fields.ts';
 
 export type Tag =
-  'pools' | 'disks' | 'copies' | 'targets' | 'backups' | 'restores' | 'jobs' | 'service';
+  'pools' | 'disks' | 'copies' | 'groups' | 'targets' | 'backups' | 'restores' | 'jobs' | 'service';
 
 interface Facts {
   readonly operationId: string;

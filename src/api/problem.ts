@@ -60,7 +60,7 @@ export const problemKinds: Readonly<Record<ErrorCode, ProblemKind>> = {
   BACKUP_IN_USE: passing(409, 'The backup is in use'),
   BACKUP_INCOMPLETE: kind(409, 'The backup is not complete'),
   BACKUP_NEEDED: kind(409, 'Other backups need this one'),
-  BASE_MISSING: kind(409, 'There is no base for an incremental backup'),
+  BASE_MISSING: kind(409, 'The base of an incremental backup is missing'),
   POOL_MISMATCH: kind(409, 'The pools do not fit together'),
   CAPACITY_MISMATCH: kind(409, 'The capacities do not fit together'),
   JOB_STATE: kind(409, 'The job is not in a state for this'),

@@ -15,11 +15,13 @@
 import type { FastifyRequest } from 'fastify';
 import { StorageError } from '../base/errors.ts';
 import { bodyLength, BodyReader, isAwaitingContinue, readWhole } from './body.ts';
-import type { PiecePool } from './byte-budget.ts';
 import type { ApiContext } from './context.ts';
 import { DigestCheck } from './digest.ts';
+import { HeldMemory, type Pace, paced } from './held-memory.ts';
+import { PieceWriter } from './piece-writer.ts';
 import { asStorageError } from './problem.ts';
 import { checkRange } from './ranges.ts';
+import { requestEnd } from './request-end.ts';
 import type { Disk } from './storage-services.ts';
 
 export interface PutOptions {
@@ -40,15 +42,17 @@ export async function putData(
   checkRange(options.offset, length ?? 0, disk.capacityBytes);
   const digest = new DigestCheck(request.headers);
   const reader = new BodyReader(raw, context.limits);
+  const end = requestEnd(context, request);
   const endUse = disk.addUser({
     kind: 'http-write',
     id: request.id,
     sinceMs: context.clock.nowMs(),
     abort: (reason) => {
       reader.fail(reason);
+      end.end(reason);
     },
   });
-  const write = new BodyWrite(context, disk, reader, digest, options);
+  const write = new BodyWrite({ context, disk, reader, digest, options, signal: end.signal });
   const stop = (): void => {
     reader.fail(new StorageError('SHUTTING_DOWN', 'the service is shutting down'));
   };
@@ -63,6 +67,7 @@ export async function putData(
   } finally {
     context.cutting.removeEventListener('abort', stop);
     reader.release();
+    end.release();
     endUse();
   }
 }
@@ -77,7 +82,7 @@ function refuseContentRange({ headers }: FastifyRequest): void {
 /**
  * Refuses what cannot fit whatever the bytes are. With `detectZeroes` any body may turn out to be
  * zeros, which need no room: then only writing tells. Cost: a walk over the range's table.
- * @throws POOL_FULL
+ * @throws QUOTA_EXCEEDED, POOL_FULL
  */
 async function checkRoom(disk: Disk, offset: number, length: number): Promise<void> {
   if (disk.detectZeroes || length === 0) return;
@@ -98,6 +103,13 @@ async function checkRoom(disk: Disk, offset: number, length: number): Promise<vo
     from = page.next;
   }
   const neededBytes = unmapped * blockSizeBytes;
+  const { quotaBytes, usedBytes } = disk;
+  if (quotaBytes !== null && usedBytes + neededBytes > quotaBytes) {
+    throw new StorageError('QUOTA_EXCEEDED', `the quota of disk ${disk.name} is too small`, {
+      ...{ disk: disk.name, quotaBytes, usedBytes, neededBytes },
+      writtenBytes: 0,
+    });
+  }
   if (neededBytes <= pool.freeBytes) return;
   throw new StorageError('POOL_FULL', `pool ${pool.name} has no room for this body`, {
     pool: pool.name,
@@ -107,91 +119,122 @@ async function checkRoom(disk: Disk, offset: number, length: number): Promise<vo
   });
 }
 
-class BodyWrite {
-  readonly #context: ApiContext;
-  readonly #disk: Disk;
-  readonly #reader: BodyReader;
-  readonly #digest: DigestCheck;
-  readonly #options: PutOptions;
-  #writtenBytes = 0;
+interface BodyWriteParts {
+  readonly context: ApiContext;
+  readonly disk: Disk;
+  readonly reader: BodyReader;
+  readonly digest: DigestCheck;
+  readonly options: PutOptions;
+  /** Fires when the request is over. */
+  readonly signal: AbortSignal;
+}
 
-  constructor(
-    context: ApiContext,
-    disk: Disk,
-    reader: BodyReader,
-    digest: DigestCheck,
-    options: PutOptions,
-  ) {
-    this.#context = context;
-    this.#disk = disk;
-    this.#reader = reader;
-    this.#digest = digest;
-    this.#options = options;
+class BodyWrite {
+  readonly #o: BodyWriteParts;
+  #writtenBytes = 0;
+  /** Bytes of the rate limit that the stream has and did not use yet. */
+  #grantedBytes = 0;
+
+  constructor(parts: BodyWriteParts) {
+    this.#o = parts;
   }
 
   /** All or nothing. */
   async whole(length: number): Promise<void> {
-    const lease = await this.#context.bodyMemory.take(length);
-    lease.watch(this.#reader);
+    const { context, disk, reader, digest, options, signal } = this.#o;
+    const memory = new HeldMemory(context.bodyMemory, length);
+    memory.watch(reader);
+    let grantedBytes = 0;
     try {
-      const body = length === 0 ? Buffer.alloc(0) : await readWhole(this.#reader, length);
-      this.#digest.update(body);
-      this.#digest.verify();
-      if (body.length > 0) await this.#write(this.#options.offset, body);
-      if (this.#options.isDurable) await this.#flush();
+      await disk.rate.take(length, signal);
+      grantedBytes = length;
+      await memory.hold();
+      const body = length === 0 ? Buffer.alloc(0) : await readWhole(reader, length);
+      digest.update(body);
+      digest.verify();
+      if (body.length > 0) await this.#write(options.offset, body);
+      if (options.isDurable) await this.#flush();
     } catch (error) {
+      if (this.#writtenBytes === 0) disk.rate.giveBack(grantedBytes);
       throw await this.#withWritten(error);
     } finally {
-      lease.release();
+      memory.release();
     }
   }
 
   /** Piece by piece, in order. */
   async stream(): Promise<void> {
-    const { pieces, bodyMemory } = this.#context;
-    const lease = await bodyMemory.take(2 * pieces.pieceBytes);
-    lease.watch(this.#reader);
-    const writer = new PieceWriter(pieces, this.#options.offset, {
+    const { context, disk, reader, digest, options, signal } = this.#o;
+    const { pieces, bodyMemory } = context;
+    const memory = new HeldMemory(bodyMemory, 2 * pieces.pieceBytes);
+    memory.watch(reader);
+    const writer = new PieceWriter(pieces, options.offset, {
       write: (offset, piece) => this.#write(offset, piece),
       onError: (error) => {
-        this.#reader.fail(asStorageError(error));
+        reader.fail(asStorageError(error));
       },
     });
     try {
-      await this.#pump(writer);
-      this.#digest.verify();
-      if (this.#options.isDurable) await this.#flush();
+      await memory.hold();
+      await this.#pump(writer, { rate: disk.rate, memory, signal });
+      digest.verify();
+      if (options.isDurable) await this.#flush();
     } catch (error) {
       await writer.settle(asStorageError(error).code === 'BODY_TRUNCATED');
       throw await this.#withWritten(error);
     } finally {
+      disk.rate.giveBack(this.#grantedBytes);
       writer.release();
-      lease.release();
+      memory.release();
     }
   }
 
-  async #pump(writer: PieceWriter): Promise<void> {
-    await this.#reader.forEach((chunk) => {
-      this.#digest.update(chunk);
+  async #pump(writer: PieceWriter, pace: Pace): Promise<void> {
+    const { reader, digest } = this.#o;
+    await reader.forEach((chunk) => {
+      digest.update(chunk);
       this.#checkEnd(writer.end + chunk.length);
+      const isFree = pace.rate.bytesPerSecond === null || chunk.length <= this.#grantedBytes;
+      if (!isFree) return this.#putInSteps(writer, pace, chunk);
+      this.#grantedBytes = Math.max(0, this.#grantedBytes - chunk.length);
       return writer.put(chunk);
     });
     await writer.finish();
   }
 
+  /** As the rate of the disk allows: while it waits nothing is in hand but this chunk. */
+  async #putInSteps(writer: PieceWriter, pace: Pace, chunk: Buffer): Promise<void> {
+    const { pieceBytes } = this.#o.context.pieces;
+    for (let at = 0; at < chunk.length;) {
+      if (this.#grantedBytes === 0) {
+        const bytes = Math.min(pace.rate.stepBytes, pieceBytes - (writer.end % pieceBytes));
+        await paced(pace, bytes, () => {
+          this.#o.reader.pause();
+          return writer.rest();
+        });
+        this.#grantedBytes = bytes;
+      }
+      const count = Math.min(this.#grantedBytes, chunk.length - at);
+      this.#grantedBytes -= count;
+      await writer.put(chunk.subarray(at, at + count));
+      at += count;
+    }
+  }
+
   #checkEnd(end: number): void {
-    const { capacityBytes } = this.#disk;
-    const { offset } = this.#options;
-    checkRange(offset, end - offset, capacityBytes);
+    const { disk, options } = this.#o;
+    checkRange(options.offset, end - options.offset, disk.capacityBytes);
   }
 
   async #write(offset: number, bytes: Buffer): Promise<void> {
-    await this.#context.metrics.io('write', bytes.length, () => this.#disk.write(offset, bytes));
+    const { context, disk } = this.#o;
+    await context.metrics.io('write', bytes.length, () => disk.write(offset, bytes));
     this.#writtenBytes += bytes.length;
   }
 
   async #flush(): Promise<void> {
-    await this.#context.metrics.io('flush', 0, () => this.#disk.flush());
+    const { context, disk } = this.#o;
+    await context.metrics.io('flush', 0, () => disk.flush());
   }
 
   /** The error with the length of the prefix, after making that durable. */
@@ -204,102 +247,5 @@ class BodyWrite {
       }
     }
     return asStorageError(error, { writtenBytes: this.#writtenBytes });
-  }
-}
-
-interface PieceActions {
-  write(offset: number, piece: Buffer): Promise<void>;
-  /** A write has failed; nothing more will be written. */
-  onError(error: unknown): void;
-}
-
-/**
- * Cuts a stream into pieces on the grid: one fills while the one before is being written.
- *
- * Invariant: after `settle` nothing is written and no buffer is touched.
- */
-class PieceWriter {
-  readonly #pool: PiecePool;
-  readonly #actions: PieceActions;
-  #filling: Buffer;
-  #other: Buffer;
-  #filled = 0;
-  /** Where the piece that fills begins. */
-  #at: number;
-  #writing: Promise<void> = Promise.resolve();
-  #isWriting = false;
-  #isSettled = false;
-
-  constructor(pool: PiecePool, offset: number, actions: PieceActions) {
-    this.#pool = pool;
-    this.#actions = actions;
-    this.#filling = pool.take();
-    this.#other = pool.take();
-    this.#at = offset;
-  }
-
-  /** Where the next byte goes. */
-  get end(): number {
-    return this.#at + this.#filled;
-  }
-
-  /** A promise if the chunk has to wait for a write. It rejects as an earlier piece did. */
-  put(chunk: Buffer): Promise<void> | undefined {
-    const { pieceBytes } = this.#pool;
-    let taken = 0;
-    while (taken < chunk.length && !this.#isSettled) {
-      const room = pieceBytes - (this.#at % pieceBytes) - this.#filled;
-      const count = Math.min(room, chunk.length - taken);
-      chunk.copy(this.#filling, this.#filled, taken, taken + count);
-      this.#filled += count;
-      taken += count;
-      if (count < room) continue;
-      if (this.#isWriting) return this.#putLater(chunk.subarray(taken));
-      this.#send();
-    }
-    return undefined;
-  }
-
-  async #putLater(rest: Buffer): Promise<void> {
-    await this.#writing;
-    this.#send();
-    await this.put(rest);
-  }
-
-  /** Writes the rest and waits for it. */
-  async finish(): Promise<void> {
-    await this.#writing;
-    if (this.#filled > 0) this.#send();
-    await this.#writing;
-  }
-
-  /** Waits until no write is under way; `keepRest` writes what was not a whole piece yet. */
-  async settle(keepRest: boolean): Promise<void> {
-    if (keepRest) await this.finish().catch(() => undefined);
-    this.#isSettled = true;
-    await this.#writing.catch(() => undefined);
-  }
-
-  /** Only while none is being written. */
-  #send(): void {
-    if (this.#isSettled) return;
-    const offset = this.#at;
-    const piece = this.#filling.subarray(0, this.#filled);
-    [this.#filling, this.#other] = [this.#other, this.#filling];
-    this.#at += this.#filled;
-    this.#filled = 0;
-    this.#isWriting = true;
-    this.#writing = this.#actions.write(offset, piece).finally(() => {
-      this.#isWriting = false;
-    });
-    this.#writing.catch((error: unknown) => {
-      this.#actions.onError(error);
-    });
-  }
-
-  /** Only after `settle`, or `finish` without an error. */
-  release(): void {
-    this.#pool.giveBack(this.#filling);
-    this.#pool.giveBack(this.#other);
   }
 }

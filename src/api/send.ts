@@ -12,7 +12,8 @@ import { systemClock } from '../base/clock.ts';
 import { StorageError } from '../base/errors.ts';
 import { deferred } from '../base/mutex.ts';
 import { KIB } from '../base/units.ts';
-import type { Lease, Mover, PiecePool } from './byte-budget.ts';
+import type { Mover, PiecePool } from './byte-budget.ts';
+import { type HeldMemory, type Pace, paced } from './held-memory.ts';
 import type { ApiLimits } from './limits.ts';
 
 /** To a client that is not known to be fast, so much is given at once: its speed can be seen. */
@@ -39,7 +40,7 @@ export async function sendBytes(
     readonly limits: Pick<ApiLimits, 'idleTimeoutMs'>;
     readonly signal?: AbortSignal;
     /** The memory that is held meanwhile. */
-    readonly lease?: Lease | undefined;
+    readonly memory?: Pick<HeldMemory, 'watch'>;
   },
 ): Promise<void> {
   const iterator = slices[Symbol.asyncIterator]();
@@ -47,7 +48,7 @@ export async function sendBytes(
   reply.hijack();
   const { raw } = reply;
   const writer = new ResponseWriter(raw, options.limits.idleTimeoutMs);
-  options.lease?.watch(writer);
+  options.memory?.watch(writer);
   const stop = (): void => {
     raw.destroy();
   };
@@ -96,7 +97,9 @@ class ResponseWriter implements Mover {
     this.#response = response;
     this.#closed.promise.catch(() => undefined);
     this.#timer = setTimeout(() => {
-      this.endSlow();
+      // the time that the source needs is not the client's
+      if (this.#isWriting) this.endSlow();
+      else this.#timer.refresh();
     }, idleTimeoutMs);
     response.on('close', this.#onClose);
     if (response.destroyed) this.#onClose();
@@ -152,27 +155,30 @@ class ResponseWriter implements Mover {
 }
 
 /**
- * Reads a range in pieces on the grid of its offsets, one piece ahead of its use.
+ * Reads a range in pieces on the grid of its offsets, one piece ahead of its use; with a rate limit
+ * in smaller steps, none ahead, and without buffers and memory while it waits for its turn.
  * Cost: two pieces of memory, or what is read if it is short. Pieces go back only from a stream
- * that came to its end: after a cut the socket may still hold one.
+ * that came to its end or rests: after a cut the socket may still hold one.
  */
 export async function* readAhead(
   read: (offset: number, into: Uint8Array) => Promise<void>,
   range: { readonly offset: number; readonly length: number },
   pool: PiecePool,
+  pace?: Pace,
 ): AsyncGenerator<Uint8Array, void, undefined> {
-  if (range.length > 0 && range.length <= SHORT_BYTES) {
+  const end = range.offset + range.length;
+  let at = range.offset;
+  if (range.length > 0 && range.length <= Math.min(SHORT_BYTES, stepOf(pace))) {
+    if (pace !== undefined) await paced(pace, range.length, () => undefined);
     const short = Buffer.allocUnsafe(range.length);
-    await read(range.offset, short);
+    await read(at, short);
     yield short;
     return;
   }
-  const { pieceBytes } = pool;
-  const end = range.offset + range.length;
-  const buffers = [pool.take(), pool.take()];
-  let at = range.offset;
-  const load = async (buffer: Buffer): Promise<Buffer> => {
-    const length = Math.min(pieceBytes - (at % pieceBytes), end - at);
+  const buffers = new Buffers(pool);
+  const nextLength = (): number =>
+    Math.min(pool.pieceBytes - (at % pool.pieceBytes), end - at, stepOf(pace));
+  const load = async (buffer: Buffer, length: number): Promise<Buffer> => {
     const slice = buffer.subarray(0, length);
     const offset = at;
     at += length;
@@ -181,18 +187,50 @@ export async function* readAhead(
   };
   let ahead: Promise<Buffer> | undefined;
   try {
-    for (let turn = 0; at < end || ahead !== undefined; turn += 1) {
-      const slice = await (ahead ?? load(pieceOf(buffers, turn)));
-      ahead = at < end ? load(pieceOf(buffers, turn + 1)) : undefined;
+    while (at < end || ahead !== undefined) {
+      if (ahead === undefined) {
+        const length = nextLength();
+        if (pace !== undefined) {
+          await paced(pace, length, () => {
+            buffers.giveBack();
+          });
+        }
+        ahead = load(buffers.next(), length);
+      }
+      const slice = await ahead;
+      const isFree = pace === undefined || pace.rate.bytesPerSecond === null;
+      ahead = isFree && at < end ? load(buffers.next(), nextLength()) : undefined;
       ahead?.catch(() => undefined);
       yield slice;
     }
-    for (const buffer of buffers) pool.giveBack(buffer);
+    buffers.giveBack();
   } finally {
     await ahead?.catch(() => undefined);
   }
 }
 
-function pieceOf(buffers: readonly Buffer[], turn: number): Buffer {
-  return buffers[turn % 2] ?? Buffer.alloc(0);
+function stepOf(pace: Pace | undefined): number {
+  return pace?.rate.stepBytes ?? Number.MAX_SAFE_INTEGER;
+}
+
+/** Two pieces in turns, taken when they are needed. */
+class Buffers {
+  readonly #pool: PiecePool;
+  #taken: Buffer[] = [];
+
+  constructor(pool: PiecePool) {
+    this.#pool = pool;
+  }
+
+  /** Not the one of the call before. */
+  next(): Buffer {
+    const buffer = this.#taken.length < 2 ? this.#pool.take() : this.#taken.shift();
+    const next = buffer ?? this.#pool.take();
+    this.#taken.push(next);
+    return next;
+  }
+
+  giveBack(): void {
+    for (const buffer of this.#taken.splice(0)) this.#pool.giveBack(buffer);
+  }
 }

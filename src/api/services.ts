@@ -8,13 +8,14 @@
  * stands for exist together or not at all. Where nothing had to be changed it is not called.
  */
 import type { RecordStore } from './service-types.ts';
-import type { Copies, Disks, Images, Pools } from './storage-services.ts';
+import type { Copies, Disks, Groups, Images, Pools } from './storage-services.ts';
 import type { Backups, Check, Jobs, Restores, Targets } from './work-services.ts';
 
 export interface Services {
   readonly pools: Pools;
   readonly disks: Disks;
   readonly copies: Copies;
+  readonly groups: Groups;
   readonly images: Images;
   readonly targets: Targets;
   readonly backups: Backups;

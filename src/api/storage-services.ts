@@ -1,6 +1,7 @@
 /**
  * Pools, disks and copies as the routes need them. The engine's classes fit as they are.
  */
+import type { RateLimit } from '../base/rate-limit.ts';
 import type { Effects, ForceOption, Labels, Rename, User } from './service-types.ts';
 
 export interface PoolFile {
@@ -77,6 +78,10 @@ export interface Disk {
   readonly detectZeroes: boolean;
   readonly reserveBytes: number;
   readonly usedBytes: number;
+  readonly quotaBytes: number | null;
+  readonly maxBytesPerSecond: number | null;
+  /** Asked before bytes are moved by data requests. */
+  readonly rate: RateLimit;
   readonly state: 'ready' | 'fenced' | 'restoring';
   readonly fencedBy?: string | undefined;
   readonly version: number;
@@ -117,6 +122,9 @@ export interface UpdateDisk {
   readonly labels?: Labels;
   readonly detectZeroes?: boolean;
   readonly reserveBytes?: number;
+  /** Null: no limit. */
+  readonly quotaBytes?: number | null;
+  readonly maxBytesPerSecond?: number | null;
 }
 
 export interface DiskMade {
@@ -159,6 +167,9 @@ export interface Copy {
   readonly frozenAtMs: number;
   readonly haltMicroseconds: number;
   readonly labels: Labels;
+  /** Name and id of the group that it was frozen with; null if it was frozen alone. */
+  readonly group: string | null;
+  readonly groupId: string | null;
   readonly version: number;
   users(): readonly User[];
   addUser(user: User): () => void;
@@ -186,6 +197,25 @@ export interface RemapRequest {
   readonly reserveBytes?: number;
 }
 
+/** Blocks that differ: `data` is mapped in the newer copy, `zero` is not. */
+export interface ChangedRun {
+  readonly block: number;
+  readonly length: number;
+  readonly kind: 'data' | 'zero';
+}
+
+/** What changed in a copy since another one. */
+export interface CopyChanges {
+  readonly blockSizeBytes: number;
+  /** Of the newer copy's source: no change lies beyond. */
+  readonly capacityBytes: number;
+  /** Ascending. @throws NOT_FOUND if one of the two was deleted meanwhile */
+  runs(
+    fromBlock: number,
+    maxRuns: number,
+  ): Promise<{ readonly runs: readonly ChangedRun[]; readonly next?: number }>;
+}
+
 export interface Copies {
   freeze(diskRef: string, request: FreezeRequest, effects?: Effects<Copy>): Promise<Copy>;
   get(ref: string): Copy;
@@ -193,6 +223,52 @@ export interface Copies {
   update(ref: string, change: Rename): Promise<Copy>;
   delete(ref: string, options: ForceOption): Promise<void>;
   remap(copyRef: string, request: RemapRequest, effects?: Effects<Disk>): Promise<Disk>;
+  /**
+   * @param sinceRef name or id of a copy, or the id of one that was deleted after it was backed up
+   * @throws NOT_FOUND, COPIES_UNRELATED
+   */
+  changes(copyRef: string, sinceRef: string): CopyChanges;
+}
+
+/** A copy of a group. */
+export interface GroupMember {
+  readonly copyId: string;
+  /** As it is now, or as it was at the freeze if the copy is gone. */
+  readonly copyName: string;
+  readonly diskId: string;
+  readonly diskName: string;
+  /** Name of the source disk now, null if it was deleted. */
+  readonly disk: string | null;
+  /** Null once it was deleted. */
+  readonly copy: Copy | null;
+}
+
+/** Copies that were frozen at one instant. */
+export interface Group {
+  readonly id: string;
+  readonly name: string;
+  readonly members: readonly GroupMember[];
+  readonly haltMicroseconds: number;
+  readonly labels: Labels;
+  readonly version: number;
+  readonly frozenAtMs: number;
+}
+
+export interface FreezeGroupRequest {
+  readonly name: string;
+  /** By name or id, 1 to 64, in the order of the answer; `copy` names the copy of a disk. */
+  readonly disks: readonly (string | { readonly disk: string; readonly copy?: string })[];
+  readonly layout?: CopyLayout;
+  readonly labels?: Labels;
+}
+
+export interface Groups {
+  /** @throws VALIDATION_FAILED and NAME_INVALID with `field` as `disks/N`, NAME_TAKEN … */
+  freeze(request: FreezeGroupRequest, effects?: Effects<Group>): Promise<Group>;
+  get(ref: string): Group;
+  list(): readonly Group[];
+  /** With all its copies, or none. @throws COPY_IN_USE */
+  delete(ref: string, options: ForceOption): Promise<void>;
 }
 
 /** The image of a copy: the same bytes for ever. */

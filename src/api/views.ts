@@ -7,12 +7,13 @@ import { rfc3339 } from '../base/clock.ts';
 import type { Job } from '../job/job.ts';
 import type { BackupSchema } from './schemas/backup.ts';
 import type { CopySchema } from './schemas/copy.ts';
-import type { DiskSchema, UserSchema } from './schemas/disk.ts';
+import type { DiskSchema, LimitsSchema, UserSchema } from './schemas/disk.ts';
+import type { GroupCopySchema, GroupSchema } from './schemas/group.ts';
 import type { JobSchema } from './schemas/job.ts';
 import type { PoolSchema } from './schemas/pool.ts';
 import type { TargetSchema } from './schemas/target.ts';
 import type { User } from './service-types.ts';
-import type { Copy, CopyImage, Disk, Pool } from './storage-services.ts';
+import type { Copy, CopyImage, Disk, Group, GroupMember, Pool } from './storage-services.ts';
 import type { Backup, Target } from './work-services.ts';
 
 export type JobView = Static<typeof JobSchema>;
@@ -76,6 +77,11 @@ export function diskView(disk: Disk, exclusiveBytes?: number): DiskView {
   };
 }
 
+export function limitsView(disk: Disk): Static<typeof LimitsSchema> {
+  const { id, name, maxBytesPerSecond, quotaBytes, usedBytes } = disk;
+  return { disk: name, diskId: id, maxBytesPerSecond, quotaBytes, usedBytes };
+}
+
 export function copyView(copy: Copy, image: CopyImage, exclusiveBytes?: number): CopyView {
   return {
     id: copy.id,
@@ -97,10 +103,33 @@ export function copyView(copy: Copy, image: CopyImage, exclusiveBytes?: number):
     ...(exclusiveBytes === undefined ? {} : { exclusiveBytes }),
     haltMicroseconds: copy.haltMicroseconds,
     labels: { ...copy.labels },
+    group: copy.group,
+    groupId: copy.groupId,
     users: userViews(copy.users()),
     version: copy.version,
     frozenAt: rfc3339(copy.frozenAtMs),
   };
+}
+
+export function groupView(group: Group): Static<typeof GroupSchema> {
+  return {
+    id: group.id,
+    name: group.name,
+    copies: group.members.map(groupCopyView),
+    haltMicroseconds: group.haltMicroseconds,
+    labels: { ...group.labels },
+    version: group.version,
+    frozenAt: rfc3339(group.frozenAtMs),
+  };
+}
+
+function groupCopyView(member: GroupMember): Static<typeof GroupCopySchema> {
+  const { copyName: name, copyId: id, disk, diskId, diskName, copy } = member;
+  const known = { name, id, disk, diskId, diskName };
+  if (copy === null) return { ...known, state: 'deleted' };
+  const { usedBlocks, blockSizeBytes, capacityBytes, sourceCapacityBytes, generation } = copy;
+  const sizes = { usedBlocks, blockSizeBytes, capacityBytes, sourceCapacityBytes, generation };
+  return { ...known, state: 'ready', pool: copy.pool.name, poolId: copy.pool.id, ...sizes };
 }
 
 export function targetView(target: Target): Static<typeof TargetSchema> {
@@ -122,9 +151,13 @@ export function backupView(backup: Backup): Static<typeof BackupSchema> {
     diskId: backup.diskId,
     diskName: backup.diskName,
     level: backup.level,
+    base: backup.base && { ...backup.base },
+    chain: backup.chain.map(({ id, name }) => ({ id, name })),
+    isChainComplete: backup.isChainComplete,
     state: backup.state,
     mediumBytes: backup.mediumBytes,
     usedBytes: backup.usedBytes,
+    dataBytes: backup.dataBytes,
     sourceCapacityBytes: backup.sourceCapacityBytes,
     blockSizeBytes: backup.blockSizeBytes,
     labels: { ...backup.labels },

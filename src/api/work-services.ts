@@ -40,6 +40,14 @@ export interface Targets {
   scan(ref: string, effects?: Effects<Job>): Promise<Job>;
 }
 
+export type BackupLevel = 'full' | 'incremental';
+
+export interface BackupBase {
+  readonly copyId: string;
+  readonly generation: number;
+  readonly backup: string | null;
+}
+
 export interface Backup {
   readonly id: string;
   readonly name: string;
@@ -53,10 +61,18 @@ export interface Backup {
   readonly disk: string | null;
   readonly diskId: string;
   readonly diskName: string;
-  readonly level: 'full';
+  readonly level: BackupLevel;
+  /** Null: full. `backup` is the name of the backup that serves as the base now, null if none. */
+  readonly base: BackupBase | null;
+  /** Oldest first, the full one; this one is the last. */
+  readonly chain: readonly { readonly id: string; readonly name: string }[];
+  /** False: what the first of the chain is built on is not there. */
+  readonly isChainComplete: boolean;
   readonly state: 'creating' | 'complete' | 'incomplete' | 'damaged';
   readonly mediumBytes: number;
+  /** Used blocks of the copy, and those of them that are in this image. */
   readonly usedBytes: number;
+  readonly dataBytes: number;
   readonly sourceCapacityBytes: number;
   readonly blockSizeBytes: number;
   readonly labels: Labels;
@@ -73,17 +89,38 @@ export interface CreateBackup {
   readonly copy?: string;
   readonly disk?: string;
   readonly target: string;
-  readonly level?: 'full';
+  readonly level?: BackupLevel;
+  /** Of an incremental: a backup or a copy. */
+  readonly base?: string;
+  readonly onMissingBase?: 'fail' | 'full';
   readonly labels?: Labels;
   readonly maxBytesPerSecond?: number;
 }
 
+export interface Consolidate {
+  /** Of the new backup. */
+  readonly name: string;
+  readonly labels?: Labels;
+  readonly maxBytesPerSecond?: number;
+}
+
+export interface BackupDeletion extends ForceOption {
+  /** Takes along what is built on it. */
+  readonly cascade?: boolean;
+}
+
 export interface Backups {
+  /** @throws BASE_MISSING … */
   create(request: CreateBackup, effects?: Effects<Job>): Promise<Job>;
   get(ref: string): Backup;
   list(): readonly Backup[];
-  delete(ref: string, options: ForceOption): Promise<void>;
+  /** What `delete` would take away, in this order. @throws as it would */
+  deletion(ref: string, options: BackupDeletion): readonly Backup[];
+  /** @throws NOT_FOUND, BACKUP_NEEDED, BACKUP_IN_USE, TARGET_UNAVAILABLE */
+  delete(ref: string, options: BackupDeletion): Promise<void>;
   verify(ref: string, effects?: Effects<Job>): Promise<Job>;
+  /** A full backup from a chain. @throws NOT_FOUND, BACKUP_INCOMPLETE, NAME_TAKEN */
+  consolidate(ref: string, request: Consolidate, effects?: Effects<Job>): Promise<Job>;
 }
 
 export type RestoreMethod = 'copy' | 'remap' | 'write-back';

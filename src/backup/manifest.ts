@@ -22,7 +22,9 @@ export function manifestOf(record: BackupRecord): Manifest {
     generation: record.generation,
     frozenAt: rfc3339(record.frozenAtMs),
     level: record.level,
+    base: record.base === null ? null : { ...record.base },
     usedBytes: record.usedBytes,
+    dataBytes: record.dataBytes,
     sourceCapacityBytes: record.sourceCapacityBytes,
     blockSizeBytes: record.blockSizeBytes,
     labels: record.labels,
@@ -44,6 +46,8 @@ export function readManifest(manifest: Manifest): ManifestFacts {
   }
   const sourceCapacityBytes = read.number('sourceCapacityBytes');
   const blockSizeBytes = read.number('blockSizeBytes');
+  const usedBytes = read.number('usedBytes');
+  const generation = read.number('generation');
   checkCapacity(sourceCapacityBytes, 'sourceCapacityBytes');
   if (!isBlockSize(blockSizeBytes)) read.fail('blockSizeBytes');
   return {
@@ -52,11 +56,12 @@ export function readManifest(manifest: Manifest): ManifestFacts {
     copyName: read.text('copy'),
     diskId: read.uuid('diskId'),
     diskName: read.text('disk'),
-    generation: read.number('generation'),
+    generation,
     frozenAtMs: read.time('frozenAt'),
-    level: 'full',
+    ...read.level(generation),
     mediumBytes: read.number('imageBytes'),
-    usedBytes: read.number('usedBytes'),
+    usedBytes,
+    dataBytes: manifest['dataBytes'] === undefined ? usedBytes : read.number('dataBytes'),
     sourceCapacityBytes,
     blockSizeBytes,
     labels: read.labels(),
@@ -94,6 +99,21 @@ class Fields {
   time(name: string): number {
     const ms = Date.parse(this.text(name));
     return Number.isSafeInteger(ms) ? ms : this.fail(name);
+  }
+
+  /** `level` and `base` go together; a base is older than what is built on it. */
+  level(generation: number): Pick<BackupRecord, 'level' | 'base'> {
+    const level = this.#manifest['level'] ?? 'full';
+    const base: unknown = this.#manifest['base'] ?? null;
+    if (level === 'full') return base === null ? { level, base } : this.fail('base');
+    if (level !== 'incremental') return this.fail('level');
+    if (typeof base !== 'object' || base === null) return this.fail('base');
+    const fields = new Fields({ ...base });
+    const copyId = fields.uuid('copyId');
+    const ofBase = fields.number('generation');
+    return ofBase < generation
+      ? { level, base: { copyId, generation: ofBase } }
+      : this.fail('base');
   }
 
   labels(): Labels {

@@ -20,6 +20,16 @@ export interface TargetRecord {
 /** `creating`: its job has not ended. `incomplete`: it cannot be restored and only be deleted. */
 export type BackupState = 'creating' | 'complete' | 'incomplete' | 'damaged';
 
+/** `incremental`: only what differs from another copy is in it. */
+export type BackupLevel = 'full' | 'incremental';
+
+/** The copy that an incremental backup is built on: any backup of it serves. */
+export interface BaseRef {
+  readonly copyId: string;
+  /** Lower than the generation of what is built on it. */
+  readonly generation: number;
+}
+
 export interface BackupRecord {
   readonly id: string;
   name: string;
@@ -33,10 +43,15 @@ export interface BackupRecord {
   readonly diskName: string;
   readonly generation: number;
   readonly frozenAtMs: number;
-  readonly level: 'full';
+  readonly level: BackupLevel;
+  /** Null: it is a full backup. */
+  readonly base: BaseRef | null;
   state: BackupState;
   mediumBytes: number;
+  /** Used blocks of the copy. */
   readonly usedBytes: number;
+  /** Blocks in this image; of an incremental 0 until its job has compared. */
+  dataBytes: number;
   readonly sourceCapacityBytes: number;
   readonly blockSizeBytes: number;
   labels: Labels;
@@ -101,6 +116,9 @@ export function backupRow(record: BackupRecord): RowChange {
       verified_at: record.verifiedAtMs,
       version: record.version,
       created_at: record.createdAtMs,
+      base_copy_id: record.base?.copyId ?? null,
+      base_generation: record.base?.generation ?? null,
+      data_bytes: record.dataBytes,
     },
   };
 }
@@ -120,10 +138,13 @@ export function readBackup(row: Row): BackupRecord {
     diskName: String(row['disk_name']),
     generation: Number(row['generation']),
     frozenAtMs: Number(row['frozen_at']),
-    level: 'full',
+    level: row['level'] === 'incremental' ? 'incremental' : 'full',
+    base: readBase(row),
     state: known ? state : 'incomplete',
     mediumBytes: Number(row['medium_bytes']),
     usedBytes: Number(row['used_bytes']),
+    // rows of before it was kept are of full backups
+    dataBytes: Number(row['data_bytes'] ?? row['used_bytes']),
     sourceCapacityBytes: Number(row['source_capacity_bytes']),
     blockSizeBytes: Number(row['block_size_bytes']),
     labels: labelsOf(row['labels']),
@@ -131,6 +152,15 @@ export function readBackup(row: Row): BackupRecord {
     verifiedAtMs: row['verified_at'] === null ? null : Number(row['verified_at']),
     version: Number(row['version']),
     createdAtMs: Number(row['created_at']),
+  };
+}
+
+function readBase(row: Row): BaseRef | null {
+  const copyId = row['base_copy_id'] ?? null;
+  if (copyId === null) return null;
+  return {
+    copyId: String(copyId),
+    generation: Number(row['base_generation']),
   };
 }
 

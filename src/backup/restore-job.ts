@@ -64,9 +64,9 @@ async function restoreBackup(
   id: string,
 ): Promise<Json> {
   const { targets } = backups.options;
-  const record = backups.readable(id);
-  backups.use(record, context.job.id);
-  const target = targets.get(record.targetId);
+  const chain = backups.readableChain(id);
+  backups.use(chain, context.job.id);
+  const target = targets.get(chain[0].targetId);
   let session: RestoreSession | undefined;
   await waitForTarget(context, target, targets.medium(target), async () => {
     session = new RestoreSession(backups, context, plan);
@@ -75,7 +75,7 @@ async function restoreBackup(
       {
         kind: 'read',
         target: { kind: target.kind, path: target.path },
-        name: record.mediumName,
+        names: chain.map(({ mediumName }) => mediumName),
         fromSegment: current.nextSegment,
         onDamage: plan.onDamage,
       },

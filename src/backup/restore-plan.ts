@@ -5,6 +5,7 @@ import { StorageError } from '../base/errors.ts';
 import { blocksFor } from '../base/units.ts';
 import type { Copies } from '../copy/copies.ts';
 import { checkName } from '../disk/names.ts';
+import { assertWithinQuota } from '../disk/quota.ts';
 import { isJsonObject, type Job, type JsonObject } from '../job/job.ts';
 import type { Pool } from '../pool/pool.ts';
 
@@ -102,6 +103,16 @@ export function assertRoom(copies: Copies, pool: Pool, usedBytes: number): void 
   const free = pool.freeBytes + pool.freeingBytes + reclaiming - pool.reservedBytes;
   if (usedBytes <= free) return;
   throw pool.fullError(blocksFor(usedBytes, pool.blockSizeBytes));
+}
+
+/**
+ * What comes back may not take the working disk above its quota.
+ * @throws QUOTA_EXCEEDED
+ */
+export function assertQuota(copies: Copies, plan: RestorePlan, usedBytes: number): void {
+  if (plan.method !== 'write-back') return;
+  const disk = copies.options.disks.get(plan.object);
+  if (disk.quotaBytes !== null) assertWithinQuota(disk, disk.quotaBytes, 0, usedBytes);
 }
 
 export function planJson(plan: RestorePlan): JsonObject {

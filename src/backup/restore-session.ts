@@ -59,8 +59,9 @@ export class RestoreSession {
     return this.#disk;
   }
 
-  /** The image's header is known. @throws as beginRestore */
+  /** The image's header is known. @throws BASE_MISSING (it is incremental), as beginRestore */
   async begin(facts: ImageFacts): Promise<void> {
+    assertFull(facts);
     const { copies } = this.#backups.options;
     this.#facts = facts;
     this.#disk = await beginRestore(copies, this.#plan, this.#context.job.id, facts);
@@ -150,6 +151,16 @@ export class RestoreSession {
     await this.#context.throttle(segment.data.length);
     if (this.#savesItself && this.mustSave) await this.save();
   }
+}
+
+/** @throws BASE_MISSING: the blocks of an incremental image alone are not the disk */
+function assertFull({ copyId, base }: ImageFacts): void {
+  if (base === null) return;
+  throw new StorageError('BASE_MISSING', 'the image is incremental and its base is not given', {
+    copyId,
+    baseCopyId: base.copyId,
+    baseGeneration: base.generation,
+  });
 }
 
 function readCheckpoint(job: Job): {

@@ -22,7 +22,7 @@ import {
 import type { Disk } from '../disk/disk.ts';
 import type { ImageFacts } from '../image/format.ts';
 import type { RowChange } from '../pool/metadata-store.ts';
-import { assertRoom, type RestorePlan } from './restore-plan.ts';
+import { assertQuota, assertRoom, type RestorePlan } from './restore-plan.ts';
 
 /** What a finished restore made. */
 export interface Restored {
@@ -38,7 +38,7 @@ export function disksOfJob(copies: Copies, job: string): Disk | undefined {
   return copies.options.disks.list().find((disk) => disk.record.job === job);
 }
 
-/** @throws POOL_FULL, NAME_TAKEN, DISK_IN_USE, DISK_FENCED */
+/** @throws QUOTA_EXCEEDED, POOL_FULL, NAME_TAKEN, DISK_IN_USE, DISK_FENCED */
 export async function beginRestore(
   copies: Copies,
   plan: RestorePlan,
@@ -63,6 +63,7 @@ export async function beginRestore(
   }
   const disk = disks.get(plan.object);
   if (begun === undefined) {
+    assertQuota(copies, plan, usedBytes);
     if (!plan.onlyDiffering) assertRoom(copies, disk.pool, usedBytes);
     await fence(disk, job, plan.force);
   }

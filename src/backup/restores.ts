@@ -9,6 +9,7 @@ import type { RowChange } from '../pool/metadata-store.ts';
 import { type Backups, type JobMade, subjectText } from './backups.ts';
 import { disksOfJob, undoRestore } from './restore-target.ts';
 import {
+  assertQuota,
   assertRoom,
   planJson,
   planRestore,
@@ -27,7 +28,7 @@ export class Restores {
 
   /**
    * From a live copy: `remap` in its own pool answers the disk, no data moves; all else is a job.
-   * @throws VALIDATION_FAILED (method copy), and as planRestore
+   * @throws VALIDATION_FAILED (method copy), QUOTA_EXCEEDED, POOL_FULL, and as planRestore
    */
   async fromCopy(
     ref: string,
@@ -49,9 +50,10 @@ export class Restores {
       });
       return { disk };
     }
+    const usedBytes = copy.usedBlocks * copy.blockSizeBytes;
+    assertQuota(copies, plan, usedBytes);
     if (plan.pool !== copy.pool.id) {
-      const pool = copies.options.pools.get(plan.pool);
-      assertRoom(copies, pool, copy.usedBlocks * copy.blockSizeBytes);
+      assertRoom(copies, copies.options.pools.get(plan.pool), usedBytes);
     }
     const subject = { copy: copy.name, copyId: copy.id };
     const job = await this.#submit(plan, request, subject, (made) => {
@@ -61,19 +63,22 @@ export class Restores {
     return { job };
   }
 
-  /** @throws NOT_FOUND, BACKUP_INCOMPLETE, POOL_FULL, and as planRestore */
+  /** @throws NOT_FOUND, BACKUP_INCOMPLETE, QUOTA_EXCEEDED, POOL_FULL, and as planRestore */
   async fromBackup(ref: string, request: RestoreRequest, effects?: JobMade): Promise<Job> {
     const { copies, targets } = this.#backups.options;
-    const record = this.#backups.readable(ref);
+    this.#backups.readableChain(ref);
     await this.#backups.endFencing(request);
+    const chain = this.#backups.readableChain(ref);
+    const record = chain.at(-1) ?? chain[0];
     const plan = planRestore(copies, { kind: 'backup', id: record.id }, request);
+    assertQuota(copies, plan, record.usedBytes);
     if (!plan.onlyDiffering) {
       assertRoom(copies, copies.options.pools.get(plan.pool), record.usedBytes);
     }
     const target = targets.get(record.targetId);
     const subject = { backup: record.name, backupId: record.id, target: target.name };
     return this.#submit(plan, request, subject, (job) => {
-      this.#backups.use(record, job.id);
+      this.#backups.use(chain, job.id);
       return effects?.(job) ?? [];
     });
   }

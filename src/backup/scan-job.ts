@@ -13,7 +13,7 @@ import type { JobContext } from '../job/job-run.ts';
 import type { JobKind } from '../job/scheduler.ts';
 import type { RowChange } from '../pool/metadata-store.ts';
 import type { Target } from '../target/target.ts';
-import { parameter } from './backup-job.ts';
+import { parameter } from './transfer.ts';
 import type { Backups, JobMade } from './backups.ts';
 import { readManifest } from './manifest.ts';
 import type { BackupRecord, TargetRecord } from './records.ts';

@@ -14,6 +14,7 @@ import { setTimeout as delay } from 'node:timers/promises';
 import { StorageError } from '../base/errors.ts';
 import { deferred } from '../base/mutex.ts';
 import { rfc3339 } from '../base/clock.ts';
+import type { ImageFacts } from '../image/format.ts';
 import { ImageStreamReader, type ImageStreamState } from '../image/stream-reader.ts';
 import { isEnd, isJsonObject, type Job, type Json, type JsonObject, toJson } from '../job/job.ts';
 import { type JobContext, JobInterrupt } from '../job/job-run.ts';
@@ -256,7 +257,7 @@ class UploadRun {
 
   async #take(bytes: Uint8Array): Promise<void> {
     for (const event of this.#reader.push(bytes)) {
-      if (event.kind === 'header') await this.#session.begin(event.facts);
+      if (event.kind === 'header') await this.#begin(event.facts);
       if (event.kind !== 'segment') continue;
       const { segment, sourceBlocks, bad, damaged, data } = event.segment;
       await this.#session.write(segment, { sourceBlocks, bad: [...bad], data }, damaged);
@@ -264,6 +265,19 @@ class UploadRun {
     this.#state = this.#reader.state ?? this.#state;
     this.#channel.receivedBytes += bytes.length;
     if (this.#session.mustSave) await this.#save();
+  }
+
+  /** @throws BASE_MISSING: what the image does not hold is on a target, if anywhere */
+  async #begin(facts: ImageFacts): Promise<void> {
+    const { base } = facts;
+    if (base === null) return this.#session.begin(facts);
+    const message = 'the image is incremental: by itself it is not a whole disk';
+    throw new StorageError('BASE_MISSING', message, {
+      reason: 'upload',
+      copyId: facts.copyId,
+      baseCopyId: base.copyId,
+      baseGeneration: base.generation,
+    });
   }
 
   async #cut(): Promise<void> {
@@ -319,7 +333,14 @@ class UploadRun {
 function readState(job: Job): ImageStreamState | undefined {
   const { checkpoint } = job;
   const state = isJsonObject(checkpoint) ? checkpoint['upload'] : undefined;
-  return isState(state) ? state : undefined;
+  return isState(state) ? withBase(state) : undefined;
+}
+
+/** A checkpoint of an earlier version is of a full image and does not say so. */
+function withBase(state: ImageStreamState): ImageStreamState {
+  const stored: Partial<ImageFacts> = state.facts;
+  const { base = null, zeroRanges = 0, copyBlocks = state.facts.usedBlocks } = stored;
+  return { ...state, facts: { ...state.facts, base, zeroRanges, copyBlocks } };
 }
 
 function isState(value: unknown): value is ImageStreamState {

@@ -1,6 +1,10 @@
 /**
  * The job that proves every checksum of a backup. Damage ends it as failed, with the exact ranges:
  * never a success that hides a loss.
+ *
+ * Of an incremental its own image is proven, and that the rest of its chain is there and fits: the
+ * others have to be verified by themselves. One of them that is missing, or was found damaged,
+ * ends the job as failed, too; the state of the entry tells of its own image only.
  */
 import { StorageError } from '../base/errors.ts';
 import type { VerifyResult } from '../image/verify.ts';
@@ -8,8 +12,9 @@ import { type Job, type Json, toJson } from '../job/job.ts';
 import type { JobContext } from '../job/job-run.ts';
 import type { JobKind } from '../job/scheduler.ts';
 import type { RowChange } from '../pool/metadata-store.ts';
-import { parameter } from './backup-job.ts';
+import { parameter } from './transfer.ts';
 import type { Backups, JobMade } from './backups.ts';
+import type { BackupRecord } from './records.ts';
 import { waitForTarget } from './target-wait.ts';
 import { runTask } from './worker-client.ts';
 
@@ -33,7 +38,7 @@ export async function submitVerify(backups: Backups, ref: string, effects?: JobM
       totalBytes: record.mediumBytes,
     },
     (job) => {
-      backups.use(record, job.id);
+      backups.use(backups.chains().chainTo(record).members, job.id);
       return effects?.(job) ?? [];
     },
   );
@@ -46,7 +51,8 @@ export function verifyKind(backups: Backups): JobKind<RowChange> {
 async function runVerifyJob(backups: Backups, context: JobContext<RowChange>): Promise<Json> {
   const { targets, clock } = backups.options;
   const record = backups.readable(parameter(context.job, 'backup'));
-  backups.use(record, context.job.id);
+  const { members, missing } = backups.chains().chainTo(record);
+  backups.use(members, context.job.id);
   const target = targets.get(record.targetId);
   let told = 0;
   let found: VerifyResult | undefined;
@@ -56,6 +62,7 @@ async function runVerifyJob(backups: Backups, context: JobContext<RowChange>): P
         kind: 'verify',
         target: { kind: target.kind, path: target.path },
         name: record.mediumName,
+        chain: missing === null ? members.map(({ mediumName }) => mediumName) : [],
       },
       {
         progress: async (doneBytes, totalBytes) => {
@@ -76,12 +83,27 @@ async function runVerifyJob(backups: Backups, context: JobContext<RowChange>): P
   record.version += 1;
   await backups.save(record);
   const { ok, blocks, bytes, damaged, problems, problemCount } = found;
-  if (ok) return { backup: record.name, ok, blocks, bytes, damaged: [] };
+  if (ok) {
+    assertChain(backups, record);
+    const chain = members.map(({ name }) => name);
+    return { backup: record.name, ok, blocks, bytes, damaged: [], chain };
+  }
   throw new StorageError('IMAGE_DAMAGED', `backup ${record.name} is damaged`, {
     backup: record.name,
     damaged: toJson(damaged),
     problems: toJson(problems.slice(0, 20)),
     problemCount,
+  });
+}
+
+/** @throws BACKUP_INCOMPLETE, IMAGE_DAMAGED: a member that the backup needs */
+function assertChain(backups: Backups, record: BackupRecord): void {
+  const damaged = backups.readableChain(record.id).find(({ state }) => state === 'damaged');
+  if (damaged === undefined) return;
+  const message = `backup ${damaged.name}, which ${record.name} is built on, is damaged`;
+  throw new StorageError('IMAGE_DAMAGED', message, {
+    backup: record.name,
+    damagedMember: damaged.name,
   });
 }
 

@@ -12,6 +12,7 @@ import type { JobKind } from '../job/scheduler.ts';
 import type { MetadataStore, RowChange } from '../pool/metadata-store.ts';
 import { backupKind } from './backup-job.ts';
 import { Backups } from './backups.ts';
+import { consolidateKind } from './consolidate-job.ts';
 import { restoreKind } from './restore-job.ts';
 import { clearMark } from './restore-mark.ts';
 import { Restores } from './restores.ts';
@@ -19,6 +20,8 @@ import { scanKind } from './scan-job.ts';
 import { Targets } from './targets.ts';
 import { Uploads } from './uploads.ts';
 import { verifyKind } from './verify-job.ts';
+
+type WorkKind = 'backup' | 'consolidate' | 'verify' | 'scan' | 'restore';
 
 export interface WorkOptions {
   readonly store: MetadataStore;
@@ -36,7 +39,7 @@ export class Work {
   readonly backups: Backups;
   readonly restores: Restores;
   readonly uploads: Uploads;
-  readonly kinds: Readonly<Record<'backup' | 'verify' | 'scan' | 'restore', JobKind<RowChange>>>;
+  readonly kinds: Readonly<Record<WorkKind, JobKind<RowChange>>>;
   readonly #o: WorkOptions;
 
   constructor(options: WorkOptions) {
@@ -48,6 +51,7 @@ export class Work {
     this.uploads = new Uploads(this.backups);
     this.kinds = {
       backup: backupKind(this.backups),
+      consolidate: consolidateKind(this.backups),
       verify: verifyKind(this.backups),
       scan: scanKind(this.backups),
       restore: restoreKind(this.backups, this.uploads),
@@ -68,7 +72,7 @@ export class Work {
   /** For the runner's `onEnd`. */
   onJobEnd(job: Job): void {
     this.uploads.ended(job);
-    this.backups.endCopyUse(job.id);
+    this.backups.endUses(job.id);
     if (job.kind !== 'restore') return;
     clearMark(this.#o.store, job.id).catch((error: unknown) => {
       this.#o.onError(error);

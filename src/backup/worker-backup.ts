@@ -1,5 +1,5 @@
 /**
- * A backup in a worker: the image of a copy, head to end, into a target.
+ * A backup in a worker: the image of a copy, or of a chain of backups, head to end, into a target.
  *
  * A confirmed offset is told every 64 MiB or 5 seconds; after a restart the next worker goes on
  * there, since the image is the same bytes every time. It never lies within a segment, whose blocks
@@ -8,12 +8,14 @@
 import { systemClock } from '../base/clock.ts';
 import { isStorageError } from '../base/errors.ts';
 import { MIB } from '../base/units.ts';
+import { chainSource } from '../image/chain-source.ts';
 import type { ImageLayout } from '../image/format.ts';
 import { type ImageSource, ImageWriter } from '../image/writer.ts';
 import type { BackupSink } from '../target/target.ts';
 import { PoolReader } from './pool-reader.ts';
 import { BusyTimes, type Engine, openTarget } from './worker-engine.ts';
 import type { Task } from './worker-protocol.ts';
+import { withChain } from './worker-read.ts';
 
 const CONFIRM_BYTES = 64 * MIB;
 const CONFIRM_MS = 5000;
@@ -25,31 +27,48 @@ export interface BackupDone {
 }
 
 export async function runBackup(engine: Engine, task: BackupTask): Promise<BackupDone> {
-  const target = openTarget(task.target);
   const pool = await PoolReader.open(task.pool, task.facts.blockSizeBytes);
   try {
     const busy = new BusyTimes();
-    const source = sourceOf(engine, task, pool, busy);
-    const writer = new ImageWriter(source, { signal: engine.signal });
-    const { imageBytes } = writer.layout;
-    const sink = await openSink(target, task);
-    try {
-      await copyImage(engine, writer, sink, busy);
-      await sink.commit({ ...task.manifest, imageBytes });
-    } catch (error) {
-      await sink.abort(true);
-      throw error;
-    }
-    return { imageBytes };
+    return await writeImage(engine, sourceOf(engine, task, pool, busy), task, busy);
   } finally {
     await pool.close();
   }
 }
 
+/** The full image of the newest copy of a chain. */
+export async function runConsolidate(
+  engine: Engine,
+  task: Extract<Task, { kind: 'consolidate' }>,
+): Promise<BackupDone> {
+  return withChain(task.target, task.from, (chain) =>
+    writeImage(engine, chainSource(chain), task, new BusyTimes()),
+  );
+}
+
+async function writeImage(
+  engine: Engine,
+  source: ImageSource,
+  task: Pick<BackupTask, 'target' | 'name' | 'resumeFrom' | 'manifest'>,
+  busy: BusyTimes,
+): Promise<BackupDone> {
+  const writer = new ImageWriter(source, { signal: engine.signal });
+  const { imageBytes } = writer.layout;
+  const sink = await openSink(openTarget(task.target), task);
+  try {
+    await copyImage(engine, writer, sink, busy);
+    await sink.commit({ ...task.manifest, imageBytes });
+  } catch (error) {
+    await sink.abort(true);
+    throw error;
+  }
+  return { imageBytes };
+}
+
 /** Where the last attempt was confirmed, or from 0 if the target cannot go on there. */
 async function openSink(
   target: ReturnType<typeof openTarget>,
-  task: BackupTask,
+  task: Pick<BackupTask, 'name' | 'resumeFrom'>,
 ): Promise<BackupSink> {
   try {
     return await target.createBackup(task.name, { resumeFrom: task.resumeFrom });
@@ -97,6 +116,7 @@ function sourceOf(
   return {
     facts: task.facts,
     sourceBlocks: async (first, count) => (await places.of(first, count)).source,
+    zeroRangesAt: (first, count) => engine.call('zeroRanges', [first, count]),
     readBlocks: async (first, count, into) => {
       const { physical } = await places.of(first, count);
       await busy.time('read', () => pool.read(physical, into));

@@ -3,13 +3,20 @@
  *
  * The thread is made when the task begins and ended after it. An abort is told to it, so that it
  * can confirm and close; one that does not stop is terminated.
+ *
+ * A small image (an increment as a rule) is written on the engine's thread instead, in the same
+ * slices of at most 1 MiB: making a thread would take several times as long as its checksums.
  */
 import { Worker } from 'node:worker_threads';
 import { assert } from '../base/assert.ts';
 import { AssertionError } from '../base/assert.ts';
 import { collectYoung } from '../base/memory.ts';
 import { packError, unpackError } from '../base/packed-error.ts';
+import { MIB } from '../base/units.ts';
 import { workerUrl } from '../base/worker-url.ts';
+import { ImageLayout } from '../image/format.ts';
+import { runBackup } from './worker-backup.ts';
+import type { Engine } from './worker-engine.ts';
 import type { CallName, Calls, FromWorker, Task, ToWorker } from './worker-protocol.ts';
 
 export type Handlers = {
@@ -23,6 +30,9 @@ const STOP_MS = 5000;
 /** Young generation of a thread that only moves buffers: keeps its memory small. */
 const limits = { maxYoungGenerationSizeMb: 1, maxOldGenerationSizeMb: 256 };
 
+/** Images up to this are written without a thread: some 10 ms of checksums. */
+const SMALL_IMAGE_BYTES = 32 * MIB;
+
 /** @throws what the task throws; the signal's reason if it was aborted */
 export async function runTask(
   task: Task,
@@ -30,6 +40,12 @@ export async function runTask(
   signal: AbortSignal,
 ): Promise<unknown> {
   signal.throwIfAborted();
+  if (task.kind === 'backup' && new ImageLayout(task.facts).imageBytes <= SMALL_IMAGE_BYTES) {
+    return runBackup(engineHere(handlers, signal), task).catch((error: unknown) => {
+      signal.throwIfAborted();
+      throw error;
+    });
+  }
   // the thread's buffers take the place of what requests have left
   collectYoung();
   const worker = new Worker(workerUrl(import.meta.url, './worker'), { resourceLimits: limits });
@@ -67,6 +83,22 @@ export async function runTask(
     clearTimeout(stopTimer);
     await worker.terminate();
   }
+}
+
+/** The engine for a task on its own thread: calls are answered at once. */
+function engineHere(handlers: Handlers, signal: AbortSignal): Engine {
+  return {
+    signal,
+    async call<Name extends CallName>(
+      name: Name,
+      args: Calls[Name]['arguments'],
+    ): Promise<Calls[Name]['answer']> {
+      signal.throwIfAborted();
+      const handler = handlers[name];
+      assert(handler !== undefined, `a handler for ${name}`);
+      return handler(...args);
+    },
+  };
 }
 
 async function answer(

@@ -36,11 +36,27 @@ export type Task =
       readonly pool: PoolPlaces;
       readonly manifest: Readonly<Record<string, unknown>>;
     }
-  | { readonly kind: 'verify'; readonly target: TargetPlace; readonly name: string }
+  | {
+      readonly kind: 'consolidate';
+      readonly target: TargetPlace;
+      readonly name: string;
+      readonly resumeFrom: number;
+      /** The chain, oldest first. */
+      readonly from: readonly string[];
+      readonly manifest: Readonly<Record<string, unknown>>;
+    }
+  | {
+      readonly kind: 'verify';
+      readonly target: TargetPlace;
+      readonly name: string;
+      /** Its chain, oldest first, itself the last; empty if that is not complete. */
+      readonly chain: readonly string[];
+    }
   | {
       readonly kind: 'read';
       readonly target: TargetPlace;
-      readonly name: string;
+      /** The chain, oldest first. */
+      readonly names: readonly string[];
       readonly fromSegment: number;
       readonly onDamage: 'fail' | 'skip';
     };
@@ -51,6 +67,11 @@ export interface Calls {
   places: {
     arguments: readonly [first: number, count: number];
     answer: { readonly source: Float64Array; readonly physical: Uint32Array };
+  };
+  /** Zero ranges `first` … `first + count - 1`, pairs of first A and number of blocks. */
+  zeroRanges: {
+    arguments: readonly [first: number, count: number];
+    answer: Float64Array;
   };
   known: { arguments: readonly [segment: number]; answer: Uint32Array | undefined };
   keep: { arguments: readonly [segment: number, checksums: Uint32Array]; answer: undefined };

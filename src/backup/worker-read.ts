@@ -1,11 +1,14 @@
 /**
- * Reading a backup in a worker: proving it, or handing its verified segments to the engine.
+ * Reading backups in a worker: proving one, or handing the verified segments of a chain to the
+ * engine, as if it were one image.
  */
+import { openChain } from '../image/chain.ts';
+import type { ChainReader } from '../image/chain.ts';
 import type { LostRange } from '../image/damage.ts';
-import { ImageReader } from '../image/reader.ts';
 import { type VerifyResult, verifyImage } from '../image/verify.ts';
 import { type Engine, openTarget } from './worker-engine.ts';
-import type { Task } from './worker-protocol.ts';
+import type { BackupBytes } from '../target/target.ts';
+import type { TargetPlace, Task } from './worker-protocol.ts';
 
 type ReadTask = Extract<Task, { kind: 'read' }>;
 type VerifyTask = Extract<Task, { kind: 'verify' }>;
@@ -21,6 +24,7 @@ export async function runVerify(engine: Engine, task: VerifyTask): Promise<Verif
       },
     });
     await told;
+    if (task.chain.length > 0) await withChain(task.target, task.chain, checkLinks);
     return result;
   } finally {
     await bytes.close();
@@ -30,41 +34,66 @@ export async function runVerify(engine: Engine, task: VerifyTask): Promise<Verif
 /** Segments in flight to the engine: one being written there, one being verified here. */
 const AHEAD = 2;
 
+/** The whole chain is there, each image on top of its base. Cost: heads and ends of the images. */
+async function checkLinks(chain: ChainReader): Promise<void> {
+  await chain.checkComplete();
+}
+
+/** @param names of the backups, oldest first */
+export async function withChain<T>(
+  place: TargetPlace,
+  names: readonly string[],
+  body: (chain: ChainReader) => Promise<T>,
+): Promise<T> {
+  const target = openTarget(place);
+  const members: BackupBytes[] = [];
+  try {
+    for (const name of names) members.push(await target.open(name));
+    return await body(await openChain(members));
+  } finally {
+    for (const bytes of members) await bytes.close();
+  }
+}
+
 export async function runRead(
   engine: Engine,
   task: ReadTask,
 ): Promise<{ damaged: readonly LostRange[] }> {
-  const bytes = await openTarget(task.target).open(task.name);
+  return withChain(task.target, task.names, (chain) => readChain(engine, task, chain));
+}
+
+async function readChain(
+  engine: Engine,
+  task: ReadTask,
+  chain: ChainReader,
+): Promise<{ damaged: readonly LostRange[] }> {
   const damaged: LostRange[] = [];
-  try {
-    const reader = await ImageReader.open(bytes);
-    await engine.call('facts', [reader.facts]);
-    const inFlight: Promise<Uint8Array<ArrayBuffer>>[] = [];
-    let spare: Uint8Array<ArrayBuffer> | undefined;
-    const segments = reader.segments({
-      from: task.fromSegment,
-      onDamage: task.onDamage,
-      signal: engine.signal,
-      onProblem: ({ lost }) => damaged.push(...lost),
-    });
-    for await (const segment of segments) {
-      if (inFlight.length >= AHEAD) spare = await inFlight.shift();
-      const data = refill(spare, segment.data);
-      spare = undefined;
-      const message = {
-        segment: segment.segment,
-        sourceBlocks: segment.sourceBlocks.slice(),
-        bad: [...segment.bad],
-        damaged: segment.damaged,
-        data,
-      };
-      inFlight.push(engine.call('segment', [message], [data.buffer]));
-    }
-    await Promise.all(inFlight);
-    return { damaged };
-  } finally {
-    await bytes.close();
+  const [oldest, ...others] = chain.members;
+  const image = oldest === undefined || others.length > 0 ? chain : oldest.reader;
+  await engine.call('facts', [image.facts]);
+  const inFlight: Promise<Uint8Array<ArrayBuffer>>[] = [];
+  let spare: Uint8Array<ArrayBuffer> | undefined;
+  const segments = image.segments({
+    from: task.fromSegment,
+    onDamage: task.onDamage,
+    signal: engine.signal,
+    onProblem: ({ lost }) => damaged.push(...lost),
+  });
+  for await (const segment of segments) {
+    if (inFlight.length >= AHEAD) spare = await inFlight.shift();
+    const data = refill(spare, segment.data);
+    spare = undefined;
+    const message = {
+      segment: segment.segment,
+      sourceBlocks: segment.sourceBlocks.slice(),
+      bad: [...segment.bad],
+      damaged: segment.damaged,
+      data,
+    };
+    inFlight.push(engine.call('segment', [message], [data.buffer]));
   }
+  await Promise.all(inFlight);
+  return { damaged };
 }
 
 /** The bytes in the spare buffer if they are as long, else in a new one. */

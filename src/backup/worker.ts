@@ -8,7 +8,7 @@ import { parentPort } from 'node:worker_threads';
 import { assert, defined } from '../base/assert.ts';
 import { StorageError } from '../base/errors.ts';
 import { packError, unpackError } from '../base/packed-error.ts';
-import { runBackup } from './worker-backup.ts';
+import { runBackup, runConsolidate } from './worker-backup.ts';
 import type { Engine } from './worker-engine.ts';
 import type { CallName, Calls, FromWorker, Task, ToWorker } from './worker-protocol.ts';
 import { runRead, runVerify } from './worker-read.ts';
@@ -61,6 +61,8 @@ async function run(task: Task): Promise<unknown> {
   switch (task.kind) {
     case 'backup':
       return runBackup(engine, task);
+    case 'consolidate':
+      return runConsolidate(engine, task);
     case 'verify':
       return runVerify(engine, task);
     case 'read':

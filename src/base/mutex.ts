@@ -86,12 +86,23 @@ export class Gate {
 
   /** Closes the gate and waits until it is empty. The caller must `open` it again. */
   async close(): Promise<void> {
+    await this.shut();
+    await this.drained();
+  }
+
+  /** Closes the gate. Operations may be inside still: the caller waits until it is `drained`. */
+  async shut(): Promise<void> {
     while (this.#closed) {
       await new Promise<void>((resolve) => {
         this.#closing.push(resolve);
       });
     }
     this.#closed = true;
+  }
+
+  /** For who has shut it: resolves when nobody is inside. Then the caller must `open` it again. */
+  async drained(): Promise<void> {
+    assert(this.#closed, 'only a closed gate is waited for');
     if (this.#inside === 0) return;
     await new Promise<void>((resolve) => {
       this.#drained = resolve;

@@ -18,13 +18,14 @@ export function checkRows(rows: StoreRows, findings: Findings): PoolPlace[] {
   checkNames(rows, findings);
   checkReferences(rows, findings);
   checkGenerations(rows, findings);
+  checkCheckpoints(rows, findings);
   return rows.pools.map((pool) => checkExtents(rows, pool, findings));
 }
 
 function checkNames(rows: StoreRows, findings: Findings): void {
   const named = rows.roots.flatMap(({ id, name }) => (name === undefined ? [] : [{ id, name }]));
   const spaces: [string, readonly NamedRow[]][] = [
-    ['disks and copies', named],
+    ['disks, copies and groups', [...named, ...rows.groups]],
     ['pools', rows.pools],
     ['targets', rows.targets],
   ];
@@ -47,6 +48,7 @@ function checkReferences(rows: StoreRows, findings: Findings): void {
   const known = {
     pools: rows.poolIds,
     copies: rows.copyIds,
+    groups: new Set(rows.groups.map(({ id }) => id)),
     targets: new Set(rows.targets.map(({ id }) => id)),
     jobs: rows.jobIds,
   };
@@ -58,9 +60,10 @@ function checkReferences(rows: StoreRows, findings: Findings): void {
   for (const { pool, file } of rows.files) look('pool_files', `${file}`, 'pools', pool);
   for (const { pool, extent } of rows.extents) look('pool_extents', `${extent}`, 'pools', pool);
   const tables = { disk: 'disks', copy: 'copies', dead: 'dead_roots' } as const;
-  for (const { kind, id, pool, job } of rows.roots) {
+  for (const { kind, id, pool, job, group } of rows.roots) {
     look(tables[kind], id, 'pools', pool);
     look(tables[kind], id, 'jobs', job);
+    look(tables[kind], id, 'groups', group);
   }
   for (const copy of rows.copiesWithChecksums) look('checksums', copy, 'copies', copy);
   for (const { id, target, job } of rows.backups) {
@@ -70,9 +73,9 @@ function checkReferences(rows: StoreRows, findings: Findings): void {
 }
 
 function checkGenerations(rows: StoreRows, findings: Findings): void {
+  const disks = rows.roots.filter(({ kind }) => kind === 'disk');
   const owners = new Map<number, string>();
-  for (const { kind, id, generation } of rows.roots) {
-    if (kind !== 'disk' || generation === undefined) continue;
+  for (const { id, generation = 0 } of disks) {
     const owner = owners.get(generation);
     owners.set(generation, id);
     if (owner === undefined) continue;
@@ -81,6 +84,23 @@ function checkGenerations(rows: StoreRows, findings: Findings): void {
       first: owner,
       second: id,
     });
+  }
+  const onLine = new Map<number, string>();
+  for (const { id, line } of disks) {
+    if (line === undefined) continue;
+    const owner = onLine.get(line);
+    onLine.set(line, id);
+    if (owner === undefined) continue;
+    const details = { line, first: owner, second: id };
+    findings.add('LINE_DUPLICATE', `two disks are on the line that began in ${line}`, details);
+  }
+}
+
+function checkCheckpoints(rows: StoreRows, findings: Findings): void {
+  const there = new Set(rows.roots.flatMap(({ kind, id }) => (kind === 'copy' ? [id] : [])));
+  for (const { id } of rows.checkpoints) {
+    if (!there.has(id)) continue;
+    findings.add('CHECKPOINT_OF_COPY', `copy ${id} is there and has a checkpoint`, { copy: id });
   }
 }
 

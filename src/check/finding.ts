@@ -8,6 +8,8 @@ export const invariants = {
   NAME_DUPLICATE: 'a name belongs to one object',
   REFERENCE_MISSING: 'what a row refers to exists',
   GENERATION_DUPLICATE: 'no two disks are in the same generation',
+  LINE_DUPLICATE: 'no two disks are on the same line',
+  CHECKPOINT_OF_COPY: 'a copy that is there has no checkpoint',
   EXTENT_GAP: 'the extents of a pool follow one another without gaps, from block 0',
   EXTENT_OUTSIDE_FILE: 'an extent lies within the recorded size of its file',
   EXTENT_OVERLAP: 'no two extents share blocks of a file',
@@ -28,6 +30,7 @@ export const invariants = {
   GROUP_COUNT: 'the count of used blocks of a group is the number of its bits',
   ENTRY_BIRTH: 'every mapped entry has a birth',
   BIRTH_BEYOND_ROOT: 'nothing is younger than the disk or copy that reaches it',
+  BIRTH_BOUND: 'nothing below a node is younger than the bound that its holder has for it',
   BORN_SHARED: "what was born in a disk's generation is held by that disk alone",
   BEYOND_CAPACITY: 'nothing is mapped beyond the capacity',
 } as const;

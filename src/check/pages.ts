@@ -1,7 +1,7 @@
 /**
  * Pages as the check reads them: from end to end in slices, and as words.
  */
-import { INNER_BYTES, PAGE_BYTES, Page } from '../pool/metadata-pages.ts';
+import { PAGE_BYTES, Page, isInnerLength } from '../pool/metadata-pages.ts';
 import type { PageKind } from '../pool/metadata-store.ts';
 import type { CheckSource, CheckedPage } from './source.ts';
 
@@ -32,7 +32,7 @@ export function* slices(
 }
 
 export function hasLength(kind: PageKind, data: Uint8Array): boolean {
-  return data.length === PAGE_BYTES || (kind === 'node' && data.length === INNER_BYTES);
+  return data.length === PAGE_BYTES || (kind === 'node' && isInnerLength(data.length));
 }
 
 export function wordsOf(data: Uint8Array): Uint32Array {

@@ -9,7 +9,7 @@ import { countBits, testBit } from '../base/bitmap.ts';
 import type { Clock } from '../base/clock.ts';
 import { FAN_OUT, childOf, entryAt, mappedBelow } from '../disk/allocation-table.ts';
 import { GROUP_BLOCKS } from '../pool/allocator.ts';
-import { INNER_BYTES, type Page } from '../pool/metadata-pages.ts';
+import { type Page, isInnerLength } from '../pool/metadata-pages.ts';
 import { type PoolPlace, checkRows } from './check-rows.ts';
 import { type Finding, Findings } from './finding.ts';
 import { SLOTS, SUMMARY, hasLength, nodePage, wordsOf } from './pages.ts';
@@ -115,7 +115,7 @@ class Sample {
       this.#findings.add('PAGE_LENGTH', message, { ...details, bytes: data.length });
       return undefined;
     }
-    const isInner = data.length === INNER_BYTES;
+    const isInner = isInnerLength(data.length);
     if (isInner !== height > 1) {
       const message = `node ${node} of ${name} is not of height ${height}`;
       this.#findings.add('NODE_HEIGHT', message, { ...details, height });

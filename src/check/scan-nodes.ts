@@ -2,7 +2,7 @@
  * Reads the nodes of a pool in the order of their numbers, which is the order of the database.
  */
 import { FAN_OUT, entryAt } from '../disk/allocation-table.ts';
-import { INNER_BYTES, type Page } from '../pool/metadata-pages.ts';
+import { type Page, isInnerLength } from '../pool/metadata-pages.ts';
 import type { BlockWindow } from './block-window.ts';
 import type { LeafFacts } from './node-table.ts';
 import { PAGES_END, hasLength, nodePage, slices } from './pages.ts';
@@ -27,7 +27,7 @@ function scanNode(state: PoolState, window: BlockWindow, checked: CheckedPage): 
   if (!hasLength('node', data)) {
     nodes.add(number, 'unreadable');
     badLength(state, 'node', checked);
-  } else if (data.length === INNER_BYTES) {
+  } else if (isInnerLength(data.length)) {
     inner.push(nodes.add(number, 'inner'));
   } else {
     const index = nodes.add(number, 'leaf');

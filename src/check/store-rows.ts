@@ -4,6 +4,7 @@
  * A row with a cell outside its range is reported (ROW_VALUE) and left out.
  */
 import { isBlockSize, MAX_CAPACITY_BYTES, MAX_POOL_BLOCKS } from '../base/units.ts';
+import { parseLineage } from '../disk/lineage.ts';
 import type { Row } from '../pool/metadata-store.ts';
 import type { Findings } from './finding.ts';
 import type { CheckSource } from './source.ts';
@@ -47,9 +48,20 @@ export interface RootRow {
   /** References that it holds. */
   readonly count: number;
   readonly generation: number | undefined;
+  /** Generation in which the line began that it is on, if its row tells. */
+  readonly line: number | undefined;
   readonly capacityBytes: number | undefined;
   /** Job that works on a disk. */
   readonly job: string | undefined;
+  /** Group that a copy was frozen with. */
+  readonly group: string | undefined;
+}
+
+export interface CheckpointRow {
+  /** Of the copy that is gone. */
+  readonly id: string;
+  readonly generation: number;
+  readonly line: number | undefined;
 }
 
 export interface NamedRow {
@@ -75,6 +87,8 @@ export interface StoreRows {
   /** Deleted ones too: their checksums go after them. */
   readonly copyIds: ReadonlySet<string>;
   readonly copiesWithChecksums: readonly string[];
+  readonly checkpoints: readonly CheckpointRow[];
+  readonly groups: readonly NamedRow[];
   readonly targets: readonly NamedRow[];
   readonly jobIds: ReadonlySet<string>;
   readonly backups: readonly BackupRow[];
@@ -115,6 +129,15 @@ class Cells {
 
   optional(column: string): string | undefined {
     return this.#row[column] === null ? undefined : this.text(column);
+  }
+
+  /** Line that a lineage ends with, in this generation. */
+  line(generation: number): number | undefined {
+    const text = this.optional('lineage');
+    if (text === undefined) return undefined;
+    const own = parseLineage(text)?.at(-1);
+    this.require('lineage', own?.upTo === generation);
+    return own?.line;
   }
 
   require(column: string, valid: boolean): void {
@@ -194,7 +217,12 @@ function readRoot(cells: Cells): Pick<RootRow, 'node' | 'height' | 'mapped'> {
   return root;
 }
 
-const rootColumns = ['root_node', 'root_height', 'mapped_blocks', 'generation'];
+function readGeneration(cells: Cells): Pick<CheckpointRow, 'generation' | 'line'> {
+  const generation = cells.count('generation', U32, 1);
+  return { generation, line: cells.line(generation) };
+}
+
+const rootColumns = ['root_node', 'root_height', 'mapped_blocks', 'generation', 'lineage'];
 
 function readDisks(source: RowSource, findings: Findings): RootRow[] {
   const columns = ['id', 'name', 'pool', 'capacity_bytes', 'state', 'job', ...rootColumns];
@@ -205,15 +233,17 @@ function readDisks(source: RowSource, findings: Findings): RootRow[] {
     pool: cells.text('pool'),
     ...readRoot(cells),
     count: 1,
-    generation: cells.count('generation', U32, 1),
+    ...readGeneration(cells),
     capacityBytes: cells.count('capacity_bytes', MAX_CAPACITY_BYTES, 1),
     job: cells.optional('job'),
+    group: undefined,
   }));
 }
 
 /** Copies and their states. A deleted one holds nothing: its root is dead or another's. */
 function readCopies(source: RowSource, findings: Findings): (RootRow & { state: string })[] {
-  const columns = ['id', 'name', 'pool', 'state', 'source_capacity_bytes', ...rootColumns];
+  const own = ['id', 'name', 'pool', 'state', 'source_capacity_bytes', 'group_id'];
+  const columns = [...own, ...rootColumns];
   return readTable(source, findings, 'copies', columns, (cells) => {
     const state = cells.text('state');
     return {
@@ -223,9 +253,10 @@ function readCopies(source: RowSource, findings: Findings): (RootRow & { state: 
       pool: cells.text('pool'),
       ...readRoot(cells),
       count: 1,
-      generation: cells.count('generation', U32, 1),
+      ...readGeneration(cells),
       capacityBytes: cells.count('source_capacity_bytes', MAX_CAPACITY_BYTES, 1),
       job: undefined,
+      group: cells.optional('group_id'),
       state,
     };
   });
@@ -245,17 +276,28 @@ function readDead(source: RowSource, findings: Findings): RootRow[] {
       mapped: cells.count('mapped_blocks'),
       count: cells.count('count', U32, 1),
       generation: undefined,
+      line: undefined,
       capacityBytes: undefined,
       job: undefined,
+      group: undefined,
     };
   });
 }
 
-function readTargets(source: RowSource, findings: Findings): NamedRow[] {
-  return readTable(source, findings, 'targets', ['id', 'name'], (cells) => ({
+function readNamed(source: RowSource, findings: Findings, table: string): NamedRow[] {
+  return readTable(source, findings, table, ['id', 'name'], (cells) => ({
     id: cells.text('id'),
     name: cells.text('name'),
   }));
+}
+
+function readCheckpoints(source: RowSource, findings: Findings): CheckpointRow[] {
+  const columns = ['id', 'generation', 'lineage', 'capacity_bytes', 'block_size_bytes'];
+  return readTable(source, findings, 'checkpoints', columns, (cells) => {
+    cells.count('capacity_bytes', MAX_CAPACITY_BYTES, 1);
+    cells.require('block_size_bytes', isBlockSize(cells.count('block_size_bytes')));
+    return { id: cells.text('id'), ...readGeneration(cells) };
+  });
 }
 
 function readBackups(source: RowSource, findings: Findings): BackupRow[] {
@@ -319,7 +361,9 @@ export function readStoreRows(checked: CheckSource, findings: Findings, limit?: 
     roots: [...disks, ...live, ...dead],
     copyIds: source.ids('copies'),
     copiesWithChecksums: checked.copiesWithChecksums(limit),
-    targets: readTargets(source, findings),
+    checkpoints: readCheckpoints(source, findings),
+    groups: readNamed(source, findings, 'groups'),
+    targets: readNamed(source, findings, 'targets'),
     jobIds: source.ids('jobs'),
     backups: readBackups(source, findings),
     cut: source.cut,

@@ -5,7 +5,7 @@
  * is what is truly there, never what a node says of its child, so one wrong number is one finding.
  */
 import { blocksFor } from '../base/units.ts';
-import { FAN_OUT, childOf, mappedBelow, span } from '../disk/allocation-table.ts';
+import { FAN_OUT, childOf, mappedBelow, span, youngestBelow } from '../disk/allocation-table.ts';
 import type { Page } from '../pool/metadata-pages.ts';
 import { nodePage } from './pages.ts';
 import { type PoolState, nodeIsLost } from './pool-state.ts';
@@ -139,6 +139,12 @@ export class Trees {
       findings.add('MAPPED_COUNT', `${message}, below it are ${mapped}`, facts);
     }
     if (below === undefined) return;
+    const bound = youngestBelow(page, slot);
+    if (below.birth > bound) {
+      const message = `slot ${slot} of node ${page.number} has the bound ${bound} for births`;
+      const facts = { ...details, birth: below.birth, bound };
+      findings.add('BIRTH_BOUND', `${message}, below it is one in ${below.birth}`, facts);
+    }
     sum.height ??= below.height + 1;
     sum.mixed ||= sum.height !== below.height + 1;
     sum.birth = Math.max(sum.birth, below.birth);

@@ -14,10 +14,22 @@ const WRITE_AT = 64;
 export class CopyChecksums {
   readonly #store: MetadataStore;
   #pending = new Map<string, RowChange>();
+  /** New copies of which nothing was kept yet. */
+  readonly #untouched = new Set<string>();
   #writing: Promise<void> = Promise.resolve();
 
   constructor(store: MetadataStore) {
     this.#store = store;
+  }
+
+  /** A new copy: it has none. */
+  begin(copy: string): void {
+    this.#untouched.add(copy);
+  }
+
+  /** False only if there cannot be any rows of this copy. */
+  mayHave(copy: string): boolean {
+    return !this.#untouched.has(copy);
   }
 
   async known(copy: string, segment: number): Promise<Uint32Array | undefined> {
@@ -33,6 +45,7 @@ export class CopyChecksums {
 
   async keep(copy: string, segment: number, checksums: Uint32Array): Promise<void> {
     const crcs = new Uint8Array(checksums.buffer, checksums.byteOffset, checksums.byteLength);
+    this.#untouched.delete(copy);
     this.#pending.set(`${copy} ${segment}`, {
       table: 'checksums',
       key: { copy, segment },
@@ -59,8 +72,9 @@ export class CopyChecksums {
     }
   }
 
-  /** Forgets a deleted copy's. */
+  /** Forgets a deleted copy's; its rows are gone. */
   drop(copy: string): void {
+    this.#untouched.delete(copy);
     for (const name of this.#pending.keys()) {
       if (name.startsWith(`${copy} `)) this.#pending.delete(name);
     }

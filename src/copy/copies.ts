@@ -1,24 +1,30 @@
 /**
  * The copies of a store: found, listed, renamed and deleted; making them is in freeze, remap and
- * write-back beside this file.
+ * write-back beside this file. Those that were frozen together are known as groups.
  *
  * Invariants:
  *  1. A copy is visible to others only after its row is durable.
  *  2. Deleting takes the root into the dead and the name away in one batch; the row stays as
  *     `deleted` only until its checksums are gone, and goes on being cleared after a restart.
- *  3. A disk keeps tombstones while a copy of its own line exists.
+ *  3. A disk keeps tombstones while a copy or checkpoint exists that it descends from.
+ *  4. A copy that a backup was made of leaves a checkpoint, in the batch that deletes it.
+ *  5. A copy whose group is not there was being deleted, or never made: opening ends it.
  */
 import type { Clock } from '../base/clock.ts';
 import { StorageError } from '../base/errors.ts';
 import type { Disk, Labels } from '../disk/disk.ts';
-import { type Disks, readLabels, readRoot } from '../disk/disks.ts';
+import { readLabels, readRoot } from '../disk/disk-row.ts';
+import type { Disks } from '../disk/disks.ts';
 import type { Generations } from '../disk/generations.ts';
+import { ownStep, readLineage } from '../disk/lineage.ts';
 import type { Names } from '../disk/names.ts';
 import type { MetadataStore, Row, RowChange } from '../pool/metadata-store.ts';
 import type { Pool } from '../pool/pool.ts';
 import type { Effects, Pools } from '../pool/pools.ts';
+import { Checkpoints } from './checkpoints.ts';
 import { CopyChecksums, SEGMENT_BLOCK_BYTES } from './checksums.ts';
 import { Copy, type CopyRecord } from './copy.ts';
+import { Groups } from './groups.ts';
 
 export interface CopiesOptions {
   readonly store: MetadataStore;
@@ -30,27 +36,38 @@ export interface CopiesOptions {
   readonly onError: (error: unknown) => void;
 }
 
+/** What can be asked whether it has something. */
+export interface Having<T> {
+  has(item: T): boolean;
+}
+
 /** Rows of checksums deleted in one transaction. */
 const CLEAR_ROWS = 1000;
 
 export class Copies {
   readonly options: CopiesOptions;
   readonly checksums: CopyChecksums;
+  readonly checkpoints: Checkpoints;
+  readonly groups: Groups;
   readonly #copies = new Map<string, Copy>();
   /** New ones whose rows are not durable yet. */
   readonly #hidden = new Set<Copy>();
   readonly #clearing = new Map<string, Promise<void>>();
   #stopped = false;
+  #backedUp: () => Having<string> = () => new Set();
 
   constructor(options: CopiesOptions) {
     this.options = options;
     this.checksums = new CopyChecksums(options.store);
+    this.checkpoints = new Checkpoints(options.store);
+    this.groups = new Groups(this);
     options.disks.onCopiesIn((pool) => this.#settledInPool(pool));
   }
 
   /** Reads all copies; pools and disks are open. */
   async open(): Promise<void> {
     const { store, pools, names, generations } = this.options;
+    await this.groups.open();
     for (const row of await store.rows('copies')) {
       if (row['state'] === 'deleted') {
         this.#clear(readRecord(row), Number(row['block_size_bytes']));
@@ -61,8 +78,24 @@ export class Copies {
       generations.seen(copy.record.generation);
       if (copy.record.state !== 'internal') names.take(copy.name, copy.id);
       this.#copies.set(copy.id, copy);
+      const { groupId } = copy.record;
+      const isWhole = groupId === undefined || this.groups.has(groupId);
+      // whether it was backed up is not known yet; `pruneCheckpoints` will
+      if (!isWhole && !pool.isReadOnly) this.drop(copy, true);
     }
-    for (const disk of this.options.disks.list()) this.updateTombstones(disk);
+    await this.checkpoints.open(generations);
+    const oldest = this.#oldestOfLines();
+    for (const disk of this.options.disks.list()) this.updateTombstones(disk, oldest);
+  }
+
+  /** The catalog of backups says of which copies, by id, it has one. */
+  onBackedUp(backedUp: () => Having<string>): void {
+    this.#backedUp = backedUp;
+  }
+
+  /** Drops the checkpoints that no backup refers to any more, durably. */
+  async pruneCheckpoints(): Promise<void> {
+    await this.checkpoints.prune(this.#backedUp());
   }
 
   /** Newest last; unfinished and internal ones are left out. */
@@ -117,6 +150,7 @@ export class Copies {
   /** Takes a new copy in; its row goes into the pool's next batch. */
   add(copy: Copy): void {
     this.#copies.set(copy.id, copy);
+    this.checksums.begin(copy.id);
     this.changed(copy);
   }
 
@@ -172,16 +206,20 @@ export class Copies {
     await copy.pool.flush(effects);
   }
 
-  /** The root goes to the dead, in this turn's batch. The caller flushes. */
-  drop(copy: Copy): void {
+  /**
+   * The root goes to the dead, in this turn's batch. The caller flushes.
+   * @param isBackedUp leaves a checkpoint; what the catalog of backups says by default
+   */
+  drop(copy: Copy, isBackedUp?: boolean): void {
     this.options.disks.reclaimer(copy.pool).add(copy.record.root);
-    this.forget(copy);
+    this.forget(copy, isBackedUp);
   }
 
-  /** Ends the copy without touching its root, which someone else took over. */
-  forget(copy: Copy): void {
+  /** Ends the copy without touching its root, which someone else took over. As `drop` else. */
+  forget(copy: Copy, isBackedUp = this.#backedUp().has(copy.id)): void {
     copy.markDeleted();
     this.#copies.delete(copy.id);
+    if (isBackedUp) this.checkpoints.keep(copy);
     const { names, disks } = this.options;
     if (names.ownerOf(copy.name) === copy.id) names.release(copy.name);
     this.changed(copy);
@@ -190,11 +228,22 @@ export class Copies {
     this.#clear(copy.record, copy.blockSizeBytes, copy.pool);
   }
 
-  /** A disk remembers unmappings while a copy exists that it could be compared with. */
-  updateTombstones(disk: Disk): void {
-    disk.keepsTombstones = [...this.#copies.values()].some(
-      (copy) => copy.record.diskId === disk.id || copy.id === disk.record.origin,
+  /** A disk remembers unmappings while a copy or checkpoint exists that it descends from. */
+  updateTombstones(disk: Disk, oldest = this.#oldestOfLines()): void {
+    disk.keepsTombstones = disk.record.lineage.some(
+      ({ line, upTo }) => (oldest.get(line) ?? Infinity) <= upTo,
     );
+  }
+
+  /** The oldest generation of each line of which a copy or checkpoint exists. */
+  #oldestOfLines(): Map<number, number> {
+    const oldest = new Map<number, number>();
+    const records = [...this.#copies.values()].map(({ record }) => record);
+    for (const { lineage } of [...records, ...this.checkpoints.list()]) {
+      const { line, upTo } = ownStep(lineage);
+      oldest.set(line, Math.min(oldest.get(line) ?? Infinity, upTo));
+    }
+    return oldest;
   }
 
   /** Stops clearing; what is left goes on after the next start. */
@@ -221,8 +270,9 @@ export class Copies {
     const { store } = this.options;
     const { id } = record;
     await pool?.flush();
+    const bytes = this.checksums.mayHave(id) ? record.root.mapped * blockSizeBytes : 0;
     this.checksums.drop(id);
-    const segments = Math.ceil((record.root.mapped * blockSizeBytes) / SEGMENT_BLOCK_BYTES);
+    const segments = Math.ceil(bytes / SEGMENT_BLOCK_BYTES);
     for (let first = 0; first < segments && !this.#stopped; first += CLEAR_ROWS) {
       const count = Math.min(CLEAR_ROWS, segments - first);
       const rows = Array.from({ length: count }, (_, index): RowChange => {
@@ -242,6 +292,7 @@ export class Copies {
 
 function readRecord(row: Row): CopyRecord {
   const state = row['state'];
+  const generation = Number(row['generation']);
   return {
     id: String(row['id']),
     name: String(row['name']),
@@ -249,7 +300,8 @@ function readRecord(row: Row): CopyRecord {
     diskName: String(row['disk_name']),
     layout: row['layout'] === 'full' ? 'full' : 'compact',
     placement: 'shared',
-    generation: Number(row['generation']),
+    generation,
+    lineage: readLineage(row['lineage'], generation),
     sourceCapacityBytes: Number(row['source_capacity_bytes']),
     root: readRoot(row),
     haltMicroseconds: Number(row['halt_microseconds']),
@@ -257,5 +309,6 @@ function readRecord(row: Row): CopyRecord {
     state: state === 'internal' ? 'internal' : 'ready',
     version: Number(row['version']),
     frozenAtMs: Number(row['frozen_at']),
+    ...(row['group_id'] === null ? {} : { groupId: String(row['group_id']) }),
   };
 }

@@ -16,8 +16,10 @@ import { SEGMENT_BLOCK_BYTES } from './checksums.ts';
 import type { CopyChecksums } from './checksums.ts';
 import type { TableRoot } from '../disk/allocation-table.ts';
 import type { Labels } from '../disk/disk.ts';
+import type { TableInSpace } from '../disk/table-difference.ts';
 import { type User, Users } from '../disk/users.ts';
 import { exclusiveBlocks } from '../disk/exclusive-blocks.ts';
+import { type Lineage, lineageText } from '../disk/lineage.ts';
 import { readRange } from '../disk/read.ts';
 import { type MappedRun, mappedRuns, selectMapped } from '../disk/table-walk.ts';
 import type { RowChange } from '../pool/metadata-store.ts';
@@ -35,14 +37,19 @@ export interface CopyRecord {
   readonly placement: 'shared';
   /** Every block of the copy was born in this generation or before. */
   readonly generation: number;
+  /** Where in the history of its disk it stands; the last step is in `generation`. */
+  readonly lineage: Lineage;
   readonly sourceCapacityBytes: number;
   readonly root: TableRoot;
-  readonly haltMicroseconds: number;
+  /** Known when the freeze is over; of a group the same for all. */
+  haltMicroseconds: number;
   labels: Labels;
   /** `internal`: the root that a write-back returns to if it fails; not visible. */
   state: 'ready' | 'internal';
   version: number;
   readonly frozenAtMs: number;
+  /** The group that it was frozen with; absent: it was frozen alone. */
+  readonly groupId?: string;
 }
 
 export interface CorrespondenceRun {
@@ -171,15 +178,27 @@ export class Copy {
     return next === undefined ? { runs } : { runs, next };
   }
 
+  /** What a difference reads: tables of which at most one maps each block. @throws NOT_FOUND */
+  tables(): TableInSpace[] {
+    return [{ space: this.pool, root: this.liveRoot() }];
+  }
+
   /** Places of `count` blocks from X on: A and P of each. Cost: the leaves met. */
   async places(
     first: number,
     count: number,
   ): Promise<{ source: Float64Array; physical: Uint32Array }> {
+    if (count === 0) return { source: new Float64Array(), physical: new Uint32Array() };
+    return this.placesAt(await selectMapped(this.pool, () => this.liveRoot(), first), count);
+  }
+
+  /** Places of the first `count` blocks at or behind an A: A and P of each. */
+  async placesAt(
+    from: number,
+    count: number,
+  ): Promise<{ source: Float64Array; physical: Uint32Array }> {
     const source = new Float64Array(count);
     const physical = new Uint32Array(count);
-    if (count === 0) return { source, physical };
-    const from = await selectMapped(this.pool, () => this.liveRoot(), first);
     const options = { from, maxRuns: count, maxBlocks: count, physical: true };
     const runs = await mappedRuns(this.pool, () => this.liveRoot(), options);
     let at = 0;
@@ -202,6 +221,9 @@ export class Copy {
     capacityBytes: number;
     blockSizeBytes: number;
     usedBlocks: number;
+    base: null;
+    zeroRanges: 0;
+    copyBlocks: number;
   } {
     const { id, diskId, diskName, frozenAtMs, generation, sourceCapacityBytes } = this.record;
     return {
@@ -213,11 +235,19 @@ export class Copy {
       capacityBytes: sourceCapacityBytes,
       blockSizeBytes: this.blockSizeBytes,
       usedBlocks: this.usedBlocks,
+      base: null,
+      zeroRanges: 0,
+      copyBlocks: this.usedBlocks,
     };
   }
 
   async sourceBlocks(first: number, count: number): Promise<Float64Array> {
     return (await this.places(first, count)).source;
+  }
+
+  /** The image of a copy by itself is full. */
+  zeroRangesAt(): Promise<Float64Array> {
+    return Promise.resolve(new Float64Array());
   }
 
   async readBlocks(first: number, count: number, into: Uint8Array): Promise<void> {
@@ -265,9 +295,10 @@ export class Copy {
         halt_microseconds: record.haltMicroseconds,
         labels: JSON.stringify(record.labels),
         state: this.#isDeleted ? 'deleted' : record.state,
-        lineage: null,
+        lineage: lineageText(record.lineage),
         version: record.version,
         frozen_at: record.frozenAtMs,
+        group_id: record.groupId ?? null,
       },
     };
   }

@@ -99,6 +99,7 @@ export function shareRoot(
     readonly labels?: Labels;
     readonly haltMicroseconds: number;
     readonly state?: CopyRecord['state'];
+    readonly groupId?: string;
   },
 ): Copy {
   const { clock, generations } = copies.options;
@@ -114,6 +115,7 @@ export function shareRoot(
       layout: o.layout ?? 'compact',
       placement: 'shared',
       generation: record.generation,
+      lineage: record.lineage,
       sourceCapacityBytes: record.capacityBytes,
       root: record.root,
       haltMicroseconds: o.haltMicroseconds,
@@ -121,10 +123,11 @@ export function shareRoot(
       state: o.state ?? 'ready',
       version: 1,
       frozenAtMs: clock.nowMs(),
+      ...(o.groupId === undefined ? {} : { groupId: o.groupId }),
     },
     copies.checksums,
   );
-  record.generation = generations.next();
+  disk.nextGeneration(generations.next());
   disk.keepsTombstones = true;
   disk.changed();
   copies.add(copy);

@@ -50,6 +50,7 @@ export async function remap(
       name: request.disk,
       capacityBytes: record.sourceCapacityBytes,
       root,
+      lineage: record.lineage,
       origin: copy.id,
       keepsTombstones: true,
     },

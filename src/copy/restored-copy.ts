@@ -39,6 +39,7 @@ export async function copyFromDisk(
       layout: o.layout ?? 'compact',
       placement: 'shared',
       generation: record.generation,
+      lineage: record.lineage,
       sourceCapacityBytes: o.source.capacityBytes,
       root: record.root,
       haltMicroseconds: 0,

@@ -16,7 +16,9 @@ import { uuidv7 } from '../base/clock.ts';
 import { StorageError } from '../base/errors.ts';
 import { EMPTY_ROOT } from '../disk/allocation-table.ts';
 import type { Disk } from '../disk/disk.ts';
+import type { PageKey } from '../pool/metadata-pages.ts';
 import type { RowChange } from '../pool/metadata-store.ts';
+import { Pool } from '../pool/pool.ts';
 import type { Copies } from './copies.ts';
 import type { Copy } from './copy.ts';
 import { rootCountResident, shareRoot } from './freeze.ts';
@@ -56,10 +58,22 @@ export async function fence(
 
 /** Takes the fence away and makes it durable with the rows. */
 export async function unfence(disk: Disk, rows: readonly RowChange[] = []): Promise<void> {
+  liftFence(disk);
+  await disk.pool.flush(rows);
+}
+
+/** The fence goes, in this turn's batch. */
+export function liftFence(disk: Disk): void {
   disk.record.state = 'ready';
   disk.record.job = null;
   disk.changed();
-  await disk.pool.flush(rows);
+}
+
+/** A fenced disk, the copy whose table it is to get, and a name under which its contents stay. */
+export interface Swap {
+  readonly disk: Disk;
+  readonly copy: Copy;
+  readonly safetyCopy?: string | undefined;
 }
 
 /**
@@ -75,43 +89,75 @@ export async function swapTable(
   safetyCopy: string | undefined,
   rows: readonly RowChange[] = [],
 ): Promise<Copy | undefined> {
-  if (copy.pool !== disk.pool) {
-    throw new StorageError(
-      'POOL_MISMATCH',
-      `copy ${copy.name} lives in pool ${copy.pool.name}, disk ${disk.name} in ${disk.pool.name}`,
-      { pool: disk.pool.name },
-    );
-  }
-  const id = uuidv7(copies.options.clock);
-  if (safetyCopy !== undefined) copies.options.names.take(safetyCopy, id);
-  try {
-    await rootCountsResident(disk, copy);
-    disk.liveRoot();
-    copy.liveRoot();
-  } catch (error) {
-    if (safetyCopy !== undefined) copies.options.names.release(safetyCopy);
-    throw error;
-  }
-  // one turn up to the batch: fenced, so nobody is inside the gate
-  assert(disk.state === 'fenced', 'a disk is fenced while its table is swapped');
-  let safety: Copy | undefined;
-  if (safetyCopy !== undefined) {
-    safety = shareRoot(copies, disk, { id, name: safetyCopy, haltMicroseconds: 0 });
-  }
-  replaceRoot(copies, disk, copy);
-  await unfence(disk, rows);
+  const [safety] = await swapTables(copies, [{ disk, copy, safetyCopy }], rows);
   return safety;
 }
 
-/** Count pages of both roots are resident when it resolves, and until the next turn. */
-async function rootCountsResident(disk: Disk, copy: Copy): Promise<void> {
-  const { nodeCounts, pages } = disk.pool;
+/**
+ * The same for several disks, of any pools: all of them in one turn and one transaction.
+ * @returns the safety copies, in the order of the swaps
+ * @throws as swapTable; then all disks are as before, still fenced
+ */
+export async function swapTables(
+  copies: Copies,
+  swaps: readonly Swap[],
+  rows: readonly RowChange[] = [],
+): Promise<(Copy | undefined)[]> {
+  const { names, clock } = copies.options;
+  for (const { disk, copy } of swaps) assertSamePool(disk, copy);
+  const taken: { readonly name: string; readonly id: string }[] = [];
+  const planned = swaps.map((swap) => ({ ...swap, id: uuidv7(clock) }));
+  try {
+    for (const { safetyCopy: name, id } of planned) {
+      if (name === undefined) continue;
+      names.take(name, id);
+      taken.push({ name, id });
+    }
+    await rootCountsResident(swaps);
+    for (const { disk, copy } of swaps) {
+      disk.liveRoot();
+      copy.liveRoot();
+    }
+  } catch (error) {
+    for (const { name } of taken) names.release(name);
+    throw error;
+  }
+  // one turn up to the batch: fenced, so nobody is inside the gates
+  const safeties = planned.map(({ disk, copy, id, safetyCopy: name }) => {
+    assert(disk.state === 'fenced', 'a disk is fenced while its table is swapped');
+    const o = { id, name: name ?? id, haltMicroseconds: 0 };
+    const safety = name === undefined ? undefined : shareRoot(copies, disk, o);
+    replaceRoot(copies, disk, copy);
+    liftFence(disk);
+    return safety;
+  });
+  await Pool.flushTogether([...new Set(swaps.map(({ disk }) => disk.pool))], rows);
+  return safeties;
+}
+
+/** @throws POOL_MISMATCH */
+export function assertSamePool(disk: Disk, copy: Copy): void {
+  if (copy.pool === disk.pool) return;
+  throw new StorageError(
+    'POOL_MISMATCH',
+    `copy ${copy.name} lives in pool ${copy.pool.name}, disk ${disk.name} in ${disk.pool.name}`,
+    { pool: disk.pool.name },
+  );
+}
+
+/** Count pages of all roots are resident when it resolves, and until the next turn. */
+async function rootCountsResident(swaps: readonly Swap[]): Promise<void> {
   for (;;) {
-    const missing = [disk.liveRoot().node, copy.liveRoot().node]
-      .filter((node) => node !== 0 && !nodeCounts.isResident(node))
-      .map((node) => nodeCounts.keyOf(node));
-    if (missing.length === 0) return;
-    await pages.ensure(missing);
+    const missing = new Map<Pool, PageKey[]>();
+    for (const { disk, copy } of swaps) {
+      const { pool } = disk;
+      const keys = [disk.liveRoot().node, copy.liveRoot().node]
+        .filter((node) => node !== 0 && !pool.nodeCounts.isResident(node))
+        .map((node) => pool.nodeCounts.keyOf(node));
+      if (keys.length > 0) missing.set(pool, [...(missing.get(pool) ?? []), ...keys]);
+    }
+    if (missing.size === 0) return;
+    await Promise.all([...missing].map(([pool, keys]) => pool.pages.ensure(keys)));
   }
 }
 
@@ -121,10 +167,9 @@ function replaceRoot(copies: Copies, disk: Disk, copy: Copy): void {
   const { root, sourceCapacityBytes } = copy.record;
   if (root.node !== 0) disk.pool.nodeCounts.add(root.node);
   disks.reclaimer(disk.pool).add(disk.root);
-  disk.record.root = root;
-  disk.record.generation = generations.next();
+  disk.takeTable(root, generations.next(), copy.record.lineage);
   disk.record.capacityBytes = Math.max(disk.capacityBytes, sourceCapacityBytes);
-  disk.keepsTombstones = true;
+  copies.updateTombstones(disk);
   disk.changed();
 }
 
@@ -148,8 +193,10 @@ export async function beginFill(copies: Copies, disk: Disk, keepTable: boolean):
     labels: { job: disk.record.job ?? '' },
   });
   if (!keepTable) {
-    copies.options.disks.reclaimer(disk.pool).add(disk.root);
-    disk.record.root = EMPTY_ROOT;
+    const { disks, generations } = copies.options;
+    disks.reclaimer(disk.pool).add(disk.root);
+    disk.takeTable(EMPTY_ROOT, generations.next());
+    copies.updateTombstones(disk);
     disk.changed();
   }
   await disk.pool.flush();
@@ -173,6 +220,18 @@ export async function finishFill(
   safetyCopy: string | undefined,
   rows: readonly RowChange[] = [],
 ): Promise<Copy | undefined> {
+  const safety = settleFill(copies, disk, capacityBytes, safetyCopy);
+  await disk.pool.flush(rows);
+  return safety;
+}
+
+/** The same in this turn's batch. @throws NAME_TAKEN, then nothing has changed */
+export function settleFill(
+  copies: Copies,
+  disk: Disk,
+  capacityBytes: number,
+  safetyCopy: string | undefined,
+): Copy | undefined {
   const internal = frozenRootOf(copies, disk);
   if (internal !== undefined && safetyCopy !== undefined) {
     copies.options.names.take(safetyCopy, internal.id);
@@ -184,7 +243,7 @@ export async function finishFill(
     copies.drop(internal);
   }
   disk.record.capacityBytes = Math.max(disk.capacityBytes, capacityBytes);
-  await unfence(disk, rows);
+  liftFence(disk);
   return safetyCopy === undefined ? undefined : internal;
 }
 
@@ -198,9 +257,9 @@ export async function revertFill(
   if (internal !== undefined) {
     const { disks, generations } = copies.options;
     disks.reclaimer(disk.pool).add(disk.root);
-    disk.record.root = internal.record.root;
+    const { root, lineage } = internal.record;
+    disk.takeTable(root, generations.next(), lineage);
     disk.record.capacityBytes = internal.record.sourceCapacityBytes;
-    disk.record.generation = generations.next();
     copies.forget(internal);
   }
   await unfence(disk, rows);

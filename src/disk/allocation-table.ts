@@ -2,10 +2,11 @@
  * The allocation table of a disk or copy: a persistent radix tree A → (P, birth).
  *
  * Fan-out 512. A leaf holds 512 entries of 8 bytes: u32 P + 1 (0: no block) and u32 birth. An
- * inner node holds 512 child ids (u64) and 512 counts of mapped blocks below (u32). The height of
- * the tree follows the highest mapped block, never the capacity. A root is a value: sharing one
- * costs one reference. A node with one holder on an unshared path is changed in place; any other
- * is copied first, and the copy adds one reference to each thing below.
+ * inner node holds 512 child ids (u64), and of each child the count of mapped blocks below (u32)
+ * and a bound of the births below (u32): what changed since a generation is found without reading
+ * the rest. The height of the tree follows the highest mapped block, never the capacity. A root is
+ * a value: sharing one costs one reference. A node with one holder on an unshared path is changed
+ * in place; any other is copied first, and the copy adds one reference to each thing below.
  *
  * Entry: P + 1 ≠ 0 is data born in `birth`; P + 1 = 0 with birth ≠ 0 is a tombstone (unmapped in
  * that generation, remembered for differences); 0, 0 was never written.
@@ -18,6 +19,7 @@
  *  2. A count of mapped blocks in an inner node = mapped entries below that child.
  *  3. Nothing reachable from a shared node is ever changed.
  *  4. No node without any entry or tombstone stays in the tree.
+ *  5. No birth below a child is later than the bound that its inner node has for it.
  *
  * Seed: FIG. 2B, 10, 12.
  */
@@ -33,6 +35,9 @@ import type { ReferenceCounts } from '../pool/reference-counts.ts';
 
 export const FAN_OUT = 512;
 const COUNTS_AT = FAN_OUT * 2;
+const BIRTHS_AT = FAN_OUT * 3;
+/** A bound that is not known: of nodes from before there were bounds. */
+export const ANY_BIRTH = 2 ** 32 - 1;
 
 /** node 0: nothing is mapped. Height 1: the root is a leaf. */
 export interface TableRoot {
@@ -79,6 +84,11 @@ export function childOf(page: Page, slot: number): number {
 
 export function mappedBelow(page: Page, slot: number): number {
   return page.words[COUNTS_AT + slot] ?? 0;
+}
+
+/** No birth below this child is later: of blocks and of tombstones. */
+export function youngestBelow(page: Page, slot: number): number {
+  return page.words[BIRTHS_AT + slot] ?? ANY_BIRTH;
 }
 
 export function entryAt(page: Page, slot: number): TableEntry {
@@ -227,13 +237,14 @@ export function change(
   if (head === undefined) return root;
   const unmapsOnly = changes.every((each) => each.block < 0 && each.birth === 0);
   if (unmapsOnly && leafOf(space, root, head.logical) === undefined) return root;
-  const tall = grow(space, root, head.logical);
+  const birth = changes.reduce((youngest, each) => Math.max(youngest, each.birth), 0);
+  const tall = grow(space, root, head.logical, birth);
   const path = writablePath(space, tall, head.logical);
   const leaf = path.at(-1);
   assert(leaf !== undefined, 'a path ends in a leaf');
   let delta = 0;
   for (const each of changes) delta += changeEntry(space, leaf, each);
-  addMapped(space, path, head.logical, delta);
+  tellPath(space, path, { logical: head.logical, delta, birth });
   const top = path[0];
   assert(top !== undefined, 'a path begins at the root');
   const next: TableRoot = { node: top.number, height: tall.height, mapped: tall.mapped + delta };
@@ -250,8 +261,11 @@ function changeEntry(space: TableSpace, leaf: Page, change: TableChange): number
   return (change.block >= 0 ? 1 : 0) - (old.block >= 0 ? 1 : 0);
 }
 
-/** Puts new roots on top until A fits. */
-function grow(space: TableSpace, root: TableRoot, logical: number): TableRoot {
+/**
+ * Puts new roots on top until A fits.
+ * @param birth of what is mapped next: nothing in the table is younger; 0 if nothing is mapped
+ */
+function grow(space: TableSpace, root: TableRoot, logical: number, birth: number): TableRoot {
   let { node, height } = root;
   if (node === 0) {
     height = 1;
@@ -260,7 +274,7 @@ function grow(space: TableSpace, root: TableRoot, logical: number): TableRoot {
   }
   while (logical >= span(height)) {
     const page = space.pages.create('node', space.takeNodeId(), INNER_BYTES);
-    setChild(space, page, 0, node, root.mapped);
+    setChild(space, page, 0, { node, mapped: root.mapped, youngest: birth || ANY_BIRTH });
     node = page.number;
     height += 1;
   }
@@ -276,7 +290,9 @@ function writablePath(space: TableSpace, root: TableRoot, logical: number): Page
     const parent = path.at(-1);
     if (parent !== undefined && page.number !== node) {
       const slot = slotAt(height + 1, logical);
-      setChild(space, parent, slot, page.number, mappedBelow(parent, slot));
+      const mapped = mappedBelow(parent, slot);
+      const youngest = youngestBelow(parent, slot);
+      setChild(space, parent, slot, { node: page.number, mapped, youngest });
     }
     path.push(page);
     if (height > 1) node = childOf(page, slotAt(height, logical));
@@ -297,26 +313,45 @@ function writableNode(space: TableSpace, node: number, height: number): Page {
       if (block >= 0) space.blockCounts.add(block);
     } else {
       const child = childOf(copy, slot);
-      if (child !== 0) space.nodeCounts.add(child);
+      if (child === 0) continue;
+      space.nodeCounts.add(child);
+      copy.words[BIRTHS_AT + slot] = youngestBelow(shared, slot);
     }
   }
   space.nodeCounts.drop(node);
   return copy;
 }
 
-function setChild(space: TableSpace, page: Page, slot: number, node: number, mapped: number): void {
+interface Child {
+  readonly node: number;
+  readonly mapped: number;
+  readonly youngest: number;
+}
+
+const NO_CHILD: Child = { node: 0, mapped: 0, youngest: 0 };
+
+function setChild(space: TableSpace, page: Page, slot: number, child: Child): void {
+  const { node, mapped, youngest } = child;
   space.pages.change(page);
   page.words[slot * 2] = node % 2 ** 32;
   page.words[slot * 2 + 1] = Math.floor(node / 2 ** 32);
   page.words[COUNTS_AT + slot] = mapped;
+  page.words[BIRTHS_AT + slot] = youngest;
 }
 
-function addMapped(space: TableSpace, path: readonly Page[], logical: number, delta: number): void {
-  if (delta === 0) return;
+/** Tells the inner nodes of a path what has changed below. */
+function tellPath(
+  space: TableSpace,
+  path: readonly Page[],
+  { logical, delta, birth }: { logical: number; delta: number; birth: number },
+): void {
   path.slice(0, -1).forEach((page, index) => {
     const slot = slotAt(path.length - index, logical);
+    const youngest = youngestBelow(page, slot);
+    if (delta === 0 && birth <= youngest) return;
     space.pages.change(page);
     page.words[COUNTS_AT + slot] = mappedBelow(page, slot) + delta;
+    page.words[BIRTHS_AT + slot] = Math.max(youngest, birth);
   });
 }
 
@@ -334,7 +369,7 @@ function pruneEmpty(
     space.pages.remove(page);
     const parent = path[index - 1];
     if (parent !== undefined) {
-      setChild(space, parent, slotAt(path.length - index + 1, logical), 0, 0);
+      setChild(space, parent, slotAt(path.length - index + 1, logical), NO_CHILD);
     }
   }
   return EMPTY_ROOT;

@@ -19,11 +19,13 @@ export function byLeaf(changes: readonly TableChange[]): TableChange[][] {
 /**
  * Applies changes within one leaf to the disk's table, inside the gate.
  * @param allocated the changes' blocks are chosen ones, to be marked as used
+ * @param applied called in the turn in which the table has them
  */
 export async function applyLeaf(
   disk: Disk,
   changes: readonly TableChange[],
   allocated: boolean,
+  applied: () => void = () => undefined,
 ): Promise<void> {
   const { pool } = disk;
   const first = changes[0]?.logical;
@@ -44,4 +46,5 @@ export async function applyLeaf(
   }
   disk.record.root = change(pool, disk.root, changes);
   disk.changed();
+  applied();
 }

@@ -11,12 +11,15 @@
  */
 import { StorageError } from '../base/errors.ts';
 import { Gate, Mutex } from '../base/mutex.ts';
+import { RateLimit } from '../base/rate-limit.ts';
 import { blocksFor } from '../base/units.ts';
 import type { RowChange } from '../pool/metadata-store.ts';
 import type { Pool } from '../pool/pool.ts';
 import type { TableChange, TableRoot } from './allocation-table.ts';
 import { discardRange } from './discard.ts';
 import { exclusiveBlocks } from './exclusive-blocks.ts';
+import { type Lineage, beginLine, continueLine, lineageText } from './lineage.ts';
+import { Quota } from './quota.ts';
 import { RangeLock } from './range-lock.ts';
 import { readRange } from './read.ts';
 import { mappedRuns } from './table-walk.ts';
@@ -35,7 +38,13 @@ export interface DiskRecord {
   labels: Labels;
   detectZeroes: boolean;
   reserveBytes: number;
+  /** Most bytes that it may map; null: no limit. */
+  quotaBytes: number | null;
+  /** For data requests, reads and writes together; null: no limit. */
+  maxBytesPerSecond: number | null;
   generation: number;
+  /** Its last step is in `generation`. */
+  lineage: Lineage;
   root: TableRoot;
   state: DiskState;
   /** Job that fences or fills the disk. */
@@ -62,6 +71,9 @@ export class Disk {
   readonly adoptions = new Set<readonly TableChange[]>();
   /** Changes of the record, one at a time. */
   readonly updates = new Mutex();
+  readonly quota = new Quota();
+  /** What data requests ask before they move bytes. */
+  readonly rate = new RateLimit();
   readonly #users = new Users();
   /** Unmappings are remembered while a copy or checkpoint older than them exists. */
   keepsTombstones = false;
@@ -71,6 +83,7 @@ export class Disk {
   constructor(pool: Pool, record: DiskRecord) {
     this.pool = pool;
     this.record = record;
+    this.rate.set(record.maxBytesPerSecond);
   }
 
   get id(): string {
@@ -101,6 +114,14 @@ export class Disk {
     return this.record.reserveBytes;
   }
 
+  get quotaBytes(): number | null {
+    return this.record.quotaBytes;
+  }
+
+  get maxBytesPerSecond(): number | null {
+    return this.record.maxBytesPerSecond;
+  }
+
   get state(): DiskState {
     return this.record.state;
   }
@@ -123,6 +144,19 @@ export class Disk {
 
   get generation(): number {
     return this.record.generation;
+  }
+
+  /** The next generation of the same line: what is there now is frozen. */
+  nextGeneration(generation: number): void {
+    this.record.lineage = continueLine(this.record.lineage, generation);
+    this.record.generation = generation;
+  }
+
+  /** Another table, whose history from here on is the disk's; empty: a line without ancestors. */
+  takeTable(root: TableRoot, generation: number, on: Lineage = []): void {
+    this.record.root = root;
+    this.record.lineage = beginLine(generation, on);
+    this.record.generation = generation;
   }
 
   /** Mapped blocks in bytes. O(1). */
@@ -219,7 +253,8 @@ export class Disk {
 
   /**
    * Writes any byte range of at most 4 MiB, all or nothing. Durable only after `flush`.
-   * @throws POOL_FULL, RANGE_NOT_SATISFIABLE, DISK_FENCED, POOL_POISONED, HOST_FULL
+   * @throws POOL_FULL, QUOTA_EXCEEDED, RANGE_NOT_SATISFIABLE, DISK_FENCED, POOL_POISONED,
+   *   HOST_FULL
    */
   async write(offset: number, bytes: Uint8Array): Promise<void> {
     this.assertRange(offset, bytes.length);
@@ -307,6 +342,9 @@ export class Disk {
         creation: record.creation,
         version: record.version,
         created_at: record.createdAtMs,
+        quota_bytes: record.quotaBytes,
+        max_bytes_per_second: record.maxBytesPerSecond,
+        lineage: lineageText(record.lineage),
       },
     };
   }

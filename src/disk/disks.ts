@@ -10,12 +10,14 @@ import { defined } from '../base/assert.ts';
 import { type Clock, uuidv7 } from '../base/clock.ts';
 import { StorageError } from '../base/errors.ts';
 import { blocksFor, checkCapacity, roundUp } from '../base/units.ts';
-import type { MetadataStore, Row, RowChange } from '../pool/metadata-store.ts';
+import type { MetadataStore, RowChange } from '../pool/metadata-store.ts';
 import type { Pool } from '../pool/pool.ts';
 import type { Effects, Pools } from '../pool/pools.ts';
 import { EMPTY_ROOT, type TableRoot } from './allocation-table.ts';
-import { Disk, type DiskRecord, type DiskState, type Labels } from './disk.ts';
+import { Disk, type DiskState, type Labels } from './disk.ts';
+import { readDisk } from './disk-row.ts';
 import type { Generations } from './generations.ts';
+import { type Lineage, beginLine } from './lineage.ts';
 import type { Names } from './names.ts';
 import { Reclaimer } from './reclaimer.ts';
 import { resizeDisk } from './resize.ts';
@@ -38,6 +40,9 @@ export interface DiskPatch {
   readonly labels?: Labels;
   readonly detectZeroes?: boolean;
   readonly reserveBytes?: number;
+  /** Null takes the limit away. */
+  readonly quotaBytes?: number | null;
+  readonly maxBytesPerSecond?: number | null;
 }
 
 export interface DisksOptions {
@@ -70,7 +75,7 @@ export class Disks {
   async open(): Promise<void> {
     for (const row of await this.#o.store.rows('disks')) {
       const pool = this.#o.pools.get(String(row['pool']));
-      const disk = new Disk(pool, readRecord(row));
+      const disk = new Disk(pool, readDisk(row));
       this.#o.names.take(disk.name, disk.id);
       this.#o.generations.seen(disk.generation);
       this.#disks.set(disk.id, disk);
@@ -146,6 +151,7 @@ export class Disks {
   /**
    * Makes a disk on a root that the caller has counted for it. Its row commits with that.
    * @param o.state `restoring` keeps data requests away until `finish`
+   * @param flush makes it durable; by default its pool does, by itself
    */
   async make(
     pool: Pool,
@@ -157,17 +163,21 @@ export class Disks {
       reserveBytes?: number;
       creation?: string;
       root?: TableRoot;
+      /** Of that root. */
+      lineage?: Lineage;
       origin?: string;
       state?: DiskState;
       job?: string;
       keepsTombstones?: boolean;
     },
     effects?: Effects<Disk>,
+    flush: (rows: readonly RowChange[]) => Promise<void> = (rows) => pool.flush(rows),
   ): Promise<Disk> {
     const { names, generations, clock } = this.#o;
     pool.assertWritable();
     const id = uuidv7(clock);
     names.take(o.name, id);
+    const generation = generations.next();
     const disk = new Disk(pool, {
       id,
       name: o.name,
@@ -175,7 +185,10 @@ export class Disks {
       labels: o.labels ?? {},
       detectZeroes: o.detectZeroes ?? true,
       reserveBytes: o.reserveBytes ?? 0,
-      generation: generations.next(),
+      quotaBytes: null,
+      maxBytesPerSecond: null,
+      generation,
+      lineage: beginLine(generation, o.lineage),
       root: o.root ?? EMPTY_ROOT,
       state: o.state ?? 'ready',
       job: o.job ?? null,
@@ -186,7 +199,8 @@ export class Disks {
     });
     disk.keepsTombstones = o.keepsTombstones ?? false;
     this.#disks.set(id, disk);
-    const made = this.#commit(disk, effects?.(disk) ?? []);
+    disk.changed();
+    const made = flush(effects?.(disk) ?? []).then(() => disk);
     this.#making.set(id, made);
     try {
       return await made;
@@ -243,6 +257,11 @@ export class Disks {
     record.labels = patch.labels ?? record.labels;
     record.detectZeroes = patch.detectZeroes ?? record.detectZeroes;
     record.reserveBytes = patch.reserveBytes ?? record.reserveBytes;
+    if (patch.quotaBytes !== undefined) record.quotaBytes = patch.quotaBytes;
+    if (patch.maxBytesPerSecond !== undefined) {
+      record.maxBytesPerSecond = patch.maxBytesPerSecond;
+      disk.rate.set(patch.maxBytesPerSecond);
+    }
     record.version += 1;
     return this.#commit(disk, effects?.(disk) ?? []);
   }
@@ -336,40 +355,6 @@ export class Disks {
     while (await this.reclaimer(pool).step()) await pool.throttle();
     return holdsNothing();
   }
-}
-
-function readRecord(row: Row): DiskRecord {
-  const state = row['state'];
-  return {
-    id: String(row['id']),
-    name: String(row['name']),
-    capacityBytes: Number(row['capacity_bytes']),
-    labels: readLabels(row['labels']),
-    detectZeroes: row['detect_zeroes'] === 1,
-    reserveBytes: Number(row['reserve_bytes']),
-    generation: Number(row['generation']),
-    root: readRoot(row),
-    state: state === 'fenced' || state === 'restoring' ? state : 'ready',
-    job: row['job'] === null ? null : String(row['job']),
-    origin: row['origin'] === null ? null : String(row['origin']),
-    creation: String(row['creation']),
-    version: Number(row['version']),
-    createdAtMs: Number(row['created_at']),
-  };
-}
-
-export function readRoot(row: Row): TableRoot {
-  return {
-    node: Number(row['root_node']),
-    height: Number(row['root_height']),
-    mapped: Number(row['mapped_blocks']),
-  };
-}
-
-export function readLabels(cell: unknown): Labels {
-  const parsed: unknown = JSON.parse(String(cell));
-  if (typeof parsed !== 'object' || parsed === null) return {};
-  return Object.fromEntries(Object.entries(parsed).map(([key, value]) => [key, String(value)]));
 }
 
 /**

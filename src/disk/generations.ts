@@ -1,8 +1,9 @@
 /**
  * The store-wide counter of generations: each freeze, and each new disk, takes the next.
  *
- * It is never stored by itself: at opening it begins above every generation that a disk or copy
- * has, and no block can be born in a later one.
+ * It is never stored by itself: at opening it begins above every generation that a disk, copy or
+ * checkpoint has, and no block can be born in a later one. What a lineage names is never above its
+ * owner's generation.
  */
 import { assert } from '../base/assert.ts';
 

@@ -44,6 +44,8 @@ interface Request {
   readonly offset: number;
   readonly bytes: Uint8Array;
   readonly chosen: Chosen[];
+  /** Blocks of the disk's quota that it holds. */
+  promisedBlocks: number;
   readonly detectZeroes: boolean;
   /** Throws if the disk was deleted, fenced or given back since the request came. */
   readonly admitted: () => void;
@@ -56,7 +58,7 @@ function requestOf(
   detectZeroes: boolean,
   admitted = disk.admission(),
 ): Request {
-  return { disk, offset, bytes, chosen: [], detectZeroes, admitted };
+  return { disk, offset, bytes, chosen: [], promisedBlocks: 0, detectZeroes, admitted };
 }
 
 /**
@@ -115,6 +117,7 @@ async function writeLocked(request: Request, exclusive: boolean): Promise<boolea
     return true;
   } finally {
     disk.pool.release(request.chosen.splice(0));
+    disk.quota.settle(request.promisedBlocks);
   }
 }
 
@@ -176,7 +179,20 @@ function newBlocks(actions: readonly Action[]): number {
   return actions.filter((action) => action.kind === 'new').length;
 }
 
-/** Chooses all blocks that the pieces need. @throws POOL_FULL */
+/** Of the actions that map a block where none was. */
+function newMappings(actions: readonly Action[]): number {
+  return actions.filter((action) => action.kind === 'new' && action.old < 0).length;
+}
+
+/** @throws QUOTA_EXCEEDED */
+function promiseMappings(request: Request, actions: readonly Action[]): void {
+  const lacking = newMappings(actions) - request.promisedBlocks;
+  if (lacking <= 0) return;
+  request.disk.quota.promise(request.disk, lacking);
+  request.promisedBlocks += lacking;
+}
+
+/** Chooses all blocks that the pieces need. @throws QUOTA_EXCEEDED, POOL_FULL */
 async function chooseBlocks(request: Request, pieces: readonly Piece[]): Promise<void> {
   const { disk, chosen } = request;
   const { pool } = disk;
@@ -191,7 +207,9 @@ async function chooseBlocks(request: Request, pieces: readonly Piece[]): Promise
       await pool.pages.ensure(missing);
       continue;
     }
-    const lacking = newBlocks(decide(request, pieces)) - chosen.length;
+    const actions = decide(request, pieces);
+    promiseMappings(request, actions);
+    const lacking = newBlocks(actions) - chosen.length;
     if (lacking <= 0) return;
     try {
       chosen.push(...(await pool.allocate(lacking, reservedByOthers(disk))));
@@ -258,6 +276,7 @@ async function apply(
   const { disk } = request;
   const tombstone = disk.keepsTombstones ? disk.generation : 0;
   const changes: TableChange[] = [];
+  const first = new Set<number>();
   let next = 0;
   for (const action of actions) {
     const { logical } = action.piece;
@@ -267,9 +286,14 @@ async function apply(
     assert(target !== undefined, 'a block was chosen for each new piece');
     next += 1;
     changes.push({ logical, block: target.block, birth: disk.generation });
+    if (action.old < 0) first.add(logical);
   }
   for (const group of byLeaf(changes)) {
-    await applyLeaf(disk, group, true);
+    const kept = group.filter(({ logical }) => first.has(logical)).length;
+    await applyLeaf(disk, group, true, () => {
+      disk.quota.settle(kept);
+      request.promisedBlocks -= kept;
+    });
     const mapped = group.filter((each) => each.block >= 0).length;
     request.chosen.splice(0, mapped);
   }

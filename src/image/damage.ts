@@ -45,6 +45,8 @@ export interface ImageProblem {
   readonly length: number;
   /** What of the disk it costs; empty if nothing. */
   readonly lost: readonly LostRange[];
+  /** The copy whose image it is, if several are read as a chain. */
+  readonly copyId?: string;
 }
 
 /** `fail`: the first problem is thrown. `skip`: problems are reported, the rest is given. */
@@ -53,8 +55,14 @@ export type OnDamage = 'fail' | 'skip';
 export type OnProblem = (problem: ImageProblem) => void;
 
 export function problemError(problem: ImageProblem): StorageError {
-  const { imageOffset, length, lost } = problem;
-  return new StorageError(problem.code, problem.message, { imageOffset, length, damaged: lost });
+  const { imageOffset, length, lost, copyId } = problem;
+  const details = {
+    imageOffset,
+    length,
+    damaged: lost,
+    ...(copyId === undefined ? {} : { copyId }),
+  };
+  return new StorageError(problem.code, problem.message, details);
 }
 
 /**
@@ -74,6 +82,14 @@ export function addRange(ranges: LostRange[], range: LostRange): void {
   const length = Math.max(last.sourceOffset + last.length, end) - sourceOffset;
   const exact = last.exact && touches && sourceOffset === last.sourceOffset;
   ranges[ranges.length - 1] = { sourceOffset, length, exact };
+}
+
+/** The bytes of places `first` … `end` - 1, cut at the capacity. */
+export function rangeOf(frame: ImageFrame, first: number, end: number, exact: boolean): LostRange {
+  const { blockSizeBytes, capacityBytes } = frame.facts;
+  const sourceOffset = first * blockSizeBytes;
+  const length = Math.min(end * blockSizeBytes, capacityBytes) - sourceOffset;
+  return { sourceOffset, length, exact };
 }
 
 /** Walks over blocks in X order and notes where on the disk the lost ones were. */
@@ -112,9 +128,6 @@ export class LossList {
   }
 
   #add(first: number, end: number, exact: boolean): void {
-    const { blockSizeBytes, capacityBytes } = this.#frame.facts;
-    const sourceOffset = first * blockSizeBytes;
-    const length = Math.min(end * blockSizeBytes, capacityBytes) - sourceOffset;
-    addRange(this.ranges, { sourceOffset, length, exact });
+    addRange(this.ranges, rangeOf(this.#frame, first, end, exact));
   }
 }

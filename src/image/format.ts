@@ -1,19 +1,21 @@
 /**
  * The image's constants, facts and closed formulas: where every byte of an image lies.
  *
- * An image is header, correspondence table, segments, trailer, each a multiple of 4096 bytes long.
- * Nothing here does I/O. All integers in an image are little-endian.
+ * An image is header, correspondence table, zero ranges (of an incremental only), segments and
+ * trailer, each a multiple of 4096 bytes long. Nothing here does I/O. All integers are
+ * little-endian.
  *
  * Invariants:
- *  1. Every offset is a function of usedBlocks and blockSizeBytes only.
+ *  1. Every offset is a function of usedBlocks, zeroRanges and blockSizeBytes only.
  *  2. The image UUID is a function of the copy's UUID, the format version and the options only.
  *  3. Facts that pass `factsProblem` make every formula here exact (below 2^53).
  *
  * Bytes: docs/format/image.md. The table is the seed's FIG. 11.
  */
 import { assert } from '../base/assert.ts';
+import { readU64, writeU64 } from '../base/bytes.ts';
 import { sha256 } from '../base/checksum.ts';
-import { isUuid, parseUuid, uuidv8 } from '../base/clock.ts';
+import { formatUuid, isUuid, parseUuid, uuidv8 } from '../base/clock.ts';
 import {
   isBlockSize,
   MAX_CAPACITY_BYTES,
@@ -34,12 +36,26 @@ export const SEGMENT_HEADER_BYTES = 256;
 export const SEGMENT_ENTRY_BYTES = 12;
 /** u64 A each; 16 bytes of the page remain for its check. */
 export const TABLE_PAGE_ENTRIES = 510;
+/** u64 A, u64 blocks each; 16 bytes of the page remain for its check. */
+export const ZERO_PAGE_RANGES = 255;
 /** Last millisecond that has an RFC 3339 date in JavaScript (ECMA-262, 21.4.1.1). */
 const MAX_TIME_MS = 8.64e15;
 /** One byte of length, up to 254 of name. */
 export const MAX_NAME_BYTES = 254;
-/** Option flags, base copy, base generation, reserved: all zero in version 1. */
+/** Option flags, base copy, base generation, reserved: all zero in a full image. */
 export const OPTIONS_BYTES = 64;
+/** Places in the options. */
+const optionsAt = { baseCopyId: 8, baseGeneration: 24 } as const;
+/** Incompatible feature bit 0: the image is incremental, it needs that of its base. */
+export const INCREMENTAL_FEATURE = 1n;
+
+/** The copy that an incremental image is the difference to. */
+export interface ImageBase {
+  /** UUID of the base's copy. */
+  readonly copyId: string;
+  /** The base's generation: below that of the image. */
+  readonly generation: number;
+}
 
 /** What a copy's immutable record says and an image repeats. */
 export interface ImageFacts {
@@ -55,8 +71,17 @@ export interface ImageFacts {
   /** The disk's capacity at the freeze: a multiple of 512. */
   readonly capacityBytes: number;
   readonly blockSizeBytes: number;
-  /** Blocks in the image (n). */
+  /** Blocks in the image (n): all of the copy, in an incremental those that differ. */
   readonly usedBlocks: number;
+  /** Null for a full image. */
+  readonly base: ImageBase | null;
+  /**
+   * Ranges of places that are holes now and may hold blocks in the base; 0 in a full image. They
+   * ascend, do not touch each other, hold no block of the image, and lie on the disk.
+   */
+  readonly zeroRanges: number;
+  /** Blocks of the whole copy; equal to usedBlocks in a full image. */
+  readonly copyBlocks: number;
 }
 
 /** What is wrong with the facts, or undefined. */
@@ -73,6 +98,21 @@ export function factsProblem(facts: ImageFacts): string | undefined {
   const nameBytes = Buffer.byteLength(diskName);
   if (!diskName.isWellFormed() || /\p{Cc}/u.test(diskName)) return 'disk name has odd characters';
   if (!isWithin(nameBytes, 1, MAX_NAME_BYTES)) return `disk name of ${nameBytes} bytes`;
+  return differenceProblem(facts);
+}
+
+/** The same for the facts of an increment. */
+function differenceProblem(facts: ImageFacts): string | undefined {
+  const { base, usedBlocks, zeroRanges, copyBlocks } = facts;
+  const free = Math.ceil(facts.capacityBytes / facts.blockSizeBytes) - usedBlocks;
+  const mostRanges = base === null ? 0 : Math.min(MAX_POOL_BLOCKS, free);
+  if (!isWithin(zeroRanges, 0, mostRanges)) return `${zeroRanges} zero ranges`;
+  const mostCopied = Math.min(MAX_POOL_BLOCKS, usedBlocks + free - zeroRanges);
+  const mostBlocks = base === null ? usedBlocks : mostCopied;
+  if (!isWithin(copyBlocks, usedBlocks, mostBlocks)) return `${copyBlocks} blocks of the copy`;
+  if (base === null) return undefined;
+  if (!isPlainUuid(base.copyId) || base.copyId === facts.copyId) return 'base copy';
+  if (!isWithin(base.generation, 1, facts.generation - 1)) return 'generation of the base';
   return undefined;
 }
 
@@ -95,6 +135,12 @@ export type ImageRegion =
       readonly length: number;
     }
   | {
+      readonly kind: 'zeros';
+      readonly page: number;
+      readonly offset: number;
+      readonly length: number;
+    }
+  | {
       readonly kind: 'segment';
       readonly segment: number;
       readonly headBytes: number;
@@ -110,27 +156,38 @@ export class ImageLayout {
   readonly blocksPerSegment: number;
   readonly tableOffset = UNIT_BYTES;
   readonly tablePages: number;
+  readonly zeroRanges: number;
+  readonly zeroPagesOffset: number;
+  readonly zeroPages: number;
+  readonly segmentsOffset: number;
   readonly segmentCount: number;
   readonly trailerOffset: number;
   readonly imageBytes: number;
-  readonly #segmentsOffset: number;
   readonly #fullSegmentBytes: number;
 
   /** @param size numbers that passed `factsProblem` */
-  constructor(size: { readonly usedBlocks: number; readonly blockSizeBytes: number }) {
-    const { usedBlocks, blockSizeBytes } = size;
+  constructor(size: {
+    readonly usedBlocks: number;
+    readonly blockSizeBytes: number;
+    readonly zeroRanges?: number;
+  }) {
+    const { usedBlocks, blockSizeBytes, zeroRanges = 0 } = size;
     assert(isBlockSize(blockSizeBytes), `block size ${blockSizeBytes}`);
     assert(isWithin(usedBlocks, 0, MAX_POOL_BLOCKS), `${usedBlocks} used blocks`);
+    assert(isWithin(zeroRanges, 0, MAX_POOL_BLOCKS), `${zeroRanges} zero ranges`);
     this.usedBlocks = usedBlocks;
     this.blockSizeBytes = blockSizeBytes;
     this.blocksPerSegment = SEGMENT_DATA_BYTES / blockSizeBytes;
     this.tablePages = Math.ceil(usedBlocks / TABLE_PAGE_ENTRIES);
     this.segmentCount = Math.ceil(usedBlocks / this.blocksPerSegment);
-    this.#segmentsOffset = this.tableOffset + this.tablePages * UNIT_BYTES;
+    this.zeroRanges = zeroRanges;
+    this.zeroPagesOffset = this.tableOffset + this.tablePages * UNIT_BYTES;
+    this.zeroPages = Math.ceil(zeroRanges / ZERO_PAGE_RANGES);
+    this.segmentsOffset = this.zeroPagesOffset + this.zeroPages * UNIT_BYTES;
     this.#fullSegmentBytes = headBytesFor(this.blocksPerSegment) + SEGMENT_DATA_BYTES;
     const last = this.segmentCount - 1;
     this.trailerOffset =
-      last < 0 ? this.#segmentsOffset : this.segmentOffset(last) + this.segmentBytes(last);
+      last < 0 ? this.segmentsOffset : this.segmentOffset(last) + this.segmentBytes(last);
     this.imageBytes = this.trailerOffset + UNIT_BYTES;
     assert(Number.isSafeInteger(this.imageBytes), 'image of 2^53 bytes');
   }
@@ -146,9 +203,20 @@ export class ImageLayout {
     return this.tableOffset + page * UNIT_BYTES;
   }
 
+  /** Ranges on a page of zero ranges: 255, fewer on the last. */
+  zeroPageRanges(page: number): number {
+    assert(isWithin(page, 0, this.zeroPages - 1), `page ${page} of zero ranges`);
+    return Math.min(ZERO_PAGE_RANGES, this.zeroRanges - page * ZERO_PAGE_RANGES);
+  }
+
+  zeroPageOffset(page: number): number {
+    assert(isWithin(page, 0, this.zeroPages), `page ${page} of zero ranges`);
+    return this.zeroPagesOffset + page * UNIT_BYTES;
+  }
+
   segmentOffset(segment: number): number {
     assert(isWithin(segment, 0, this.segmentCount - 1), `segment ${segment}`);
-    return this.#segmentsOffset + segment * this.#fullSegmentBytes;
+    return this.segmentsOffset + segment * this.#fullSegmentBytes;
   }
 
   /** First X of a segment. */
@@ -183,11 +251,15 @@ export class ImageLayout {
     if (offset >= this.trailerOffset) {
       return { kind: 'trailer', offset: this.trailerOffset, length: UNIT_BYTES };
     }
-    if (offset < this.#segmentsOffset) {
+    if (offset < this.zeroPagesOffset) {
       const page = Math.floor((offset - this.tableOffset) / UNIT_BYTES);
       return { kind: 'table', page, offset: this.pageOffset(page), length: UNIT_BYTES };
     }
-    const segment = Math.floor((offset - this.#segmentsOffset) / this.#fullSegmentBytes);
+    if (offset < this.segmentsOffset) {
+      const page = Math.floor((offset - this.zeroPagesOffset) / UNIT_BYTES);
+      return { kind: 'zeros', page, offset: this.zeroPageOffset(page), length: UNIT_BYTES };
+    }
+    const segment = Math.floor((offset - this.segmentsOffset) / this.#fullSegmentBytes);
     return {
       kind: 'segment',
       segment,
@@ -216,6 +288,10 @@ export class ImageFrame {
   readonly imageIdBytes: Buffer;
   readonly copyIdBytes: Buffer;
   readonly diskIdBytes: Buffer;
+  /** Feature bits that a reader must know. */
+  readonly incompatible: bigint;
+  /** The 64 bytes that the header repeats and the image UUID covers. */
+  readonly optionsBytes: Buffer;
   /** Blocks of the disk: every A is below. */
   readonly diskBlocks: number;
 
@@ -227,14 +303,32 @@ export class ImageFrame {
     this.layout = new ImageLayout(facts);
     this.copyIdBytes = parseUuid(facts.copyId);
     this.diskIdBytes = parseUuid(facts.diskId);
-    this.imageId = imageIdOf(this.copyIdBytes);
+    this.incompatible = facts.base === null ? 0n : INCREMENTAL_FEATURE;
+    this.optionsBytes = encodeOptions(facts.base);
+    this.imageId = imageIdOf(this.copyIdBytes, this.optionsBytes);
     this.imageIdBytes = parseUuid(this.imageId);
     this.diskBlocks = Math.ceil(facts.capacityBytes / facts.blockSizeBytes);
   }
 }
 
-function imageIdOf(copyIdBytes: Buffer): string {
+function imageIdOf(copyIdBytes: Buffer, optionsBytes: Buffer): string {
   const version = Buffer.alloc(4);
   version.writeUInt32LE(FORMAT_VERSION);
-  return uuidv8(sha256(Buffer.concat([copyIdBytes, version, Buffer.alloc(OPTIONS_BYTES)])));
+  return uuidv8(sha256(Buffer.concat([copyIdBytes, version, optionsBytes])));
+}
+
+function encodeOptions(base: ImageBase | null): Buffer {
+  const bytes = Buffer.alloc(OPTIONS_BYTES);
+  if (base === null) return bytes;
+  parseUuid(base.copyId).copy(bytes, optionsAt.baseCopyId);
+  writeU64(bytes, base.generation, optionsAt.baseGeneration);
+  return bytes;
+}
+
+/** The base that options name, or undefined if its generation is no number (2^53 or above). */
+export function decodeBase(options: Buffer): ImageBase | undefined {
+  const generation = readU64(options, optionsAt.baseGeneration);
+  if (generation === undefined) return undefined;
+  const id = options.subarray(optionsAt.baseCopyId, optionsAt.baseGeneration);
+  return { copyId: formatUuid(id), generation };
 }

@@ -15,9 +15,9 @@ import { asBuffer, isZero, readU64, writeU64 } from '../base/bytes.ts';
 import { saltedCrc32 } from '../base/checksum.ts';
 import { formatUuid, rfc3339 } from '../base/clock.ts';
 import { StorageError } from '../base/errors.ts';
-import { factsProblem, FORMAT_VERSION, ImageFrame } from './format.ts';
-import { MAX_NAME_BYTES, OPTIONS_BYTES, UNIT_BYTES } from './format.ts';
-import type { ImageFacts } from './format.ts';
+import { decodeBase, factsProblem, FORMAT_VERSION, ImageFrame } from './format.ts';
+import { INCREMENTAL_FEATURE, MAX_NAME_BYTES, OPTIONS_BYTES, UNIT_BYTES } from './format.ts';
+import type { ImageBase, ImageFacts } from './format.ts';
 
 const TEXT_BYTES = 2048;
 const MAGIC = 'SPDLHEAD';
@@ -44,6 +44,8 @@ const at = {
   nameLength: 2240,
   name: 2241,
   reserved: 2495,
+  /** Of an incremental; reserved in a full image. */
+  copyBlocks: 2496,
 } as const;
 
 export function encodeHeader(frame: ImageFrame): Buffer {
@@ -53,6 +55,7 @@ export function encodeHeader(frame: ImageFrame): Buffer {
   bytes.write(MAGIC, at.magic, 'latin1');
   bytes.writeUInt32LE(FORMAT_VERSION, at.version);
   bytes.writeUInt32LE(facts.blockSizeBytes, at.blockSize);
+  bytes.writeBigUInt64LE(frame.incompatible, at.incompatible);
   frame.imageIdBytes.copy(bytes, at.imageId);
   frame.copyIdBytes.copy(bytes, at.copyId);
   frame.diskIdBytes.copy(bytes, at.diskId);
@@ -61,6 +64,9 @@ export function encodeHeader(frame: ImageFrame): Buffer {
   writeU64(bytes, facts.generation, at.generation);
   writeU64(bytes, facts.frozenAtMs, at.frozenAt);
   writeU64(bytes, frame.layout.imageBytes, at.imageBytes);
+  writeU64(bytes, facts.zeroRanges, at.zeroRanges);
+  frame.optionsBytes.copy(bytes, at.options);
+  if (facts.base !== null) writeU64(bytes, facts.copyBlocks, at.copyBlocks);
   const nameBytes = bytes.write(facts.diskName, at.name, MAX_NAME_BYTES, 'utf8');
   bytes.writeUInt8(nameBytes, at.nameLength);
   bytes.writeUInt32LE(saltedCrc32(SALT, bytes.subarray(0, CRC_AT)), CRC_AT);
@@ -102,7 +108,8 @@ function checkFeatures(bytes: Buffer): void {
       { version },
     );
   }
-  const unknown = bytes.readBigUInt64LE(at.incompatible);
+  const features = bytes.readBigUInt64LE(at.incompatible);
+  const unknown = isIncremental(bytes) ? features - INCREMENTAL_FEATURE : features;
   if (unknown !== 0n) {
     throw new StorageError(
       'IMAGE_UNSUPPORTED',
@@ -113,6 +120,10 @@ function checkFeatures(bytes: Buffer): void {
   if (version !== FORMAT_VERSION) throw senseless(`version ${version}`);
 }
 
+function isIncremental(header: Buffer): boolean {
+  return header.readUInt8(at.incompatible) % 2 === 1;
+}
+
 function readFacts(bytes: Buffer): ImageFacts | undefined {
   const capacityBytes = readU64(bytes, at.capacity);
   const usedBlocks = readU64(bytes, at.usedBlocks);
@@ -120,6 +131,11 @@ function readFacts(bytes: Buffer): ImageFacts | undefined {
   const frozenAtMs = readU64(bytes, at.frozenAt);
   if (capacityBytes === undefined || usedBlocks === undefined) return undefined;
   if (generation === undefined || frozenAtMs === undefined) return undefined;
+  const zeroRanges = readU64(bytes, at.zeroRanges);
+  const options = bytes.subarray(at.options, at.options + OPTIONS_BYTES);
+  const base = isIncremental(bytes) ? decodeBase(options) : null;
+  const copyBlocks = base === null ? usedBlocks : readU64(bytes, at.copyBlocks);
+  if (zeroRanges === undefined || base === undefined || copyBlocks === undefined) return undefined;
   const nameEnd = at.name + Math.min(bytes.readUInt8(at.nameLength), MAX_NAME_BYTES);
   return {
     copyId: formatUuid(bytes.subarray(at.copyId, at.copyId + 16)),
@@ -130,6 +146,9 @@ function readFacts(bytes: Buffer): ImageFacts | undefined {
     capacityBytes,
     blockSizeBytes: bytes.readUInt32LE(at.blockSize),
     usedBlocks,
+    base,
+    zeroRanges,
+    copyBlocks,
   };
 }
 
@@ -142,11 +161,14 @@ function checkRest(bytes: Buffer, frame: ImageFrame): void {
   if (bytes.readUInt8(at.nameLength) !== name.length) throw senseless('disk name');
   if (!bytes.subarray(at.name, at.name + name.length).equals(name)) throw senseless('disk name');
   const options = bytes.subarray(at.options, at.options + OPTIONS_BYTES);
-  if (!isZero(options) || readU64(bytes, at.zeroRanges) !== 0) throw senseless('options');
+  if (!options.equals(frame.optionsBytes)) throw senseless('options');
   if (!isZero(bytes.subarray(at.name + name.length, at.reserved))) throw senseless('name padding');
   // An unknown read-only-compatible feature may keep something in the reserved bytes.
   if (bytes.readBigUInt64LE(at.readOnlyCompatible) !== 0n) return;
-  if (!isZero(bytes.subarray(at.reserved, CRC_AT))) throw senseless('reserved bytes');
+  const reserved = bytes.subarray(at.reserved, CRC_AT);
+  if (!reserved.equals(encodeHeader(frame).subarray(at.reserved, CRC_AT))) {
+    throw senseless('reserved bytes');
+  }
 }
 
 function senseless(what: string): StorageError {
@@ -162,18 +184,17 @@ function writeText(frame: ImageFrame, into: Buffer): void {
 }
 
 function headerText(frame: ImageFrame): string {
+  return frame.facts.base === null ? fullText(frame) : incrementalText(frame, frame.facts.base);
+}
+
+function fullText(frame: ImageFrame): string {
   const { facts, layout } = frame;
   const dataBytes = facts.usedBlocks * facts.blockSizeBytes;
   return `Spindle image, format version ${FORMAT_VERSION}
 
 A point-in-time copy of a virtual disk: the blocks in use, and where each belongs.
 
-disk       ${facts.diskName}
-disk id    ${facts.diskId}
-copy id    ${facts.copyId}
-image id   ${frame.imageId}
-frozen at  ${rfc3339(facts.frozenAtMs)}, generation ${facts.generation}
-capacity   ${facts.capacityBytes} bytes
+${identityText(frame)}
 used       ${facts.usedBlocks} blocks of ${facts.blockSizeBytes} bytes, ${dataBytes} bytes
 image      ${layout.imageBytes} bytes, table pages: ${layout.tablePages}, \
 segments: ${layout.segmentCount}
@@ -191,4 +212,44 @@ multiple of 4096, then the blocks. A block lies at place x block size on the
 disk; what no block covers is zeros. The last 4096 bytes are the trailer;
 without it the image is not complete.
 `;
+}
+
+function incrementalText(frame: ImageFrame, base: ImageBase): string {
+  const { facts, layout } = frame;
+  const { blockSizeBytes, usedBlocks, copyBlocks, zeroRanges } = facts;
+  return `Spindle image, format version ${FORMAT_VERSION}, incremental
+
+What changed on a virtual disk between two point-in-time copies, base and copy.
+
+${identityText(frame)}
+base id    ${base.copyId}, generation ${base.generation}
+copy       ${copyBlocks} blocks of ${blockSizeBytes} bytes
+changed    ${usedBlocks} blocks, ${usedBlocks * blockSizeBytes} bytes, zero ranges: ${zeroRanges}
+image      ${layout.imageBytes} bytes, table pages: ${layout.tablePages}, \
+zero pages: ${layout.zeroPages}, segments: ${layout.segmentCount}
+
+It needs the image of its base, and that of the base's base, down to a full one.
+To get the disk back without Spindle (only Python 3 is needed), in any order:
+
+  python3 spindle-restore.py restore FULL ... THIS-FILE disk.raw
+
+The program is in Spindle's tools/; docs/format/image.md describes every byte.
+In short: all numbers are little-endian. From 4096: the table, pages of 4096
+bytes with 510 numbers of 8 bytes (the place of each block on the disk, in
+blocks) and 16 bytes of check. Then pages of 4096 bytes with 255 zero ranges
+(8 bytes of place, 8 of blocks) and 16 bytes of check. Then segments of up to
+8 MiB of blocks: 256 bytes of header, per block 8 bytes of place and 4 of
+CRC-32, zeros up to a multiple of 4096, then the blocks. A block lies at place
+x block size on the disk; zero ranges are zeros; all else is as in the base.
+The last 4096 bytes are the trailer; without it the image is not complete.
+`;
+}
+
+function identityText({ facts, imageId }: ImageFrame): string {
+  return `disk       ${facts.diskName}
+disk id    ${facts.diskId}
+copy id    ${facts.copyId}
+image id   ${imageId}
+frozen at  ${rfc3339(facts.frozenAtMs)}, generation ${facts.generation}
+capacity   ${facts.capacityBytes} bytes`;
 }

@@ -2,37 +2,35 @@
  * Reads an image with random access (a file, an object): checks everything, gives segments.
  *
  * How a pass works: the end of the image is checked first, so that an incomplete one is refused
- * before anything is restored; then table and segments are read side by side, the next segment
- * while the last one is used; at the end the digest of all heads is compared with the trailer's.
+ * before anything is restored; then all zero ranges (of an incremental), then table and segments
+ * side by side, the next segment while the last one is used; at the end the digest of all heads is
+ * compared with the trailer's.
  *
  * Invariants:
  *  1. Nothing is believed before its CRC is right; no length is used before it is bounded.
  *  2. Without `skip`, no segment with any damage is given, and a pass that ends is proof that the
- *     whole image is good (a pass from a later segment: all from there on).
+ *     whole image is good (a pass from a later segment: all segments from there on).
  *  3. With `skip`, every problem is reported and every lost block lies in a reported range.
- *
  *  4. With `skip`, nothing but the header and errors of the source end a pass early.
  *
  * Bytes: docs/format/image.md; which check gives which code and costs what: "Reading" there.
  */
 import { assert } from '../base/assert.ts';
 import { isStorageError, StorageError } from '../base/errors.ts';
-import { Fault, LossList, problemError } from './damage.ts';
+import { Fault, LossList, problemError, rangeOf } from './damage.ts';
 import type { ImageProblem, OnDamage, OnProblem } from './damage.ts';
 import { TABLE_PAGE_ENTRIES, UNIT_BYTES } from './format.ts';
 import type { ImageFacts, ImageFrame, ImageLayout } from './format.ts';
 import { decodeHeader } from './header.ts';
 import { readAhead } from './read-ahead.ts';
 import type { Slice } from './read-ahead.ts';
-import { examineSegment } from './segment-check.ts';
+import { examineSegment, overlapMessage } from './segment-check.ts';
 import type { ImageSegment } from './segment-check.ts';
-import { decodeTablePage } from './table.ts';
+import { TablePages } from './table-pages.ts';
 import { readParts } from './image-bytes.ts';
 import type { ImageBytes } from './image-bytes.ts';
 import { chainDigest, decodeTrailer, emptyDigest } from './trailer.ts';
-
-/** Table pages looked through for the next place that is known. */
-const PAGES_LOOKED_THROUGH = 64;
+import { badPageProblem, digestZeroPages, ZeroCursor } from './zero-pages.ts';
 
 export interface PassOptions {
   /** First segment, 0 by default. */
@@ -63,6 +61,10 @@ export class ImageReader {
     return new ImageReader(bytes, decodeHeader(header));
   }
 
+  get frame(): ImageFrame {
+    return this.#frame;
+  }
+
   get facts(): ImageFacts {
     return this.#frame.facts;
   }
@@ -77,8 +79,14 @@ export class ImageReader {
 
   /** @throws IMAGE_TRUNCATED without its whole length and trailer; IMAGE_INVALID if longer */
   async checkComplete(): Promise<void> {
-    const problem = this.#excess() ?? (await this.#endProblem('fail'));
+    const [problem] = await this.endProblems('fail');
     if (problem !== undefined) throw problemError(problem);
+  }
+
+  /** What is wrong with the image's length and its trailer. */
+  async endProblems(onDamage: OnDamage): Promise<readonly ImageProblem[]> {
+    const found = [this.#excess(), await this.#endProblem(onDamage)];
+    return found.filter((problem) => problem !== undefined);
   }
 
   /**
@@ -92,10 +100,9 @@ export class ImageReader {
     const { from = 0 } = options;
     assert(from >= 0 && from <= this.layout.segmentCount, `first segment ${from}`);
     const pass = new Pass(this.#bytes, this.#frame, options);
-    const excess = this.#excess();
-    if (excess !== undefined) pass.report(excess);
-    const endProblem = await this.#endProblem(options.onDamage);
-    if (endProblem !== undefined) pass.report(endProblem);
+    const endProblems = await this.endProblems(options.onDamage);
+    for (const problem of endProblems) pass.report(problem);
+    if (from === 0) await pass.checkZeroRanges();
     let index = from;
     const allocate = (bytes: number): Uint8Array => Buffer.allocUnsafeSlow(bytes);
     for await (const bytes of readAhead(pass.slices(from), 2, allocate)) {
@@ -103,7 +110,9 @@ export class ImageReader {
       index += 1;
     }
     if (index < this.layout.segmentCount) await pass.reportMissing(index);
-    if (endProblem === undefined && from === 0) await this.#checkDigest(pass);
+    if (from !== 0 || pass.digest === undefined) return;
+    const problem = await this.digestProblem(pass.digest, options.onDamage);
+    if (problem !== undefined) pass.report(problem);
   }
 
   /** The digest that the trailer states, or why there is none. */
@@ -135,38 +144,42 @@ export class ImageReader {
     return { ...found, code: trailer.code, message: trailer.message };
   }
 
-  async #checkDigest(pass: Pass): Promise<void> {
-    const stated = await this.#readTrailer(pass.onDamage);
-    if (pass.digest === undefined || stated instanceof Fault || stated.equals(pass.digest)) return;
-    pass.report({
+  /** What is wrong if the image has this digest; undefined if the trailer states none. */
+  async digestProblem(digest: Buffer, onDamage: OnDamage): Promise<ImageProblem | undefined> {
+    const stated = await this.#readTrailer(onDamage);
+    if (stated instanceof Fault || stated.equals(digest)) return undefined;
+    return {
       code: 'IMAGE_INVALID',
       message: 'the trailer belongs to other segments: its digest differs',
       imageOffset: this.layout.trailerOffset,
       length: UNIT_BYTES,
       lost: [],
-    });
+    };
   }
 }
 
 /** What one walk over the segments remembers. */
 class Pass {
-  /** Of the heads so far; undefined once one proved nothing. */
+  /** Of the zero ranges and the heads so far; undefined once one proved nothing. */
   digest: Buffer | undefined = emptyDigest();
   readonly #bytes: ImageBytes;
   readonly #frame: ImageFrame;
   readonly #options: PassOptions;
+  readonly #table: TablePages;
+  readonly #zeros: ZeroCursor;
   /** Highest A in good heads so far. */
   #beforeHead = -1;
   /** The same, or the highest A that the table gave for a lost block. */
   #before = -1;
-  #page: { readonly number: number; readonly blocks: Float64Array | undefined } | undefined;
-  /** Highest A on the good pages so far. */
-  #beforePage = -1;
 
   constructor(bytes: ImageBytes, frame: ImageFrame, options: PassOptions) {
     this.#bytes = bytes;
     this.#frame = frame;
     this.#options = options;
+    this.#table = new TablePages(bytes, frame, options.onDamage, (problem) => {
+      this.report(problem);
+    });
+    this.#zeros = new ZeroCursor(bytes, frame, options.onDamage);
   }
 
   get onDamage(): OnDamage {
@@ -192,15 +205,29 @@ class Pass {
     }
   }
 
+  /** Reads all zero ranges and reports those that cannot be used. */
+  async checkZeroRanges(): Promise<void> {
+    this.digest = await digestZeroPages(this.#bytes, this.#frame, this.onDamage, (page) => {
+      this.#checkSignal();
+      if (page.kind === 'good') return;
+      const { first, end } = page.unknown;
+      const lost = [rangeOf(this.#frame, first, end, false)];
+      this.report({ ...badPageProblem(page, this.#frame), lost });
+    });
+  }
+
   async examine(index: number, bytes: Uint8Array): Promise<ImageSegment> {
     const { layout } = this.#frame;
     const first = layout.segmentFirstBlock(index);
     const end = first + layout.segmentBlocks(index);
-    const table = await this.#places(first, end);
-    const after = Number.isNaN(table.at(-1)) ? await this.#placeAfter(end) : this.#frame.diskBlocks;
+    const table = await this.#table.places(first, end);
+    const after = Number.isNaN(table.at(-1))
+      ? await this.#table.placeAfter(end)
+      : this.#frame.diskBlocks;
     const places = { table, beforeHead: this.#beforeHead, before: this.#before, after };
     const { segment, problems, head } = examineSegment(this.#frame, index, bytes, places);
     for (const problem of problems) this.report(problem);
+    if (head !== undefined) await this.#checkOverlap(index, head.sourceBlocks);
     const last = segment.sourceBlocks.findLast((block) => !Number.isNaN(block)) ?? -1;
     if (head !== undefined) this.#beforeHead = last;
     this.#before = Math.max(head === undefined ? this.#before : -1, last);
@@ -217,7 +244,7 @@ class Pass {
     let skip = first % TABLE_PAGE_ENTRIES;
     while (page < layout.tablePages && layout.pageOffset(page) < this.#bytes.sizeBytes) {
       this.#checkSignal();
-      const blocks = (await this.#readPage(page))?.subarray(skip) ?? [NaN];
+      const blocks = (await this.#table.page(page))?.subarray(skip) ?? [NaN];
       for (const block of blocks) losses.next(block, true);
       page += 1;
       skip = 0;
@@ -233,56 +260,18 @@ class Pass {
     });
   }
 
-  /** The A of X = `first` … `end` - 1 by the table; NaN where its page is not good. */
-  async #places(first: number, end: number): Promise<Float64Array> {
-    const places = new Float64Array(end - first).fill(NaN);
-    let next = first;
-    while (next < end) {
-      const page = Math.floor(next / TABLE_PAGE_ENTRIES);
-      const pageStart = page * TABLE_PAGE_ENTRIES;
-      const pageEnd = Math.min(end, pageStart + TABLE_PAGE_ENTRIES);
-      const blocks = await this.#readPage(page);
-      const part = blocks?.subarray(next - pageStart, pageEnd - pageStart);
-      if (part !== undefined) places.set(part, next - first);
-      next = pageEnd;
+  /** Reports a block that lies in a zero range. The block counts. */
+  async #checkOverlap(index: number, sourceBlocks: Float64Array): Promise<void> {
+    const { layout } = this.#frame;
+    if (layout.zeroRanges === 0) return;
+    for (const place of sourceBlocks) {
+      if (this.#zeros.end <= place) await this.#zeros.seek(place);
+      if (place < this.#zeros.first || !this.#zeros.isKnown) continue;
+      const [imageOffset, length] = [layout.segmentOffset(index), layout.segmentBytes(index)];
+      const message = overlapMessage(index);
+      this.report({ code: 'IMAGE_INVALID', message, imageOffset, length, lost: [] });
+      return;
     }
-    return places;
-  }
-
-  /** One page of the table, reported if not good; the last one asked for is kept. */
-  async #readPage(page: number): Promise<Float64Array | undefined> {
-    if (this.#page?.number === page) return this.#page.blocks;
-    const decoded = await this.#decodePage(page);
-    const isGood = !(decoded instanceof Fault);
-    this.#page = { number: page, blocks: isGood ? decoded : undefined };
-    if (isGood) {
-      this.#beforePage = decoded.at(-1) ?? this.#beforePage;
-      return decoded;
-    }
-    const { code, message } = decoded;
-    const imageOffset = this.#frame.layout.pageOffset(page);
-    this.report({ code, message, imageOffset, length: UNIT_BYTES, lost: [] });
-    return undefined;
-  }
-
-  async #decodePage(page: number): Promise<Float64Array | Fault> {
-    const bytes = Buffer.alloc(UNIT_BYTES);
-    const offset = this.#frame.layout.pageOffset(page);
-    await readParts(this.#bytes, offset, bytes, [UNIT_BYTES], this.onDamage);
-    return decodeTablePage(this.#frame, page, bytes, this.#beforePage);
-  }
-
-  /** The lowest A that a block from X = `end` on can have, as far as good pages tell. */
-  async #placeAfter(end: number): Promise<number> {
-    const { layout, diskBlocks } = this.#frame;
-    const firstPage = Math.ceil(end / TABLE_PAGE_ENTRIES);
-    const endPage = Math.min(layout.tablePages, firstPage + PAGES_LOOKED_THROUGH);
-    for (let page = firstPage; page < endPage; page += 1) {
-      const blocks = await this.#decodePage(page);
-      const first = blocks instanceof Fault ? undefined : blocks[0];
-      if (first !== undefined) return first;
-    }
-    return diskBlocks - (layout.usedBlocks - end);
   }
 
   async #readSegment(index: number, offset: number, into: Uint8Array): Promise<void> {

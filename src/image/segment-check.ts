@@ -164,3 +164,8 @@ function lostRanges(
   losses.end(after);
   return losses.ranges;
 }
+
+/** What is wrong with a segment that has a block in a zero range: the block counts. */
+export function overlapMessage(segment: number): string {
+  return `a block of segment ${segment} lies in a zero range`;
+}

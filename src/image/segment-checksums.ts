@@ -13,18 +13,22 @@ import { StorageError } from '../base/errors.ts';
 import { deferred } from '../base/mutex.ts';
 
 export class SegmentChecksums {
-  readonly #known: Promise<Uint32Array | undefined>;
+  /** Those from before, if there are any. */
+  readonly known: Promise<Uint32Array | undefined>;
   readonly #computed: Uint32Array;
   readonly #complete = deferred<undefined>();
-  /** Blocks whose reads have not begun, and those that were not added. */
+  /** Blocks of the stream whose reads have not begun, and all those that were not added. */
   #toBegin: number;
   #toAdd: number;
 
-  /** @param known those from before, if there are any */
-  constructor(blocks: number, known: Promise<Uint32Array | undefined>) {
-    this.#known = known;
+  /**
+   * @param known those from before, if there are any
+   * @param inStream the first blocks, which the stream gives; the rest is read for this alone
+   */
+  constructor(blocks: number, known: Promise<Uint32Array | undefined>, inStream: number) {
+    this.known = known;
     this.#computed = new Uint32Array(blocks);
-    this.#toBegin = blocks;
+    this.#toBegin = inStream;
     this.#toAdd = blocks;
     // whoever asks for them sees the errors
     known.catch(() => undefined);
@@ -32,7 +36,7 @@ export class SegmentChecksums {
   }
 
   /**
-   * Adds `count` blocks once they are read into `bytes`.
+   * Adds `count` blocks of the stream once they are read into `bytes`.
    *
    * @returns the index of the first that is not what was known, or undefined
    * @throws what reading throws
@@ -45,6 +49,16 @@ export class SegmentChecksums {
   ): Promise<number | undefined> {
     this.#toBegin -= count;
     assert(this.#toBegin >= 0, 'a block added twice');
+    return this.addRest(first, count, bytes, reading);
+  }
+
+  /** The same for blocks that the stream does not give. */
+  async addRest(
+    first: number,
+    count: number,
+    bytes: Uint8Array,
+    reading: Promise<void>,
+  ): Promise<number | undefined> {
     try {
       await reading;
     } catch (error) {
@@ -55,7 +69,7 @@ export class SegmentChecksums {
     checksumsOf(bytes, computed);
     this.#toAdd -= count;
     if (this.#toAdd === 0) this.#complete.resolve(undefined);
-    const known = (await this.#known)?.subarray(first, first + count);
+    const known = (await this.known)?.subarray(first, first + count);
     if (known === undefined) return undefined;
     const index = computed.findIndex((checksum, at) => checksum !== known[at]);
     return index < 0 ? undefined : first + index;
@@ -69,7 +83,7 @@ export class SegmentChecksums {
 
   /** `isNew` if they were computed. */
   async all(): Promise<{ readonly checksums: Uint32Array; readonly isNew: boolean }> {
-    const known = await this.#known;
+    const known = await this.known;
     if (known !== undefined) return { checksums: known, isNew: false };
     await this.#complete.promise;
     return { checksums: this.#computed, isNew: true };

@@ -16,6 +16,7 @@
 import { assert } from '../base/assert.ts';
 import { asBuffer, readU64, writeU64 } from '../base/bytes.ts';
 import { crc32, saltedCrc32 } from '../base/checksum.ts';
+import { parseUuid } from '../base/clock.ts';
 import { MIN_BLOCK_SIZE_BYTES } from '../base/units.ts';
 import { Fault } from './damage.ts';
 import { bareHeadBytes, FORMAT_VERSION } from './format.ts';
@@ -40,6 +41,11 @@ const at = {
   firstBlock: 88,
   sequence: 96,
   count: 100,
+  /** The rest of an incremental; zero in a full image. */
+  zeroRanges: 104,
+  baseCopyId: 112,
+  baseGeneration: 128,
+  copyBlocks: 136,
 } as const;
 
 /** A and CRC-32 of each block of a segment, in X order. */
@@ -63,6 +69,7 @@ function headerFields(frame: ImageFrame, segment: number): Buffer {
   bytes.write(MAGIC, at.magic, 'latin1');
   bytes.writeUInt32LE(FORMAT_VERSION, at.version);
   bytes.writeUInt32LE(facts.blockSizeBytes, at.blockSize);
+  bytes.writeBigUInt64LE(frame.incompatible, at.incompatible);
   frame.imageIdBytes.copy(bytes, at.imageId);
   frame.copyIdBytes.copy(bytes, at.copyId);
   frame.diskIdBytes.copy(bytes, at.diskId);
@@ -71,6 +78,11 @@ function headerFields(frame: ImageFrame, segment: number): Buffer {
   writeU64(bytes, layout.segmentFirstBlock(segment), at.firstBlock);
   bytes.writeUInt32LE(segment, at.sequence);
   bytes.writeUInt32LE(layout.segmentBlocks(segment), at.count);
+  if (facts.base === null) return bytes;
+  writeU64(bytes, facts.zeroRanges, at.zeroRanges);
+  parseUuid(facts.base.copyId).copy(bytes, at.baseCopyId);
+  writeU64(bytes, facts.base.generation, at.baseGeneration);
+  writeU64(bytes, facts.copyBlocks, at.copyBlocks);
   return bytes;
 }
 

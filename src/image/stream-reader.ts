@@ -1,9 +1,9 @@
 /**
  * Reads an image that arrives as a stream (an upload, a pipe, a tape) in pieces of any length.
  *
- * Life cycle: header → table → segments → trailer → ended. Each structure is collected whole, so
- * memory is one segment (8.4 MiB), and is checked before it is given. The place in the stream
- * alone says what the next structure is: damage never shifts what follows.
+ * Life cycle: header → table → zero ranges → segments → trailer → ended. Each structure is
+ * collected whole, so memory is one segment (8.4 MiB), and is checked before it is given. The
+ * place in the stream alone says what the next structure is: damage never shifts what follows.
  *
  * Invariants:
  *  1. Nothing is believed before its CRC is right; no length is used before it is bounded.
@@ -21,10 +21,11 @@ import type { ImageProblem, OnDamage, OnProblem } from './damage.ts';
 import { ImageFrame, TABLE_PAGE_ENTRIES, UNIT_BYTES } from './format.ts';
 import type { ImageFacts, ImageLayout, ImageRegion } from './format.ts';
 import { decodeHeader } from './header.ts';
-import { examineSegment } from './segment-check.ts';
+import { examineSegment, overlapMessage } from './segment-check.ts';
 import type { ImageSegment } from './segment-check.ts';
+import { StreamedZeros } from './streamed-zeros.ts';
 import { decodeTablePage } from './table.ts';
-import { chainDigest, decodeTrailer, emptyDigest } from './trailer.ts';
+import { chainDigest, chainZeroPage, decodeTrailer, emptyDigest } from './trailer.ts';
 
 /** Pages of the table that are remembered, to know where lost blocks belonged: 8 MiB. */
 const PAGES_KEPT = 2048;
@@ -67,6 +68,7 @@ const headerRegion: ImageRegion = { kind: 'header', offset: 0, length: UNIT_BYTE
 export class ImageStreamReader {
   readonly #options: StreamOptions;
   #frame: ImageFrame | undefined;
+  #zeros: StreamedZeros | undefined;
   #expected: Expected = headerRegion;
   #buffer: Uint8Array = Buffer.alloc(UNIT_BYTES);
   #filled = 0;
@@ -109,7 +111,7 @@ export class ImageStreamReader {
   /** Bytes from the start that never have to be sent again. */
   get confirmedBytes(): number {
     const { kind, offset } = this.#expected;
-    return kind === 'header' || kind === 'table' ? 0 : offset;
+    return kind === 'segment' || kind === 'trailer' || kind === 'ended' ? offset : 0;
   }
 
   /** For `resume` at `confirmedBytes`; undefined while that is 0, and after the end. */
@@ -183,10 +185,14 @@ export class ImageStreamReader {
     switch (region.kind) {
       case 'header':
         this.#frame = frame;
+        this.#zeros = new StreamedZeros(frame);
         yield { kind: 'header', facts: frame.facts, imageId: frame.imageId, layout: frame.layout };
         break;
       case 'table':
         this.#takePage(frame, region.page, bytes);
+        break;
+      case 'zeros':
+        this.#takeZeroPage(frame, region.page, bytes);
         break;
       case 'segment':
         yield { kind: 'segment', segment: this.#takeSegment(frame, region.segment, bytes) };
@@ -221,6 +227,19 @@ export class ImageStreamReader {
     this.#report({ code, message, imageOffset, length: UNIT_BYTES, lost: [] });
   }
 
+  #takeZeroPage(frame: ImageFrame, page: number, bytes: Uint8Array): void {
+    const zeros = defined(this.#zeros, 'header');
+    const { isGood, fault, told } = zeros.take(page, bytes);
+    this.#digest = isGood && this.#digest ? chainZeroPage(this.#digest, bytes) : undefined;
+    if (fault !== undefined && this.#options.onDamage !== 'skip') {
+      const imageOffset = frame.layout.zeroPageOffset(page);
+      const { code, message } = fault;
+      throw problemError({ code, message, imageOffset, length: UNIT_BYTES, lost: [] });
+    }
+    if (page + 1 === frame.layout.zeroPages) told.push(...zeros.end(page + 1));
+    for (const problem of told) this.#report(problem);
+  }
+
   #takeSegment(frame: ImageFrame, index: number, bytes: Uint8Array): ImageSegment {
     const { layout } = frame;
     const first = layout.segmentFirstBlock(index);
@@ -232,6 +251,11 @@ export class ImageStreamReader {
     for (const problem of problems) {
       this.#report(problem);
       if (problem.code === 'IMAGE_INVALID') this.#tableChecksum = undefined; // it has been told
+    }
+    if (head?.sourceBlocks.some((place) => this.#zeros?.has(place)) === true) {
+      const [imageOffset, length] = [layout.segmentOffset(index), layout.segmentBytes(index)];
+      const message = overlapMessage(index);
+      this.#report({ code: 'IMAGE_INVALID', message, imageOffset, length, lost: [] });
     }
     const last = segment.sourceBlocks.findLast((block) => !Number.isNaN(block)) ?? -1;
     if (head !== undefined) this.#beforeHead = last;
@@ -270,11 +294,15 @@ export class ImageStreamReader {
     return next?.[0] ?? frame.diskBlocks - (frame.layout.usedBlocks - end);
   }
 
-  /** Reports the segments that never came, if any. */
+  /** Reports the zero ranges and segments that never came, if any. */
   #reportMissing(frame: ImageFrame): void {
     const expected = this.#expected;
-    if (expected.kind !== 'segment' && expected.kind !== 'table') return;
     const { layout } = frame;
+    if (expected.kind === 'table' || expected.kind === 'zeros') {
+      const next = expected.kind === 'zeros' ? expected.page : 0;
+      for (const problem of this.#zeros?.end(next) ?? []) this.#report(problem);
+    }
+    if (expected.kind === 'trailer' || layout.segmentCount === 0) return;
     const index = expected.kind === 'segment' ? expected.segment : 0;
     const first = layout.segmentFirstBlock(index);
     const before = expected.kind === 'segment' ? this.#before : -1;

@@ -1,12 +1,13 @@
 /**
  * The image's last 4096 bytes: proof that the image is complete, and the digest of its segments.
  *
- * The digest is a chain, so that a transfer can stop at any segment and go on from 32 bytes:
- * D(0) = 32 zero bytes, D(i + 1) = SHA-256(D(i), head of segment i without padding).
+ * The digest is a chain, so that a transfer can stop at any segment and go on from 32 bytes: it
+ * begins with 32 zero bytes, and each page of zero ranges, then each head of a segment without
+ * padding, makes the next: SHA-256(digest, bytes).
  *
  * Invariants:
  *  1. Without a valid trailer an image is incomplete, however long it is.
- *  2. Equal digests mean equal places and checksums of all blocks.
+ *  2. Equal digests mean equal zero ranges, and equal places and checksums of all blocks.
  *
  * Bytes: docs/format/image.md, "Trailer".
  */
@@ -41,7 +42,7 @@ const at = {
 
 export const DIGEST_BYTES = at.reserved - at.digest;
 
-/** The digest before the first segment. */
+/** The digest before the first page of zero ranges or segment. */
 export function emptyDigest(): Buffer {
   return Buffer.alloc(DIGEST_BYTES);
 }
@@ -57,6 +58,11 @@ export function chainDigest(
   return createHash('sha256').update(digest).update(head).digest();
 }
 
+/** The digest after one more page of zero ranges. */
+export function chainZeroPage(digest: Uint8Array, page: Uint8Array): Buffer {
+  return createHash('sha256').update(digest).update(page).digest();
+}
+
 export function encodeTrailer(frame: ImageFrame, digest: Uint8Array): Buffer {
   assert(digest.length === DIGEST_BYTES, 'length of a digest');
   const { facts, layout } = frame;
@@ -64,10 +70,12 @@ export function encodeTrailer(frame: ImageFrame, digest: Uint8Array): Buffer {
   bytes.write(MAGIC, at.magic, 'latin1');
   bytes.writeUInt32LE(FORMAT_VERSION, at.version);
   bytes.writeUInt32LE(facts.blockSizeBytes, at.blockSize);
+  bytes.writeBigUInt64LE(frame.incompatible, at.incompatible);
   frame.imageIdBytes.copy(bytes, at.imageId);
   writeU64(bytes, facts.usedBlocks, at.usedBlocks);
   writeU64(bytes, layout.segmentCount, at.segments);
   writeU64(bytes, layout.tablePages, at.tablePages);
+  writeU64(bytes, layout.zeroRanges, at.zeroRanges);
   writeU64(bytes, layout.imageBytes, at.imageBytes);
   bytes.set(digest, at.digest);
   bytes.write(END_MARK, END_MARK_AT, 'latin1');

@@ -64,7 +64,7 @@ async function walk(bytes: ImageBytes, options: VerifyOptions, found: Findings):
   const segments = reader.segments({
     onDamage: 'skip',
     onProblem: (problem) => {
-      found.add(problem);
+      found.add(problem, problem.imageOffset < layout.segmentsOffset ? 'zeros' : 'blocks');
     },
     ...(options.signal === undefined ? {} : { signal: options.signal }),
   });
@@ -77,16 +77,17 @@ async function walk(bytes: ImageBytes, options: VerifyOptions, found: Findings):
 }
 
 class Findings {
-  readonly #damaged: LostRange[] = [];
+  /** Each ascends. */
+  readonly #damaged: Record<'zeros' | 'blocks', LostRange[]> = { zeros: [], blocks: [] };
   readonly #problems: ImageProblem[] = [];
   #problemCount = 0;
   #blocks = 0;
   #bytes = 0;
 
-  add(problem: ImageProblem): void {
+  add(problem: ImageProblem, what: 'zeros' | 'blocks' = 'blocks'): void {
     this.#problemCount += 1;
     if (this.#problems.length < MAX_PROBLEMS) this.#problems.push(problem);
-    for (const range of problem.lost) addRange(this.#damaged, range);
+    for (const range of problem.lost) addRange(this.#damaged[what], range);
   }
 
   goodBlocks(count: number, blockSizeBytes: number): void {
@@ -95,11 +96,15 @@ class Findings {
   }
 
   result(): VerifyResult {
+    const { zeros, blocks } = this.#damaged;
+    const damaged: LostRange[] = [];
+    const all = [...zeros, ...blocks].sort((a, b) => a.sourceOffset - b.sourceOffset);
+    for (const range of zeros.length === 0 ? blocks : all) addRange(damaged, range);
     return {
       ok: this.#problemCount === 0,
       blocks: this.#blocks,
       bytes: this.#bytes,
-      damaged: this.#damaged,
+      damaged,
       problems: this.#problems,
       problemCount: this.#problemCount,
     };

@@ -2,15 +2,16 @@
  * Writes an image, head to end or any part of it, from a copy: always the same bytes.
  *
  * How a part is made:
- *  1. It is cut into slices: the header, up to 64 table pages, a segment's head, up to 1 MiB of its
- *     blocks, the trailer.
+ *  1. It is cut into slices: the header, up to 64 table pages or pages of zero ranges, a segment's
+ *     head, up to 1 MiB of its blocks, the trailer.
  *  2. Slices are loaded ahead into a ring of buffers that holds the blocks of one segment: each is
  *     filled with a slice of the next segment as soon as the one in it was taken.
  *  3. A segment's head needs the checksums of all its blocks. If they are not known, it waits for
- *     the slices behind it, or, where the part ends before, the blocks are read once for it; then
- *     they are kept. Blocks alone need no checksum.
- *  4. The trailer needs all heads. A stream from the first segment on collects their digest on its
- *     way; otherwise it is made from the known checksums, reading the segments that lack them.
+ *     the slices behind it, and blocks behind the end of the part are read for it; then they are
+ *     kept. Blocks alone need no checksum.
+ *  4. The trailer needs all zero ranges and heads. A stream from the first segment on collects the
+ *     digest of the heads on its way; otherwise it is made from the known checksums, reading the
+ *     segments that lack them.
  *
  * Invariants:
  *  1. read(a, b) equals bytes a … b of the whole image, at any time, by anyone.
@@ -24,15 +25,16 @@
 import { assert } from '../base/assert.ts';
 import { isStorageError, StorageError } from '../base/errors.ts';
 import { MIB } from '../base/units.ts';
-import { ImageFrame, TABLE_PAGE_ENTRIES, UNIT_BYTES } from './format.ts';
+import { ImageFrame, TABLE_PAGE_ENTRIES, UNIT_BYTES, ZERO_PAGE_RANGES } from './format.ts';
 import type { ImageFacts, ImageLayout, ImageRegion } from './format.ts';
 import { encodeHeader } from './header.ts';
 import { inLanes, readAhead } from './read-ahead.ts';
 import type { Slice } from './read-ahead.ts';
 import { encodeSegmentHead } from './segment.ts';
-import { checksumsOf, SegmentChecksums } from './segment-checksums.ts';
+import { SegmentChecksums } from './segment-checksums.ts';
 import { encodeTablePage } from './table.ts';
-import { chainDigest, emptyDigest, encodeTrailer } from './trailer.ts';
+import { chainDigest, chainZeroPage, emptyDigest, encodeTrailer } from './trailer.ts';
+import { encodeZeroPage, rangesProblem } from './zero-ranges.ts';
 
 /** Table pages made at a time: 256 KiB. */
 const PAGES_AT_ONCE = 64;
@@ -40,12 +42,18 @@ const PAGES_AT_ONCE = 64;
 const LANES = 2;
 
 type SegmentRegion = Extract<ImageRegion, { kind: 'segment' }>;
+type PageRegion = Extract<ImageRegion, { kind: 'table' | 'zeros' }>;
 
 /** A copy as the writer sees it; all answers are the same for ever. */
 export interface ImageSource {
   readonly facts: ImageFacts;
   /** The A of each of X = `first` … `first + count - 1`. */
   sourceBlocks(first: number, count: number): Promise<Float64Array>;
+  /**
+   * Zero ranges `first` … `first + count - 1` as pairs of first A and number of blocks; they ascend
+   * and do not touch each other. Not asked of a full image.
+   */
+  zeroRangesAt(first: number, count: number): Promise<Float64Array>;
   /** The bytes of these blocks in X order into `into` (count × blockSizeBytes long). */
   readBlocks(first: number, count: number, into: Uint8Array): Promise<void>;
   /** CRC-32 of each block of a segment, if known. */
@@ -125,11 +133,12 @@ export class ImageWriter {
       next = end;
       if (region.kind === 'segment') {
         if (start === region.offset && region.segment === 0) {
-          passed.digest = Promise.resolve(emptyDigest());
+          passed.digest = this.#zeroDigest();
+          passed.digest.catch(() => undefined); // seen by whoever needs it
         }
         yield* this.#segmentSlices(region, start - region.offset, end - region.offset, passed);
-      } else if (region.kind === 'table') {
-        yield this.#tableSlice(region.page, start - region.offset, end - region.offset);
+      } else if (region.kind === 'table' || region.kind === 'zeros') {
+        yield this.#pageSlice(region, start - region.offset, end - region.offset);
       } else {
         const make = async (): Promise<Buffer> =>
           region.kind === 'header' ? this.#header : this.#makeTrailer(passed);
@@ -143,27 +152,47 @@ export class ImageWriter {
 
   /** Where the slice that begins in `region` ends at most. */
   #sliceEnd(region: ImageRegion): number {
-    if (region.kind !== 'table') return region.offset + region.length;
-    const pages = Math.min(PAGES_AT_ONCE, this.layout.tablePages - region.page);
-    return region.offset + pages * UNIT_BYTES;
+    if (region.kind !== 'table' && region.kind !== 'zeros') return region.offset + region.length;
+    const { tablePages, zeroPages } = this.layout;
+    const pages = (region.kind === 'table' ? tablePages : zeroPages) - region.page;
+    return region.offset + Math.min(PAGES_AT_ONCE, pages) * UNIT_BYTES;
   }
 
-  /** Bytes `from` … `to` counted from the start of table page `firstPage`. */
-  #tableSlice(firstPage: number, from: number, to: number): Slice {
+  /** Bytes `from` … `to` counted from the start of a page of the table or of zero ranges. */
+  #pageSlice(region: PageRegion, from: number, to: number): Slice {
     const pages = Math.ceil(to / UNIT_BYTES);
     const load = async (into: Uint8Array): Promise<Uint8Array> => {
       this.#checkSignal();
-      const first = firstPage * TABLE_PAGE_ENTRIES;
-      const count = Math.min(pages * TABLE_PAGE_ENTRIES, this.layout.usedBlocks - first);
-      const blocks = await this.#sourceBlocks(first, count);
-      for (let page = 0; page < pages; page += 1) {
-        const entries = blocks.subarray(page * TABLE_PAGE_ENTRIES, (page + 1) * TABLE_PAGE_ENTRIES);
-        const bytes = into.subarray(page * UNIT_BYTES, (page + 1) * UNIT_BYTES);
-        encodeTablePage(this.#frame, firstPage + page, entries, bytes);
-      }
+      if (region.kind === 'table') await this.#makeTable(region.page, pages, into);
+      else await this.#makeZeroPages(region.page, pages, into);
       return into.subarray(from, to);
     };
     return { bytes: pages * UNIT_BYTES, load };
+  }
+
+  async #makeTable(firstPage: number, pages: number, into: Uint8Array): Promise<void> {
+    const first = firstPage * TABLE_PAGE_ENTRIES;
+    const count = Math.min(pages * TABLE_PAGE_ENTRIES, this.layout.usedBlocks - first);
+    const blocks = await this.#sourceBlocks(first, count);
+    for (let page = 0; page < pages; page += 1) {
+      const entries = blocks.subarray(page * TABLE_PAGE_ENTRIES, (page + 1) * TABLE_PAGE_ENTRIES);
+      const bytes = into.subarray(page * UNIT_BYTES, (page + 1) * UNIT_BYTES);
+      encodeTablePage(this.#frame, firstPage + page, entries, bytes);
+    }
+  }
+
+  async #makeZeroPages(firstPage: number, pages: number, into: Uint8Array): Promise<void> {
+    const first = firstPage * ZERO_PAGE_RANGES;
+    const count = Math.min(pages * ZERO_PAGE_RANGES, this.layout.zeroRanges - first);
+    const ranges = await this.#source.zeroRangesAt(first, count);
+    assert(ranges.length === 2 * count, `${ranges.length} numbers for ${count} zero ranges`);
+    const problem = rangesProblem(this.#frame, ranges, -1);
+    assert(problem === undefined, `zero ranges: ${String(problem)}`);
+    for (let page = 0; page < pages; page += 1) {
+      const [from, to] = [2 * page * ZERO_PAGE_RANGES, 2 * (page + 1) * ZERO_PAGE_RANGES];
+      const bytes = into.subarray(page * UNIT_BYTES, (page + 1) * UNIT_BYTES);
+      encodeZeroPage(this.#frame, firstPage + page, ranges.subarray(from, to), bytes);
+    }
   }
 
   /** Bytes `from` … `to` counted from the start of a segment. */
@@ -179,10 +208,16 @@ export class ImageWriter {
       return;
     }
     const count = this.layout.segmentBlocks(segment);
-    const known = to === region.length ? this.#known(segment) : this.#knownOrRead(segment);
-    const checksums = new SegmentChecksums(count, known);
+    const asked = Math.max(0, Math.ceil((to - headBytes) / this.layout.blockSizeBytes));
+    const checksums = new SegmentChecksums(count, this.#known(segment), asked);
+    const makeHead = async (): Promise<Buffer> => {
+      const rest = this.#addRest(segment, asked, checksums);
+      const [, head] = await Promise.allSettled([rest, this.#makeHead(region, checksums)]);
+      if (head.status === 'rejected') throw head.reason;
+      return head.value;
+    };
     const load = async (): Promise<Uint8Array> => {
-      const made = this.#makeHead(region, checksums);
+      const made = makeHead();
       passed.lastHead = made;
       const before = passed.digest;
       if (before !== undefined) {
@@ -251,22 +286,24 @@ export class ImageWriter {
     return known;
   }
 
-  /** The segment's checksums; if they are not known, from all its blocks. */
-  async #knownOrRead(segment: number, scratch: Uint8Array[] = []): Promise<Uint32Array> {
-    const known = await this.#known(segment);
-    if (known !== undefined) return known;
+  /** Reads the blocks of a segment from the one with this index on, if checksums need them. */
+  async #addRest(
+    segment: number,
+    index: number,
+    checksums: SegmentChecksums,
+    scratch: Uint8Array[] = [],
+  ): Promise<void> {
+    const rest = this.layout.segmentBlocks(segment) - index;
+    if (rest === 0 || (await checksums.known) !== undefined) return;
     const { blockSizeBytes } = this.layout;
     const first = this.layout.segmentFirstBlock(segment);
-    const computed = new Uint32Array(this.layout.segmentBlocks(segment));
-    await inLanes(computed.length, this.#stride, LANES, async (from, blocks) => {
+    await inLanes(rest, this.#stride, LANES, async (from, blocks) => {
       const buffer = scratch.pop() ?? this.#ring.allocate(this.#stride * blockSizeBytes);
       const bytes = buffer.subarray(0, blocks * blockSizeBytes);
-      await this.#readBlocks(first + from, blocks, bytes);
-      checksumsOf(bytes, computed.subarray(from, from + blocks));
+      const reading = this.#readBlocks(first + index + from, blocks, bytes);
+      await checksums.addRest(index + from, blocks, bytes, reading);
       scratch.push(buffer);
     });
-    await this.#source.keepChecksums(segment, computed);
-    return computed;
   }
 
   async #readBlocks(first: number, count: number, into: Uint8Array): Promise<void> {
@@ -304,17 +341,33 @@ export class ImageWriter {
     return this.#trailer;
   }
 
+  /** The digest before the first segment. */
+  async #zeroDigest(): Promise<Buffer> {
+    let digest = emptyDigest();
+    const bytes = Buffer.alloc(Math.min(PAGES_AT_ONCE, this.layout.zeroPages) * UNIT_BYTES);
+    for (let page = 0; page < this.layout.zeroPages; page += PAGES_AT_ONCE) {
+      this.#checkSignal();
+      const pages = Math.min(PAGES_AT_ONCE, this.layout.zeroPages - page);
+      await this.#makeZeroPages(page, pages, bytes);
+      for (let at = 0; at < pages * UNIT_BYTES; at += UNIT_BYTES) {
+        digest = chainZeroPage(digest, bytes.subarray(at, at + UNIT_BYTES));
+      }
+    }
+    return digest;
+  }
+
   /** One pass over all segments: over their known checksums, over their data where unknown. */
   async #digestOfAll(): Promise<Buffer> {
-    let digest = emptyDigest();
+    let digest = await this.#zeroDigest();
     if (this.layout.segmentCount === 0) return digest;
     const scratch: Uint8Array[] = [];
     for (let segment = 0; segment < this.layout.segmentCount; segment += 1) {
       this.#checkSignal();
       const region = this.layout.regionAt(this.layout.segmentOffset(segment));
       assert(region.kind === 'segment', 'a segment at its offset');
-      const known = this.#knownOrRead(segment, scratch);
-      const checksums = new SegmentChecksums(this.layout.segmentBlocks(segment), known);
+      const count = this.layout.segmentBlocks(segment);
+      const checksums = new SegmentChecksums(count, this.#known(segment), 0);
+      await this.#addRest(segment, 0, checksums, scratch);
       digest = chainDigest(this.#frame, digest, segment, await this.#makeHead(region, checksums));
     }
     return digest;

@@ -21,8 +21,10 @@ import { type MetadataStore, type PageImage, type PageKind, pageKinds } from './
 
 /** Bytes of a leaf, count or bitmap page. */
 export const PAGE_BYTES = 4096;
-/** Bytes of an inner table node: 512 child ids (u64) and 512 mapped counts (u32). */
-export const INNER_BYTES = 4096 + 2048;
+/** Of an inner table node: 512 child ids (u64), mapped counts (u32) and youngest births (u32). */
+export const INNER_BYTES = 4096 + 2048 + 2048;
+/** Inner nodes from before there were youngest births; they stay as they are until copied. */
+export const OLD_INNER_BYTES = 4096 + 2048;
 const KIND_SPAN = 2 ** 46;
 /** How many pages are looked at for eviction for each that came: keeps the cost of it bounded. */
 const EVICTION_STEPS = 16;
@@ -257,12 +259,17 @@ export class MetadataPages {
   }
 }
 
+/** True for the length of an inner table node. */
+export function isInnerLength(bytes: number): boolean {
+  return bytes === INNER_BYTES || bytes === OLD_INNER_BYTES;
+}
+
 function keyOf(kind: PageKind, number: number): number {
   return pageKinds.indexOf(kind) * KIND_SPAN + number;
 }
 
 function decode(kind: PageKind, number: number, data: Uint8Array | undefined): Page {
-  const expected = kind === 'node' ? [PAGE_BYTES, INNER_BYTES] : [PAGE_BYTES];
+  const expected = kind === 'node' ? [PAGE_BYTES, INNER_BYTES, OLD_INNER_BYTES] : [PAGE_BYTES];
   if (data === undefined && kind !== 'node') {
     return new Page(kind, number, new Uint32Array(PAGE_BYTES / 4));
   }

@@ -1,9 +1,12 @@
 /**
  * Backups as the interface sees them: the catalog's records with the names of today.
  */
-import type { Effects, ForceOption } from '../api/service-types.ts';
+import type { Effects } from '../api/service-types.ts';
 import type * as api from '../api/work-services.ts';
 import type { Backups } from '../backup/backups.ts';
+import { beginBackup } from '../backup/begin-backup.ts';
+import { beginConsolidate } from '../backup/consolidate-job.ts';
+import { deleteBackup, planDeletion } from '../backup/delete-backup.ts';
 import type { BackupRecord } from '../backup/records.ts';
 import { submitVerify } from '../backup/verify-job.ts';
 import type { Copies } from '../copy/copies.ts';
@@ -17,7 +20,7 @@ export class BackupService implements api.Backups {
   }
 
   async create(request: api.CreateBackup, effects?: Effects<Job>): Promise<Job> {
-    return this.#backups.create(request, effects);
+    return beginBackup(this.#backups, request, effects);
   }
 
   get(ref: string): api.Backup {
@@ -28,18 +31,35 @@ export class BackupService implements api.Backups {
     return this.#backups.list().map((record) => this.#view(record));
   }
 
-  async delete(ref: string, options: ForceOption): Promise<void> {
-    await this.#backups.delete(ref, options);
+  deletion(ref: string, options: api.BackupDeletion): readonly api.Backup[] {
+    const records = planDeletion(this.#backups, ref, options);
+    for (const record of records) {
+      if (options.force !== true) this.#backups.assertUnused(record);
+    }
+    return records.map((record) => this.#view(record));
+  }
+
+  async delete(ref: string, options: api.BackupDeletion): Promise<void> {
+    await deleteBackup(this.#backups, ref, options);
   }
 
   async verify(ref: string, effects?: Effects<Job>): Promise<Job> {
     return submitVerify(this.#backups, ref, effects);
   }
 
+  async consolidate(ref: string, request: api.Consolidate, effects?: Effects<Job>): Promise<Job> {
+    return beginConsolidate(this.#backups, ref, request, effects);
+  }
+
   #view(record: BackupRecord): api.Backup {
     const { targets, copies } = this.#backups.options;
+    const { members, missing } = this.#backups.chains().chainTo(record);
+    const below = members.at(-2);
     return {
       ...record,
+      base: record.base && { ...record.base, backup: below?.name ?? null },
+      chain: members.map(({ id, name }) => ({ id, name })),
+      isChainComplete: missing === null,
       // a target that was forgotten just now has no name any more
       target: targets.find(record.targetId)?.name ?? '',
       copy: nameOfCopy(copies, record.copyId),

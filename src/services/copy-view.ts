@@ -82,6 +82,14 @@ export class CopyView implements api.Copy {
     return this.source.record.labels;
   }
 
+  get groupId(): string | null {
+    return this.source.record.groupId ?? null;
+  }
+
+  get group(): string | null {
+    return this.#copies.groups.find(this.groupId ?? '')?.name ?? null;
+  }
+
   get version(): number {
     return this.source.record.version;
   }

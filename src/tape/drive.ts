@@ -24,7 +24,7 @@ import { assert } from '../base/assert.ts';
  * | EIO | medium or drive failed, cartridge changed, or a position beyond the data |
  * | ENOSPC | early warning or end of the medium: nothing was written |
  * | ENOMEM | the record is larger than the buffer: it was skipped |
- * | ENOMEDIUM | no cartridge, or none since the open |
+ * | ENOMEDIUM | no cartridge, or none since the open; EIO if one is there and not loaded |
  * | EROFS, EACCES | write-protected, or open for reading only; EACCES also: not allowed to open |
  * | EBUSY | somebody has the drive open |
  * | EINVAL | size of a record or a count that the drive does not take |
@@ -93,7 +93,7 @@ export function isTapeError(error: unknown, code?: TapeErrno): error is TapeErro
 export interface TapeStatus {
   /** A cartridge was ready when the drive was opened or loaded. */
   readonly online: boolean;
-  /** No cartridge was there. */
+  /** No cartridge was there. If neither is true, one is there that has to be loaded. */
   readonly doorOpen: boolean;
   readonly writeProtected: boolean;
   readonly atBeginning: boolean;

@@ -130,6 +130,14 @@ export class StState {
     if (!isDone) throw new TapeError('EIO', operation, sense);
   }
 
+  /** The filemark of a close leaves the tape as a read of a filemark does. */
+  afterCloseMark(sense: Sense): void {
+    if (sense !== 'good' && sense !== 'early-warning') throw new TapeError('EIO', 'close', sense);
+    this.end = 'filemark';
+    if (this.file >= 0) this.file += 1;
+    this.block = 0;
+  }
+
   /** @param count of filemarks, negative for backwards */
   afterSpaceFilemarks({ sense, count: left }: Answer, count: number): void {
     if (this.file >= 0) this.file += count - Math.sign(count) * left;

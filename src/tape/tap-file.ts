@@ -7,7 +7,7 @@
  * Representation and Handling"; programs of others read and write such files.
  *
  *  1. `use` opens the file and makes the index of its objects, once, or anew if somebody else
- *     changed the file. `release` closes it and keeps the index.
+ *     changed the file meanwhile. The last `release` closes it and keeps the index.
  *  2. Objects are only added at the end; `truncate` makes an earlier place the end.
  *
  * Invariants: (1) the index covers the file from 0 to `#end` without gaps; (2) what lies behind
@@ -17,6 +17,7 @@
 import { open } from 'node:fs/promises';
 import type { FileHandle } from 'node:fs/promises';
 import { assert, defined } from '../base/assert.ts';
+import { Mutex } from '../base/mutex.ts';
 
 /** What `lengthAt` says of a filemark. */
 export const FILEMARK = -1;
@@ -44,6 +45,8 @@ interface Stamp {
 
 export class TapFile {
   readonly path: string;
+  readonly #turn = new Mutex();
+  #users = 0;
   #handle: FileHandle | undefined;
   #stamp: Stamp | undefined;
   #offsets: number[] = [];
@@ -76,28 +79,20 @@ export class TapFile {
     return this.#bad.has(object);
   }
 
-  /** @throws NotTapFile, and the errors of the file system */
+  /** To be followed by a `release`. @throws NotTapFile, and the errors of the file system */
   async use(): Promise<void> {
-    if (this.#handle !== undefined) return;
-    const handle = await open(this.path, 'r+');
-    try {
-      const { size, mtimeMs } = await handle.stat();
-      const isKnown = this.#stamp?.size === size && this.#stamp.mtimeMs === mtimeMs;
-      if (!isKnown) await this.#scan(handle, size);
-      this.#size = size;
-      this.#handle = handle;
-    } finally {
-      if (this.#handle === undefined) await handle.close();
-    }
+    await this.#turn.run(async () => {
+      if (this.#users === 0) await this.#openFile();
+      this.#users += 1;
+    });
   }
 
   async release(): Promise<void> {
-    const handle = this.#handle;
-    if (handle === undefined) return;
-    this.#handle = undefined;
-    const { size, mtimeMs } = await handle.stat();
-    this.#stamp = { size, mtimeMs };
-    await handle.close();
+    await this.#turn.run(async () => {
+      assert(this.#users > 0, 'a .tap file that nobody uses is released');
+      this.#users -= 1;
+      if (this.#users === 0) await this.#closeFile();
+    });
   }
 
   /** Fills `into` with the beginning of a record. */
@@ -155,6 +150,27 @@ export class TapFile {
     await this.#open.write(mark, 0, LENGTH_BYTES, offset);
     await this.#open.write(mark, 0, LENGTH_BYTES, offset + LENGTH_BYTES + padded(length));
     this.#bad.add(object);
+  }
+
+  async #openFile(): Promise<void> {
+    const handle = await open(this.path, 'r+');
+    try {
+      const { size, mtimeMs } = await handle.stat();
+      const isKnown = this.#stamp?.size === size && this.#stamp.mtimeMs === mtimeMs;
+      if (!isKnown) await this.#scan(handle, size);
+      this.#size = size;
+      this.#handle = handle;
+    } finally {
+      if (this.#handle === undefined) await handle.close();
+    }
+  }
+
+  async #closeFile(): Promise<void> {
+    const handle = this.#open;
+    this.#handle = undefined;
+    const { size, mtimeMs } = await handle.stat();
+    this.#stamp = { size, mtimeMs };
+    await handle.close();
   }
 
   get #open(): FileHandle {

@@ -34,7 +34,8 @@ export class VirtualDrive implements TapeDrive {
   readonly #home: DriveHome;
   readonly #turn = new OneAtATime();
   #motion: 'idle' | 'reading' | 'writing' = 'idle';
-  #isReady = false;
+  /** 'not-ready': a cartridge lies in the drive and is not loaded. */
+  #cartridge: 'ready' | 'not-ready' | 'none' = 'none';
   #writeProtected = false;
   /** How an asynchronous write ended, not told yet. */
   #pending: Sense | undefined;
@@ -68,7 +69,7 @@ export class VirtualDrive implements TapeDrive {
       const { file, block, blockSizeBytes, isAtEnd, isWarned } = this.#state;
       return {
         online: this.#isReady,
-        doorOpen: !this.#isReady,
+        doorOpen: this.#cartridge === 'none',
         writeProtected: this.#writeProtected,
         atBeginning: file === 0 && block === 0,
         atFilemark: file !== 0 && block === 0,
@@ -226,7 +227,7 @@ export class VirtualDrive implements TapeDrive {
         this.#state.setCounters(-1, -1);
         throw new TapeError('EIO', 'unload', sense);
       }
-      this.#isReady = false;
+      this.#cartridge = 'none';
     });
   }
 
@@ -235,7 +236,6 @@ export class VirtualDrive implements TapeDrive {
       await this.#beforeMotion('load', false);
       const { sense } = await this.#mechanism.load();
       if (sense !== 'good') throw new TapeError('EIO', 'load', sense);
-      this.#state.begin();
       await this.#checkCartridge();
     });
   }
@@ -244,8 +244,7 @@ export class VirtualDrive implements TapeDrive {
     return this.#run('set-record-mode', async () => {
       this.#flush('set-record-mode');
       this.#checkReady('set-record-mode');
-      const { sense } = await this.#mechanism.testReady();
-      if (sense !== 'good') throw new TapeError('EIO', 'set-record-mode', sense);
+      if (this.#mechanism.modeSelect() !== 'good') throw new TapeError('EIO', 'set-record-mode');
       this.#state.blockSizeBytes = 0;
       if (this.#home.mayChangeOptions) this.#state.asyncWrites = false;
       return this.#home.mayChangeOptions;
@@ -258,7 +257,8 @@ export class VirtualDrive implements TapeDrive {
         if (this.#motion === 'writing') {
           const late = this.#takePending();
           if (late === 'EIO') throw new TapeError('EIO', 'close', 'a record is not on the tape');
-          await this.#putFilemarks('close', 1);
+          const { sense } = await this.#mechanism.writeFilemarks(1);
+          this.#state.afterCloseMark(sense);
         }
       } finally {
         await this.#setMotion('idle');
@@ -278,13 +278,19 @@ export class VirtualDrive implements TapeDrive {
       this.#state.begin();
       answer = await this.#mechanism.testReady();
     }
-    this.#isReady = answer.sense === 'good';
+    if (answer.sense === 'good') this.#cartridge = 'ready';
+    else this.#cartridge = answer.sense === 'no-medium' ? 'none' : 'not-ready';
     this.#writeProtected = this.#isReady && this.#mechanism.cartridge?.writeProtected === true;
     if (!this.#isReady) this.#state.setCounters(-1, -1);
   }
 
+  get #isReady(): boolean {
+    return this.#cartridge === 'ready';
+  }
+
   #checkReady(operation: TapeOperation): void {
-    if (!this.#isReady) throw new TapeError('ENOMEDIUM', operation);
+    if (this.#cartridge === 'none') throw new TapeError('ENOMEDIUM', operation);
+    if (!this.#isReady) throw new TapeError('EIO', operation, 'not loaded');
   }
 
   #checkTransfer(operation: TapeOperation, length: number): void {

@@ -189,6 +189,11 @@ export class VirtualLibrary {
     );
   }
 
+  /** Each command of that kind takes so much longer; 0 for as fast as the host. */
+  setDelay(operation: Fault['operation'], delayMs: number, drive = 0): void {
+    this.#drive(drive).mechanism.delays.set(operation, delayMs);
+  }
+
   injectFault(fault: Fault, drive = 0): void {
     this.#drive(drive).mechanism.faults.push({ ...fault });
   }
@@ -198,9 +203,9 @@ export class VirtualLibrary {
     Object.assign(this.#drive(drive).state, options);
   }
 
-  /** Closes the files. No drive may be open. */
+  /** Closes the files of cartridges, also where a drive was left open. */
   async close(): Promise<void> {
-    for (const { file } of this.#cartridges.values()) await file.release();
+    for (const { mechanism } of this.#drives) await mechanism.rest();
   }
 
   async #openDrive(drive: number, mode: 'read' | 'write'): Promise<TapeDrive> {
@@ -226,7 +231,7 @@ export class VirtualLibrary {
         else await rm(marker, { force: true });
       },
       release: async () => {
-        await this.#drive(drive).mechanism.cartridge?.file.release();
+        await this.#drive(drive).mechanism.rest();
         await ownership.release();
       },
     };
@@ -246,19 +251,23 @@ export class VirtualLibrary {
     const file = mechanism.cartridge?.file;
     if (file !== undefined) {
       await file.use();
-      await file.appendFilemark();
-      await file.sync();
+      try {
+        await file.appendFilemark();
+        await file.sync();
+      } finally {
+        await file.release();
+      }
     }
     await rm(marker, { force: true });
   }
 
   async #withFile<T>(name: string, body: (file: TapFile) => Promise<T>): Promise<T> {
-    const { file, place } = this.#cartridge(name);
+    const { file } = this.#cartridge(name);
     await file.use();
     try {
       return await body(file);
     } finally {
-      if (place.kind !== 'drive') await file.release();
+      await file.release();
     }
   }
 

@@ -11,6 +11,7 @@
  *
  * Invariants: (1) 0 ≤ position ≤ objects on the cartridge; (2) what is written is the last object.
  */
+import { setTimeout } from 'node:timers/promises';
 import { assert } from '../base/assert.ts';
 import { errnoOf } from '../base/errors.ts';
 import { Mutex } from '../base/mutex.ts';
@@ -31,7 +32,9 @@ export type Sense =
   | 'medium-error'
   | 'protected'
   | 'attention'
+  /** The cartridge is not loaded. */
   | 'not-ready'
+  | 'no-medium'
   | 'door-locked';
 
 export interface Answer {
@@ -60,11 +63,14 @@ const good: Answer = { sense: 'good', count: 0 };
 
 export class VirtualMechanism {
   readonly faults: Fault[] = [];
+  /** Milliseconds that a real drive would take longer, by kind of command. */
+  readonly delays = new Map<Fault['operation'], number>();
   #cartridge: Cartridge | undefined;
   #isLoaded = false;
   #position = 0;
   #attention = false;
   #doorLocked = false;
+  #usesFile = false;
   /** Hands wait until the command at work has ended. */
   readonly #turn = new Mutex();
 
@@ -94,11 +100,16 @@ export class VirtualMechanism {
   async remove(): Promise<void> {
     await this.#turn.run(async () => {
       assert(!this.#doorLocked, 'the door is locked');
-      await this.#cartridge?.file.release();
+      await this.#letGo();
       this.#cartridge = undefined;
       this.#isLoaded = false;
       this.#position = 0;
     });
+  }
+
+  /** Nobody has the drive open any more: the file of the cartridge is closed. */
+  async rest(): Promise<void> {
+    await this.#turn.run(() => this.#letGo());
   }
 
   async testReady(): Promise<Answer> {
@@ -107,7 +118,7 @@ export class VirtualMechanism {
 
   async read(into: Uint8Array): Promise<Answer> {
     return this.#command(async ({ file }) => {
-      if (this.#isFaulty('read')) return { sense: 'medium-error', count: 0 };
+      if (await this.#isFaulty('read')) return { sense: 'medium-error', count: 0 };
       const length = file.lengthAt(this.#position);
       if (length === undefined) return { sense: 'end-of-data', count: 0 };
       if (length === FILEMARK) {
@@ -126,7 +137,7 @@ export class VirtualMechanism {
     return this.#command(async (cartridge) => {
       const { file } = cartridge;
       if (this.#refusesWrites(cartridge)) return { sense: 'protected', count: 0 };
-      if (this.#isFaulty('write')) return { sense: 'medium-error', count: 0 };
+      if (await this.#isFaulty('write')) return { sense: 'medium-error', count: 0 };
       await file.truncate(this.#position);
       if (file.recordBytes + record.length > cartridge.sizeBytes) {
         return { sense: 'full', count: 0 };
@@ -141,7 +152,7 @@ export class VirtualMechanism {
     return this.#command(async (cartridge) => {
       const { file } = cartridge;
       if (this.#refusesWrites(cartridge)) return { sense: 'protected', count: 0 };
-      if (this.#isFaulty('filemarks')) return { sense: 'medium-error', count: 0 };
+      if (await this.#isFaulty('filemarks')) return { sense: 'medium-error', count: 0 };
       if (count > 0) await file.truncate(this.#position);
       for (let written = 0; written < count; written += 1) {
         await file.appendFilemark();
@@ -208,9 +219,14 @@ export class VirtualMechanism {
     this.#doorLocked = isLocked;
   }
 
+  /** Setting a block size needs no cartridge. */
+  modeSelect(): Sense {
+    return this.#attention ? this.#takeAttention().sense : 'good';
+  }
+
   async unload(): Promise<Answer> {
-    if (this.#cartridge === undefined) return { sense: 'not-ready', count: 0 };
     if (this.#attention) return this.#takeAttention();
+    if (this.#cartridge === undefined) return { sense: 'no-medium', count: 0 };
     if (this.#doorLocked) return { sense: 'door-locked', count: 0 };
     this.#isLoaded = false;
     this.#position = 0;
@@ -218,8 +234,8 @@ export class VirtualMechanism {
   }
 
   async load(): Promise<Answer> {
-    if (this.#cartridge === undefined) return { sense: 'not-ready', count: 0 };
-    this.#attention = false;
+    if (this.#attention) return this.#takeAttention();
+    if (this.#cartridge === undefined) return { sense: 'no-medium', count: 0 };
     this.#isLoaded = true;
     this.#position = 0;
     return good;
@@ -232,15 +248,23 @@ export class VirtualMechanism {
   async #obey(body: (cartridge: Cartridge) => Promise<Answer>): Promise<Answer> {
     if (this.#attention) return this.#takeAttention();
     const cartridge = this.#cartridge;
-    if (cartridge === undefined || !this.#isLoaded) return { sense: 'not-ready', count: 0 };
+    if (cartridge === undefined) return { sense: 'no-medium', count: 0 };
+    if (!this.#isLoaded) return { sense: 'not-ready', count: 0 };
     try {
-      await cartridge.file.use();
+      if (!this.#usesFile) await cartridge.file.use();
+      this.#usesFile = true;
       this.#position = Math.min(this.#position, cartridge.file.count);
       return await body(cartridge);
     } catch (error) {
       if (!(error instanceof NotTapFile) && errnoOf(error) === undefined) throw error;
       return { sense: 'medium-error', count: 0 };
     }
+  }
+
+  async #letGo(): Promise<void> {
+    if (!this.#usesFile) return;
+    this.#usesFile = false;
+    await this.#cartridge?.file.release();
   }
 
   #takeAttention(): Answer {
@@ -252,7 +276,9 @@ export class VirtualMechanism {
     return cartridge.writeProtected || (cartridge.worm && this.#position < cartridge.file.count);
   }
 
-  #isFaulty(operation: Fault['operation']): boolean {
+  async #isFaulty(operation: Fault['operation']): Promise<boolean> {
+    const delayMs = this.delays.get(operation) ?? 0;
+    if (delayMs > 0) await setTimeout(delayMs);
     const fault = this.faults.find((each) => each.operation === operation);
     if (fault === undefined) return false;
     if (fault.after > 0) {

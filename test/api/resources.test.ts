@@ -261,7 +261,7 @@ describe('targets and backups', () => {
     await api.refused('/backups', both, 400, 'VALIDATION_FAILED');
     const neither = { method: 'POST', json: { name: 'b2', target: 't2' } };
     await api.refused('/backups', neither, 400, 'VALIDATION_FAILED');
-    const level = { method: 'POST', json: { ...backup, name: 'b2', level: 'incremental' } };
+    const level = { method: 'POST', json: { ...backup, name: 'b2', level: 'half' } };
     await api.refused('/backups', level, 400, 'VALIDATION_FAILED');
 
     for (const query of ['disk=d1', 'target=t2', 'state=complete', 'label=x%3Dy', '']) {

@@ -1,6 +1,7 @@
 import { randomBytes } from 'node:crypto';
 import { describe, expect, it } from 'vitest';
 import { ApiWorld } from '../support/api-world.ts';
+import { goldenImage } from '../support/golden-images.ts';
 import { RawHttp } from '../support/raw-http.ts';
 
 const MIB = 1024 * 1024;
@@ -63,13 +64,16 @@ describe('an uploaded image', () => {
     expect((await api.get('/disks')).body.items).toHaveLength(1);
   });
 
-  it('that is none, or ends too early, is refused with no way to go on', async () => {
+  it('that is none, lacks its base or ends too early is refused for good', async () => {
     const { api, image } = await worldWithImage();
     const foreign = await upload(api, 'method=remap&disk=d2', randomBytes(100_000));
     expect(foreign.body).toMatchObject({ status: 400, code: 'IMAGE_INVALID' });
+    const increment = goldenImage('image-v1-incremental');
+    const loose = await upload(api, 'method=remap&disk=d2', increment);
+    expect(loose.body).toMatchObject({ status: 409, code: 'BASE_MISSING' });
     const short = await upload(api, 'method=remap&disk=d2', image.subarray(0, -1));
     expect(short.body).toMatchObject({ status: 400, code: 'IMAGE_TRUNCATED' });
-    for (const { body } of [foreign, short]) {
+    for (const { body } of [foreign, loose, short]) {
       expect(body).not.toHaveProperty('job');
       expect(body).not.toHaveProperty('receivedBytes');
     }

@@ -131,3 +131,109 @@ describe('allocated ranges', () => {
     }
   });
 });
+
+describe('what changed between two copies', () => {
+  /** Copies monday and tuesday of a disk of 100 blocks and a sector. */
+  async function changedWorld(): Promise<ApiWorld> {
+    const api = await worldWith([0, 1, 2, 3, 50, 100]);
+    const data = (block: number) => `/disks/d1/data?offset=${block * BLOCK}`;
+    for (const block of [2, 3, 70]) await api.put(data(block), randomBytes(BLOCK));
+    await api.put(data(100), randomBytes(512));
+    await api.ask(`/disks/d1/data?offset=0&length=${2 * BLOCK}`, { method: 'DELETE' });
+    await api.copyOf('d1', 'tuesday');
+    return api;
+  }
+  const changes = [
+    { byteOffset: 0, sizeBytes: 2 * BLOCK, kind: 'zero' },
+    { byteOffset: 2 * BLOCK, sizeBytes: 2 * BLOCK, kind: 'data' },
+    { byteOffset: 70 * BLOCK, sizeBytes: BLOCK, kind: 'data' },
+    { byteOffset: 100 * BLOCK, sizeBytes: 512, kind: 'data' },
+  ];
+  const path = '/copies/tuesday/changes?since=monday';
+
+  it('are data and zeros as byte ranges, either way round', async () => {
+    const api = await changedWorld();
+    expect((await api.get(path)).body).toEqual({
+      blockSizeBytes: BLOCK,
+      capacityBytes: 100 * BLOCK + 512,
+      items: changes,
+      nextPageToken: null,
+    });
+    const back = await api.get('/copies/monday/changes?since=tuesday');
+    expect(back.body.items).toEqual([
+      { byteOffset: 0, sizeBytes: 4 * BLOCK, kind: 'data' },
+      { byteOffset: 70 * BLOCK, sizeBytes: BLOCK, kind: 'zero' },
+      { byteOffset: 100 * BLOCK, sizeBytes: 512, kind: 'data' },
+    ]);
+    const none = await api.get('/copies/monday/changes?since=monday');
+    expect(none.body.items).toEqual([]);
+  });
+
+  it('come page by page, from any offset on, or as lines with an end', async () => {
+    const api = await changedWorld();
+    const found: unknown[] = [];
+    let token: string | null = '';
+    for (let pages = 0; token !== null; pages += 1) {
+      expect(pages).toBeLessThan(changes.length);
+      const next = token === '' ? '' : `&pageToken=${token}`;
+      const page = await api.get(`${path}&maxResults=1${next}`);
+      found.push(...page.body.items);
+      token = page.body.nextPageToken;
+    }
+    expect(found).toEqual(changes);
+    const from = await api.get(`${path}&startingOffset=${3 * BLOCK + 1}`);
+    expect(from.body.items).toEqual([
+      { byteOffset: 3 * BLOCK, sizeBytes: BLOCK, kind: 'data' },
+      ...changes.slice(2),
+    ]);
+    const accept = { accept: 'application/x-ndjson' };
+    const lines = await api.get(`${path}&startingOffset=${4 * BLOCK}`, accept);
+    expect(lines.headers.get('content-type')).toBe('application/x-ndjson');
+    expect(linesOf(lines.bytes)).toEqual([...changes.slice(2), { end: true }]);
+  });
+
+  it('end where the newer one ends, and have zeros where the older one did', async () => {
+    const api = await changedWorld();
+    await api.ask('/disks/d1', {
+      method: 'PATCH',
+      json: { capacityBytes: 60 * BLOCK, discard: true },
+    });
+    await api.copyOf('d1', 'small');
+    const small = await api.get('/copies/small/changes?since=tuesday');
+    expect(small.body).toMatchObject({ capacityBytes: 60 * BLOCK, items: [] });
+    await api.ask('/disks/d1', { method: 'PATCH', json: { capacityBytes: 80 * BLOCK } });
+    await api.copyOf('d1', 'grown');
+    const zeros = [{ byteOffset: 60 * BLOCK, sizeBytes: 20 * BLOCK, kind: 'zero' }];
+    expect((await api.get('/copies/grown/changes?since=small')).body.items).toEqual(zeros);
+    const since = await api.get('/copies/grown/changes?since=tuesday');
+    expect(since.body.items).toEqual([{ byteOffset: 70 * BLOCK, sizeBytes: BLOCK, kind: 'zero' }]);
+  });
+
+  it('are there for a disk that was made from a copy', async () => {
+    const api = await changedWorld();
+    await api.post('/copies/monday/restores', { method: 'remap', disk: 'd2' });
+    await api.put(`/disks/d2/data?offset=${5 * BLOCK}`, randomBytes(BLOCK));
+    await api.copyOf('d2', 'other');
+    const { body } = await api.get('/copies/other/changes?since=monday');
+    expect(body.items).toEqual([{ byteOffset: 5 * BLOCK, sizeBytes: BLOCK, kind: 'data' }]);
+  });
+
+  it('are refused for what is not there, strangers and what makes no sense', async () => {
+    const api = await changedWorld();
+    await api.refused('/copies/wednesday/changes?since=monday', {}, 404, 'NOT_FOUND');
+    await api.refused('/copies/monday/changes?since=wednesday', {}, 404, 'NOT_FOUND');
+    await api.disk('d2', { capacityBytes: BLOCK });
+    await api.copyOf('d2', 'other');
+    await api.refused('/copies/other/changes?since=monday', {}, 409, 'COPIES_UNRELATED');
+    const lines = { accept: 'application/x-ndjson' };
+    const unrelated = await api.get('/copies/other/changes?since=monday', lines);
+    expect(unrelated.status).toBe(409);
+    await api.refused('/copies/monday/changes', {}, 400, 'VALIDATION_FAILED');
+    await api.refused(`${path}&since=monday`, {}, 400, 'VALIDATION_FAILED');
+    for (const query of ['since=', 'pageToken=abc', 'maxResults=0', 'physical=true']) {
+      await api.refused(`${path}&${query}`, {}, 400, 'VALIDATION_FAILED');
+    }
+    const beyond = `${path}&startingOffset=${101 * BLOCK}`;
+    await api.refused(beyond, {}, 416, 'RANGE_NOT_SATISFIABLE');
+  });
+});

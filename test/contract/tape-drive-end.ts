@@ -107,6 +107,22 @@ export function describeChange(name: string, bench: TapeBench): void {
       expect(await bench.objects('B')).toEqual([3000, 'FM']);
     });
 
+    const swallowers: [string, (drive: TapeDrive) => Promise<void>][] = [
+      ['lock', (drive) => drive.lock()],
+      ['seekEndOfData', (drive) => drive.seekEndOfData()],
+    ];
+
+    it.each(swallowers)('%s hides the change', async (_name, swallow) => {
+      const drive = await bench.ready();
+      await write(drive, 1000, 'FM');
+      await bench.harness.load('B');
+      await swallow(drive);
+      await drive.write(record(3000));
+      await drive.unlock();
+      await bench.close();
+      expect(await bench.objects('B')).toEqual([3000]);
+    });
+
     it('changed while nobody has it open: a new open stands at the new beginning', async () => {
       await write(await bench.ready(), 1000, 'FM');
       await bench.close();

@@ -21,7 +21,8 @@ const MIB = 1024 * 1024;
 export async function actOnBackups(world: World, random: Random): Promise<void> {
   if (world.targets.length === 0) return;
   const act = random.weighted([
-    [16, backUp],
+    [18, backUp],
+    [4, consolidate],
     [12, restore],
     [10, writeBackCopy],
     [8, upload],
@@ -61,30 +62,58 @@ async function backUp(world: World, random: Random): Promise<void> {
   world.backups.push(backup);
   const source = copy === undefined ? { disk: disk?.ref } : { copy: copy.ref };
   world.count('backup');
-  const json = { name, ...source, target: random.pick(world.targets), ...rate(random) };
-  const job = {
-    kind: 'backup',
-    matches: (each: JobView) => subjectIs(each, 'backup', 'backup', name),
-    settle: (each: JobView | undefined) => {
-      if (each === undefined) world.backups = world.backups.filter((one) => one !== backup);
-      else if (succeeded(each, `backup ${name}`)) {
+  const level = levelOf(world, random);
+  const json = { name, ...source, target: random.pick(world.targets), ...level, ...rate(random) };
+  const frozen = copy === undefined ? { snapshot } : {};
+  const makes = { list: '/backups', name, byJob: true, ...frozen };
+  const codes = ['NOT_FOUND', 'BASE_MISSING'];
+  await world.postJob('/backups', json, backupJob(world, backup, 'backup'), codes, makes);
+  if (copy === undefined) snapshot.end = Math.min(snapshot.end, world.tick());
+}
+
+function levelOf(world: World, random: Random): Readonly<Record<string, string>> {
+  if (random.chance(0.35)) return {};
+  world.count('incremental');
+  return { level: 'incremental', onMissingBase: random.chance(0.8) ? 'full' : 'fail' };
+}
+
+/** A job that makes a backup. */
+function backupJob(world: World, backup: BackupModel, kind: string): Ending & { kind: string } {
+  const { name } = backup;
+  return {
+    kind,
+    matches: (job) => subjectIs(job, kind, 'backup', name),
+    settle: (job) => {
+      if (job === undefined) world.backups = world.backups.filter((one) => one !== backup);
+      else if (succeeded(job, `${kind} ${name}`)) {
         backup.existence = 'sure';
         backup.isComplete = true;
-        backup.id = String(each.result?.backupId);
+        backup.id = String(job.result?.backupId);
       }
     },
   };
-  const frozen = copy === undefined ? { snapshot } : {};
-  const makes = { list: '/backups', name, byJob: true, ...frozen };
-  await world.postJob('/backups', json, job, ['NOT_FOUND'], makes);
-  if (copy === undefined) snapshot.end = Math.min(snapshot.end, world.tick());
+}
+
+async function consolidate(world: World, random: Random): Promise<void> {
+  const from = random.pick(world.backups.filter((each) => each.isUsable));
+  if (from === undefined || !hasRoomForJob(world)) return;
+  if (world.backups.length >= world.limits.backups) return;
+  const name = world.name('backup');
+  const backup = new BackupModel(name, from.snapshot);
+  world.backups.push(backup);
+  world.count('consolidate');
+  const path = `/backups/${from.name}/consolidate`;
+  const codes = ['NOT_FOUND']; // another may be deleting it
+  const makes = { list: '/backups', name, byJob: true };
+  const job = backupJob(world, backup, 'consolidate');
+  await world.postJob(path, { name, ...rate(random) }, job, codes, makes);
 }
 
 async function restore(world: World, random: Random): Promise<void> {
   const backup = random.pick(world.backups.filter((each) => each.isUsable));
   if (backup === undefined || !hasRoomForJob(world)) return;
   const path = `/backups/${backup.name}/restores`;
-  const codes = backup.isDeleting ? ['NOT_FOUND'] : [];
+  const codes = ['NOT_FOUND']; // another may be deleting it
   if (random.chance(0.3)) {
     await writeBack(world, random, path, backup.snapshot, codes);
   } else if (random.chance(0.5) && world.copies.length < world.limits.copies) {
@@ -139,7 +168,7 @@ async function verify(world: World, random: Random): Promise<void> {
   const backup = random.pick(world.backups.filter((each) => each.isUsable));
   if (backup === undefined || !hasRoomForJob(world)) return;
   world.count('verify');
-  const codes = backup.isDeleting ? ['NOT_FOUND'] : [];
+  const codes = ['NOT_FOUND']; // another may be deleting it
   await world.postJob(`/backups/${backup.name}/verify`, undefined, plainJob('verify'), codes);
 }
 
@@ -174,17 +203,30 @@ async function deleteBackup(world: World, random: Random): Promise<void> {
   const idle = world.backups.filter(({ id, isDeleting }) => id !== undefined && !isDeleting);
   const backup = random.pick(idle);
   if (backup === undefined) return;
-  backup.isDeleting = true;
-  const force = random.chance(0.5);
-  const answer = await world.client.ask('DELETE', `/backups/${backup.name}?force=${force}`);
-  world.count('backup deletion');
+  const cascade = random.chance(0.4);
+  // which others are built on it is not known here
+  const doomed = cascade ? idle : [backup];
+  for (const each of doomed) each.isDeleting = true;
+  const query = `force=${random.chance(0.5)}&cascade=${cascade}`;
+  const answer = await world.client.ask('DELETE', `/backups/${backup.name}?${query}`);
+  world.count(cascade ? 'backup cascade' : 'backup deletion');
   if (answer.status === 204) {
     world.backups = world.backups.filter((each) => each !== backup);
-    return;
+  } else {
+    const gone = backup.existence === 'sure' ? [] : ['NOT_FOUND'];
+    world.refused('DELETE backup', answer, [...gone, ...(cascade ? [] : ['BACKUP_NEEDED'])]);
   }
-  const gone = backup.existence === 'sure' ? [] : ['NOT_FOUND'];
-  world.refused('DELETE backup', answer, gone);
-  backup.isDeleting = false;
+  if (cascade) await forgetGone(world, doomed);
+  for (const each of doomed) each.isDeleting = false;
+}
+
+/** Some of these may have been deleted, also by a cascade that was refused on its way. */
+async function forgetGone(world: World, doomed: readonly BackupModel[]): Promise<void> {
+  const views = await world.client.list('/backups');
+  const there = new Set(views.map(({ id }) => id));
+  world.backups = world.backups.filter(
+    (each) => !doomed.includes(each) || each.id === undefined || there.has(each.id),
+  );
 }
 
 async function changeJob(world: World, random: Random): Promise<void> {

@@ -11,6 +11,7 @@ import { continueUpload } from './load-uploads.ts';
 import { checkCopy, settleCopy } from './load-objects.ts';
 import { type CutPost, type DiskModel, wrongBytes } from './model.ts';
 import { readFull } from './read-whole.ts';
+import { verifyChanges } from './verify-changes.ts';
 import { Violation } from './violation.ts';
 import type { World } from './world.ts';
 
@@ -28,6 +29,7 @@ export async function verifyAll(world: World): Promise<void> {
   await findBackups(world);
   for (const disk of world.disks) await verifyDisk(world, disk);
   for (const copy of world.copies) await checkCopy(world, world.random, copy);
+  await verifyChanges(world);
   await verifyImage(world);
   for (const { name } of world.backups.filter((backup) => backup.isComplete)) {
     await runJob(world, `/backups/${name}/verify`);

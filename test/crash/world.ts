@@ -31,7 +31,7 @@ export interface Limits {
 
 export class World {
   readonly random: Random;
-  readonly limits: Limits = { disks: 7, copies: 8, backups: 5, jobs: 6 };
+  readonly limits: Limits = { disks: 7, copies: 8, backups: 8, jobs: 6 };
   disks: DiskModel[] = [];
   copies: CopyModel[] = [];
   backups: BackupModel[] = [];

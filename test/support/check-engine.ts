@@ -15,6 +15,8 @@ const tables = [
   'pool_extents',
   'disks',
   'copies',
+  'checkpoints',
+  'groups',
   'dead_roots',
   'checksums',
   'targets',

@@ -5,7 +5,7 @@
  * failures shrink well.
  */
 import fc from 'fast-check';
-import { KIB, MAX_CAPACITY_BYTES } from '../../src/base/units.ts';
+import { KIB, MAX_CAPACITY_BYTES, roundDown } from '../../src/base/units.ts';
 
 export const SIZE = 16 * KIB;
 
@@ -134,4 +134,26 @@ export function pattern(fillByte: number, bytes: number): Buffer {
   if (fillByte === 0) return data;
   for (let at = 0; at < bytes; at += 1) data[at] = ((fillByte + at * 31 + (at >> 9)) % 255) + 1;
   return data;
+}
+
+/** Bytes of a disk that a command names. */
+export function rangeOf(
+  { capacityBytes }: { readonly capacityBytes: number },
+  { anchor, shift }: Place,
+  bytes: number,
+): { offset: number; bytes: number } {
+  const anchors = {
+    start: 0,
+    end: capacityBytes,
+    leaf: 512 * SIZE,
+    tree: 512 ** 2 * SIZE,
+    u32: 2 ** 32 * SIZE,
+    random: roundDown(capacityBytes * 0.618, 512),
+  };
+  const base = anchors[anchor] < capacityBytes ? anchors[anchor] : anchors[anchor] % capacityBytes;
+  const offset = Math.min(
+    capacityBytes,
+    Math.max(0, (anchor === 'end' ? capacityBytes : base) + shift),
+  );
+  return { offset, bytes: Math.min(bytes, capacityBytes - offset) };
 }

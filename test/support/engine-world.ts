@@ -15,7 +15,7 @@ import { writeRange } from '../../src/disk/write.ts';
 import type { Pool } from '../../src/pool/pool.ts';
 import { checkEngine } from './check-engine.ts';
 import { type Engine, openEngine } from './engine.ts';
-import { type Command, pattern, type Place, SIZE } from './engine-commands.ts';
+import { type Command, pattern, rangeOf, SIZE } from './engine-commands.ts';
 import { type ModelCopy, type ModelDisk, ModelPool, type Outcome } from './engine-model.ts';
 import { FaultyFileSystem } from './faulty-block-file.ts';
 import { MemoryMetadata } from './memory-metadata.ts';
@@ -32,6 +32,14 @@ export interface WorldOptions {
   readonly seed?: number;
   /** Compare after each command; off where only the end matters. */
   readonly compare?: boolean;
+  /** Copies at a time; 6 by default. */
+  readonly maxCopies?: number;
+}
+
+/** A deleted copy that counts as backed up. */
+export interface Gone {
+  readonly id: string;
+  readonly model: ModelCopy;
 }
 
 /** An engine and its model. */
@@ -42,6 +50,7 @@ export class World {
   readonly models: Pair<string, ModelPool>[] = [];
   disks: Pair<Disk, ModelDisk>[] = [];
   copies: Pair<Copy, ModelCopy>[] = [];
+  readonly gone: Gone[] = [];
   readonly #o: WorldOptions;
   #epoch = 1;
   #names = 0;
@@ -224,7 +233,7 @@ export class World {
   /** A copy that is filled as a disk first. */
   async #restoreCopy({ pool, fill }: Command & { do: 'restore copy' }): Promise<void> {
     const { real, model } = this.models[pool % this.models.length]!;
-    if (this.copies.length >= 6) return;
+    if (this.#isFull) return;
     const { disks, copies } = this.engine;
     const o = { capacityBytes: 3 * SIZE - 512, detectZeroes: false, reserveBytes: 0 };
     const [name, job] = [this.#name('c'), 'job'];
@@ -245,6 +254,7 @@ export class World {
     if (found === undefined) return;
     await this.engine.copies.delete(found.name);
     found.model.pool.copies.delete(found.model);
+    this.gone.push({ id: found.real.id, model: found.model });
     this.copies = this.copies.filter((pair) => pair !== found);
   }
 
@@ -278,7 +288,7 @@ export class World {
       }
       case 'freeze': {
         const name = this.#name('c');
-        if (this.copies.length >= 6) return;
+        if (this.#isFull) return;
         const copy = await freeze(this.engine.copies, pair.name, { name });
         this.copies.push({ name, real: copy, model: model.pool.freeze(model) });
         return;
@@ -350,6 +360,10 @@ export class World {
     expect('ok').toBe(outcome);
   }
 
+  get #isFull(): boolean {
+    return this.copies.length >= (this.#o.maxCopies ?? 6);
+  }
+
   #name(kind: string): string {
     this.#names += 1;
     return `${kind}${this.#names}`;
@@ -357,38 +371,20 @@ export class World {
 
   async #openEngine(): Promise<Engine> {
     const { cacheBytes = 2 * MIB } = this.#o;
-    return openEngine({
+    const engine = await openEngine({
       store: this.store,
       fileSystem: this.files,
       epoch: this.#epoch,
       cacheBytes,
     });
+    // all copies have been backed up
+    engine.copies.onBackedUp(() => ({ has: () => true }));
+    return engine;
   }
 }
 
 function pick<T>(things: readonly T[], number: number): T | undefined {
   return things[number % things.length];
-}
-
-function rangeOf(
-  { capacityBytes }: ModelDisk,
-  { anchor, shift }: Place,
-  bytes: number,
-): { offset: number; bytes: number } {
-  const anchors = {
-    start: 0,
-    end: capacityBytes,
-    leaf: 512 * SIZE,
-    tree: 512 ** 2 * SIZE,
-    u32: 2 ** 32 * SIZE,
-    random: roundDown(capacityBytes * 0.618, 512),
-  };
-  const base = anchors[anchor] < capacityBytes ? anchors[anchor] : anchors[anchor] % capacityBytes;
-  const offset = Math.min(
-    capacityBytes,
-    Math.max(0, (anchor === 'end' ? capacityBytes : base) + shift),
-  );
-  return { offset, bytes: Math.min(bytes, capacityBytes - offset) };
 }
 
 function hex(bytes: Buffer): string {

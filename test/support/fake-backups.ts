@@ -1,6 +1,7 @@
 /** Targets and backups of the fakes: whole images in memory. */
 import type { Effects, ForceOption, Rename } from '../../src/api/service-types.ts';
 import type * as api from '../../src/api/work-services.ts';
+import { Chains } from '../../src/backup/chains.ts';
 import { StorageError } from '../../src/base/errors.ts';
 import type { Job } from '../../src/job/job.ts';
 import type { FakeCopies, FakeCopy } from './fake-copies.ts';
@@ -11,7 +12,7 @@ import type { FakeWorld } from './fake-world.ts';
 
 type Mutable<T> = { -readonly [K in keyof T]: T[K] };
 type FakeTarget = Mutable<api.Target>;
-export type FakeBackup = Mutable<api.Backup> & { image: Buffer };
+export type FakeBackup = Mutable<api.Backup> & { image: Buffer; readonly generation: number };
 
 export class FakeTargets implements api.Targets {
   readonly targets = new Map<string, FakeTarget>();
@@ -103,7 +104,12 @@ export class FakeBackups implements api.Backups {
       request.copy === undefined
         ? await this.#copies.freeze(request.disk ?? '', { name: `${request.name}-copy` })
         : this.#copies.get(request.copy);
-    const backup = this.#newBackup(request, copy, target);
+    const base = this.#baseOf(request, copy, target);
+    if (base instanceof StorageError) {
+      if (request.copy === undefined) await this.#copies.delete(copy.id, {});
+      throw base;
+    }
+    const backup = this.#newBackup(request, copy, target, base);
     this.backups.set(backup.id, backup);
     const { name, diskName, diskId } = copy;
     const job = await this.#jobs.submit(
@@ -123,7 +129,12 @@ export class FakeBackups implements api.Backups {
             context.progress({ doneBytes: done });
           }
           Object.assign(backup, { image, mediumBytes: image.length, state: 'complete' });
-          return { backup: backup.name, mediumBytes: image.length };
+          const { level = 'full' } = request;
+          const missing = level === backup.level ? {} : { baseMissing: 'no-backup' };
+          return {
+            ...{ backup: backup.name, level: backup.level, mediumBytes: image.length },
+            ...missing,
+          };
         },
       },
       effects,
@@ -132,7 +143,38 @@ export class FakeBackups implements api.Backups {
     return job;
   }
 
-  #newBackup(request: api.CreateBackup, copy: FakeCopy, target: api.Target): FakeBackup {
+  /** The newest of an older copy of the disk, or of the named copy. */
+  #baseOf(
+    { level = 'full', base, onMissingBase }: api.CreateBackup,
+    copy: FakeCopy,
+    target: api.Target,
+  ): FakeBackup | StorageError | undefined {
+    if (level === 'full') return undefined;
+    const named = base === undefined ? undefined : this.#copyNamed(base);
+    if (named instanceof StorageError) return named;
+    const found = this.list()
+      .filter(({ targetId, state }) => targetId === target.id && state === 'complete')
+      .filter((each) => each.diskId === copy.diskId && each.generation < copy.generation)
+      .filter(({ copyId }) => named === undefined || copyId === named)
+      .sort((a, b) => b.generation - a.generation)[0];
+    if (found !== undefined || onMissingBase === 'full') return found;
+    const details = { reason: 'no-backup', target: target.name };
+    return new StorageError('BASE_MISSING', 'no base', details);
+  }
+
+  #copyNamed(ref: string): string | StorageError {
+    const backup = this.list().find(({ id, name, copyId }) => [id, name, copyId].includes(ref));
+    const copy = backup ?? this.#copies.list().find(({ id, name }) => id === ref || name === ref);
+    if (copy !== undefined) return 'copyId' in copy ? copy.copyId : copy.id;
+    return new StorageError('NOT_FOUND', 'no such base', { field: 'base', base: ref });
+  }
+
+  #newBackup(
+    request: api.CreateBackup,
+    copy: FakeCopy,
+    target: api.Target,
+    base: FakeBackup | undefined,
+  ): FakeBackup {
     return {
       id: this.#world.id(),
       name: request.name,
@@ -145,10 +187,18 @@ export class FakeBackups implements api.Backups {
       disk: copy.disk,
       diskId: copy.diskId,
       diskName: copy.diskName,
-      level: 'full',
+      level: base === undefined ? 'full' : 'incremental',
+      base:
+        base === undefined
+          ? null
+          : { copyId: base.copyId, generation: base.generation, backup: base.name },
+      chain: [],
+      isChainComplete: true,
+      generation: copy.generation,
       state: 'creating',
       mediumBytes: 0,
       usedBytes: copy.usedBlocks * copy.blockSizeBytes,
+      dataBytes: copy.usedBlocks * copy.blockSizeBytes,
       sourceCapacityBytes: copy.sourceCapacityBytes,
       blockSizeBytes: copy.blockSizeBytes,
       labels: request.labels ?? {},
@@ -161,15 +211,31 @@ export class FakeBackups implements api.Backups {
   }
 
   get(ref: string): FakeBackup {
-    return find(this.backups, ref, 'backup');
+    return this.#withChain(find(this.backups, ref, 'backup'));
   }
 
   list(): FakeBackup[] {
-    return [...this.backups.values()];
+    return [...this.backups.values()].map((backup) => this.#withChain(backup));
   }
 
-  async delete(ref: string): Promise<void> {
-    this.backups.delete(this.get(ref).id);
+  #withChain(backup: FakeBackup): FakeBackup {
+    const { members, missing } = new Chains(this.backups.values()).chainTo(backup);
+    const chain = members.map(({ id, name }) => ({ id, name }));
+    return Object.assign(backup, { chain, isChainComplete: missing === null });
+  }
+
+  deletion(ref: string, { cascade = false }: api.BackupDeletion): FakeBackup[] {
+    const backup = this.get(ref);
+    const neededBy = new Chains(this.backups.values()).neededBy(new Set([backup.id]));
+    if (neededBy.length > 0 && !cascade) {
+      const names = neededBy.map(({ id, name }) => ({ id, name }));
+      throw new StorageError('BACKUP_NEEDED', 'needed', { neededBy: names });
+    }
+    return [...neededBy, backup];
+  }
+
+  async delete(ref: string, options: api.BackupDeletion): Promise<void> {
+    for (const { id } of this.deletion(ref, options)) this.backups.delete(id);
   }
 
   async verify(ref: string, effects?: Effects<Job>): Promise<Job> {
@@ -181,6 +247,29 @@ export class FakeBackups implements api.Backups {
         work: async () => {
           backup.verifiedAtMs = this.#world.clock.nowMs();
           return { damaged: [] };
+        },
+      },
+      effects,
+    );
+  }
+
+  async consolidate(ref: string, request: api.Consolidate, effects?: Effects<Job>): Promise<Job> {
+    const { image, ...source } = this.get(ref);
+    const there = this.list().find(({ name }) => name === request.name);
+    if (there !== undefined) {
+      throw new StorageError('NAME_TAKEN', 'taken', { name: there.name, id: there.id });
+    }
+    if (source.state !== 'complete' || !source.isChainComplete) {
+      throw new StorageError('BACKUP_INCOMPLETE', 'not complete', { backup: source.name });
+    }
+    return this.#jobs.submit(
+      {
+        kind: 'consolidate',
+        subject: { backup: request.name, from: source.name, target: source.target },
+        work: async () => {
+          const [id, { name }] = [this.#world.id(), request];
+          this.backups.set(id, { ...source, id, name, image, level: 'full', base: null });
+          return { backup: name, mediumBytes: image.length };
         },
       },
       effects,

@@ -21,10 +21,12 @@ export class FakeCopy implements api.Copy {
   readonly sourceCapacityBytes: number;
   readonly blocks: Blocks;
   readonly blockSet: Set<Buffer>;
+  readonly history: ReadonlySet<string>;
   readonly sources: readonly number[];
-  readonly haltMicroseconds = 12;
+  haltMicroseconds = 12;
   readonly frozenAtMs: number;
   labels: Labels;
+  inGroup: { readonly id: string; readonly name: string } | undefined;
   version = 1;
   readonly userSet = new Users();
   readonly #world: FakeWorld;
@@ -41,6 +43,7 @@ export class FakeCopy implements api.Copy {
     this.sourceCapacityBytes = disk.capacityBytes;
     this.blocks = new Map(disk.blocks);
     this.blockSet = new Set(this.blocks.values());
+    this.history = new Set(disk.history);
     this.sources = [...this.blocks.keys()].sort((a, b) => a - b);
     this.frozenAtMs = world.clock.nowMs();
     this.labels = request.labels ?? {};
@@ -48,6 +51,14 @@ export class FakeCopy implements api.Copy {
 
   get disk(): string | null {
     return this.#world.disks.get(this.diskId)?.name ?? null;
+  }
+
+  get group(): string | null {
+    return this.inGroup?.name ?? null;
+  }
+
+  get groupId(): string | null {
+    return this.inGroup?.id ?? null;
   }
 
   get blockSizeBytes(): number {
@@ -113,12 +124,21 @@ export class FakeCopies implements api.Copies {
     request: api.FreezeRequest,
     effects?: Effects<api.Copy>,
   ): Promise<FakeCopy> {
-    const copy = new FakeCopy(this.#world, this.#disks.get(diskRef), request);
+    const copy = this.make(this.#disks.get(diskRef), request);
+    await this.#world.commit(effects, copy);
+    return copy;
+  }
+
+  make(disk: FakeDisk, request: api.FreezeRequest): FakeCopy {
+    const copy = new FakeCopy(this.#world, disk, request);
     this.#world.takeName(copy.name, copy.id);
     this.#world.copies.set(copy.id, copy);
     this.#copies.set(copy.id, copy);
-    await this.#world.commit(effects, copy);
     return copy;
+  }
+
+  has(copy: FakeCopy): boolean {
+    return this.#copies.has(copy.id);
   }
 
   get(ref: string): FakeCopy {
@@ -157,7 +177,43 @@ export class FakeCopies implements api.Copies {
     const capacityBytes = copy.sourceCapacityBytes;
     const disk = this.#disks.add(copy.pool, { ...options, name, capacityBytes });
     disk.blocks = new Map(copy.blocks);
+    for (const id of copy.history) disk.history.add(id);
     await this.#world.commit(effects, disk);
     return disk;
+  }
+
+  changes(copyRef: string, sinceRef: string): api.CopyChanges {
+    const [newer, older] = [this.get(copyRef), this.get(sinceRef)];
+    if (![...newer.history].some((id) => older.history.has(id))) {
+      throw new StorageError('COPIES_UNRELATED', 'they have no history in common');
+    }
+    const { blockSizeBytes, sourceCapacityBytes: capacityBytes } = newer;
+    const end = Math.ceil(capacityBytes / blockSizeBytes);
+    const grownFrom = Math.ceil(older.sourceCapacityBytes / blockSizeBytes);
+    const runs: api.ChangedRun[] = [];
+    for (let block = 0; block < end; block += 1) {
+      const now = newer.blocks.get(block);
+      if (block < grownFrom && now === older.blocks.get(block)) continue;
+      const kind = now === undefined ? 'zero' : 'data';
+      const last = runs.at(-1);
+      if (last?.kind === kind && last.block + last.length === block) {
+        runs[runs.length - 1] = { ...last, length: last.length + 1 };
+      } else runs.push({ block, length: 1, kind });
+    }
+    return {
+      blockSizeBytes,
+      capacityBytes,
+      runs: async (from, maxRuns) => {
+        const rest = runs
+          .filter(({ block, length }) => block + length > from)
+          .map(({ block, length, kind }) => {
+            const first = Math.max(block, from);
+            return { block: first, length: block + length - first, kind };
+          });
+        const next = rest[maxRuns]?.block;
+        const page = rest.slice(0, maxRuns);
+        return next === undefined ? { runs: page } : { runs: page, next };
+      },
+    };
   }
 }

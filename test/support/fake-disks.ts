@@ -5,6 +5,7 @@ import type { Effects, ForceOption, Labels, User } from '../../src/api/service-t
 import type * as api from '../../src/api/storage-services.ts';
 import { isZero } from '../../src/base/bytes.ts';
 import { StorageError } from '../../src/base/errors.ts';
+import { RateLimit } from '../../src/base/rate-limit.ts';
 import { checkCapacity } from '../../src/base/units.ts';
 import { blocksOf, readBlocks, runsOf } from './fake-blocks.ts';
 import type { Blocks } from './fake-blocks.ts';
@@ -20,7 +21,12 @@ export class FakeDisk implements api.Disk {
   labels: Labels;
   detectZeroes: boolean;
   reserveBytes: number;
+  quotaBytes: number | null = null;
+  maxBytesPerSecond: number | null = null;
+  readonly rate = new RateLimit();
   blocks: Blocks = new Map();
+  /** Ids of disks whose blocks it may have. */
+  readonly history = new Set<string>();
   state: 'ready' | 'fenced' = 'ready';
   fencedBy: string | undefined;
   version = 1;
@@ -33,6 +39,7 @@ export class FakeDisk implements api.Disk {
     this.#world = world;
     this.pool = pool;
     this.id = world.id();
+    this.history.add(this.id);
     this.createdAtMs = world.clock.nowMs();
     this.name = request.name;
     this.capacityBytes = request.capacityBytes;
@@ -69,6 +76,7 @@ export class FakeDisk implements api.Disk {
     const size = this.blockSizeBytes;
     const changed: Blocks = new Map();
     let needed = 0;
+    let mapped = 0;
     let at = 0;
     for (const { block, offset: within, length } of blocksOf(offset, bytes.length, size)) {
       const old = this.blocks.get(block);
@@ -78,8 +86,12 @@ export class FakeDisk implements api.Disk {
       at += length;
       changed.set(block, made);
       const isHole = this.detectZeroes && length === size && isZero(made);
+      if (!isHole && old === undefined) mapped += size;
       if (!isHole && (old === undefined || this.#isShared(old))) needed += size;
       if (isHole) changed.set(block, Buffer.alloc(0));
+    }
+    if (mapped > 0 && this.quotaBytes !== null && this.usedBytes + mapped > this.quotaBytes) {
+      throw new StorageError('QUOTA_EXCEEDED', 'quota', { disk: this.name });
     }
     if (needed > this.pool.freeBytes) {
       throw new StorageError('POOL_FULL', `pool ${this.pool.name} is full`, {
@@ -192,6 +204,7 @@ export class FakeDisks implements api.Disks {
     this.#world.rename(disk.name, rest.name, disk.id);
     for (const block of beyond) disk.blocks.delete(block);
     Object.assign(disk, rest, { capacityBytes, version: disk.version + 1 });
+    disk.rate.set(disk.maxBytesPerSecond);
     return disk;
   }
 

@@ -1,6 +1,7 @@
 /**
  * Images of the fakes: one JSON header of 4096 bytes, then the blocks in X order. Not the real
- * format; like it, the same bytes at any time, and refused when cut or foreign.
+ * format; like it, the same bytes at any time, and refused when cut or foreign. A real incremental
+ * image is recognised and refused as such.
  */
 import type { Copy, CopyImage, Images } from '../../src/api/storage-services.ts';
 import { uuidv8 } from '../../src/base/clock.ts';
@@ -35,8 +36,11 @@ export interface FakeImage extends Header {
   readonly blocks: Map<number, Buffer>;
 }
 
-/** @throws IMAGE_INVALID, IMAGE_TRUNCATED */
+/** @throws IMAGE_INVALID, IMAGE_TRUNCATED, BASE_MISSING */
 export function readFakeImage(image: Buffer): FakeImage {
+  if (image.toString('latin1', 0, 60).includes(', incremental\n')) {
+    throw new StorageError('BASE_MISSING', 'the image is incremental and its base is not given');
+  }
   if (!image.toString('latin1', 0, 20).includes(MAGIC)) {
     throw new StorageError('IMAGE_INVALID', 'this is no image');
   }

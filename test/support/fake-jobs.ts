@@ -52,7 +52,7 @@ export interface FakeSubmission {
   readonly abandon?: () => void;
 }
 
-const kinds = ['backup', 'verify', 'restore', 'scan', 'check'] as const;
+const kinds = ['backup', 'consolidate', 'verify', 'restore', 'scan', 'check'] as const;
 
 export class FakeJobs {
   readonly runner: JobRunner<RowChange>;

@@ -7,6 +7,7 @@ import { GIB } from '../../src/base/units.ts';
 import { FakeBackups, FakeTargets } from './fake-backups.ts';
 import { FakeCopies } from './fake-copies.ts';
 import { FakeDisks } from './fake-disks.ts';
+import { FakeGroups } from './fake-groups.ts';
 import { FakeImages } from './fake-image.ts';
 import { FakeJobs } from './fake-jobs.ts';
 import { FakePools } from './fake-pools.ts';
@@ -27,6 +28,7 @@ export async function fakeServices(): Promise<FakeServices> {
   const pools = new FakePools(world);
   const disks = new FakeDisks(world, pools);
   const copies = new FakeCopies(world, disks);
+  const groups = new FakeGroups(world, disks, copies);
   const targets = new FakeTargets(world, jobs);
   const backups = new FakeBackups(world, jobs, targets, copies);
   const restores = new FakeRestores({ world, jobs, pools, disks, copies, backups });
@@ -36,6 +38,7 @@ export async function fakeServices(): Promise<FakeServices> {
     pools,
     disks,
     copies,
+    groups,
     images: new FakeImages(),
     targets,
     backups,

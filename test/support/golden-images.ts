@@ -55,6 +55,36 @@ function nested(): MemoryCopy {
   });
 }
 
+/** One block was rewritten, one is new on the grown disk, and one became a hole. */
+function incremental(): MemoryCopy {
+  const { copyId, diskId, generation } = small().facts;
+  return copyOf(9, 16, 8 * 16 * KIB, [2, 6], {
+    diskId,
+    base: { copyId, generation },
+    zeroRanges: [[4, 2]],
+    copyBlocks: 3,
+    block: (place, size) => labelledBlock(1000 + place, size),
+  });
+}
+
+/** Two pages of the table, two of zero ranges, two segments; the disk has grown. */
+function incrementalPages(): MemoryCopy {
+  const { copyId, diskId, generation } = goldenCopy('image-v1-two-segments').facts;
+  return copyOf(10, 16, 1500 * 16 * KIB, placesWithGaps(515), {
+    diskId,
+    base: { copyId, generation },
+    zeroRanges: Array.from({ length: 300 }, (_, index) => [530 + 3 * index, 2] as const),
+    block: (place, size) => labelledBlock(1000 + place, size),
+  });
+}
+
+/** The disk is as it was at the freeze of the base. */
+function incrementalUntouched(): MemoryCopy {
+  const { diskId, capacityBytes, copyId } = incremental().facts;
+  const base = { copyId, generation: 9 };
+  return copyOf(11, 16, capacityBytes, [], { diskId, base, copyBlocks: 3 });
+}
+
 const makers = {
   'image-v1-small': small,
   'image-v1-empty': () => copyOf(1, 16, 2 ** 40, []),
@@ -73,6 +103,9 @@ const makers = {
   'image-v1-64-kib': () => copyOf(6, 64, 140 * 64 * KIB - 512, [...placesWithGaps(129), 139]),
   'image-v1-1-mib': () => copyOf(7, 1024, 2 ** 40 - 512, [...placesWithGaps(9), 2 ** 20 - 1]),
   'image-v1-nested': nested,
+  'image-v1-incremental': incremental,
+  'image-v1-incremental-pages': incrementalPages,
+  'image-v1-incremental-untouched': incrementalUntouched,
 } as const;
 
 export type GoldenName = keyof typeof makers;
@@ -89,6 +122,20 @@ export const goldenNames: readonly GoldenName[] = [
   'image-v1-nested',
 ];
 
+/** These need the images of their bases. */
+export const incrementalNames: readonly GoldenName[] = [
+  'image-v1-incremental',
+  'image-v1-incremental-pages',
+  'image-v1-incremental-untouched',
+];
+
+/** Each restores the copy of the last one; the disk of `chainDisk`. */
+export const goldenChains: readonly (readonly GoldenName[])[] = [
+  ['image-v1-small', 'image-v1-incremental'],
+  ['image-v1-small', 'image-v1-incremental', 'image-v1-incremental-untouched'],
+  ['image-v1-two-segments', 'image-v1-incremental-pages'],
+];
+
 /** Images that no writer of this version makes, and every reader must read as the other one. */
 export const readableNames = { 'image-v1-read-only-compatible': 'image-v1-small' } as const;
 
@@ -102,6 +149,21 @@ export function goldenCopy(name: GoldenName): MemoryCopy {
 export function goldenImage(name: StoredName): Buffer {
   const path = join(import.meta.dirname, '..', 'vectors', `${name}.spindle`);
   return existsSync(path) ? readFileSync(path) : gunzipSync(readFileSync(`${path}.gz`));
+}
+
+/** The disk that the last copy of a chain was taken of. */
+export function chainDisk(names: readonly GoldenName[]): Buffer {
+  let disk = Buffer.alloc(0);
+  for (const name of names) {
+    const copy = goldenCopy(name);
+    const { facts, places, zeroRanges } = copy;
+    const size = facts.blockSizeBytes;
+    const before = disk.subarray(0, facts.capacityBytes);
+    disk = Buffer.concat([before, Buffer.alloc(facts.capacityBytes - before.length)]);
+    for (const [first, blocks] of zeroRanges) disk.fill(0, first * size, (first + blocks) * size);
+    places.forEach((place, x) => copy.data(x).copy(disk, place * size));
+  }
+  return disk;
 }
 
 /** The disk that the image was taken of: the blocks at their places, zeros between. */

@@ -5,7 +5,7 @@ import { isStorageError } from '../../src/base/errors.ts';
 import type { ErrorCode } from '../../src/base/errors.ts';
 import type { ImageProblem, LostRange, OnDamage } from '../../src/image/damage.ts';
 import type { ImageBytes } from '../../src/image/image-bytes.ts';
-import type { ImageFacts } from '../../src/image/format.ts';
+import type { ImageBase, ImageFacts } from '../../src/image/format.ts';
 import { ImageReader } from '../../src/image/reader.ts';
 import type { ImageSegment } from '../../src/image/segment-check.ts';
 import { ImageStreamReader } from '../../src/image/stream-reader.ts';
@@ -29,6 +29,11 @@ export interface MemoryCopyOptions {
   readonly diskId?: string;
   readonly frozenAtMs?: number;
   readonly generation?: number;
+  /** Makes it an incremental image. */
+  readonly base?: ImageBase;
+  /** First place and number of blocks of each. */
+  readonly zeroRanges?: readonly (readonly [first: number, blocks: number])[];
+  readonly copyBlocks?: number;
   readonly block?: (place: number, blockSizeBytes: number) => Buffer;
 }
 
@@ -36,6 +41,7 @@ export interface MemoryCopyOptions {
 export class MemoryCopy implements ImageSource {
   readonly facts: ImageFacts;
   readonly places: readonly number[];
+  readonly zeroRanges: readonly (readonly [first: number, blocks: number])[];
   readonly kept = new Map<number, Uint32Array>();
   blocksRead = 0;
   readonly #block: (place: number, blockSizeBytes: number) => Buffer;
@@ -43,6 +49,7 @@ export class MemoryCopy implements ImageSource {
   constructor(options: MemoryCopyOptions) {
     const { places, blockSizeBytes = 16384 } = options;
     this.places = places;
+    this.zeroRanges = options.zeroRanges ?? [];
     this.#block = options.block ?? labelledBlock;
     this.facts = {
       copyId: options.copyId ?? copyId,
@@ -53,6 +60,9 @@ export class MemoryCopy implements ImageSource {
       capacityBytes: options.capacityBytes ?? ((places.at(-1) ?? 0) + 10) * blockSizeBytes,
       blockSizeBytes,
       usedBlocks: places.length,
+      base: options.base ?? null,
+      zeroRanges: this.zeroRanges.length,
+      copyBlocks: options.copyBlocks ?? places.length,
     };
   }
 
@@ -63,6 +73,10 @@ export class MemoryCopy implements ImageSource {
 
   sourceBlocks(first: number, count: number): Promise<Float64Array> {
     return Promise.resolve(Float64Array.from(this.places.slice(first, first + count)));
+  }
+
+  zeroRangesAt(first: number, count: number): Promise<Float64Array> {
+    return Promise.resolve(Float64Array.from(this.zeroRanges.slice(first, first + count).flat()));
   }
 
   async readBlocks(first: number, count: number, into: Uint8Array): Promise<void> {

@@ -7,6 +7,7 @@
  */
 import { execFile } from 'node:child_process';
 import { promisify } from 'node:util';
+import type { TapeDrive } from '../../src/tape/drive.ts';
 import { stDevice } from '../../src/tape/st-drive.ts';
 import type { TapeHarness } from '../contract/tape-bench.ts';
 import { killTapeWriter } from './killed-writer.ts';
@@ -16,6 +17,13 @@ const MIB = 1024 * 1024;
 const cartridges = { A: 'T001', B: 'T002' } as const;
 const slots = { A: 1, B: 2 } as const;
 type Letter = keyof typeof cartridges;
+
+interface LibraryStatus {
+  readonly drives: readonly {
+    readonly cartridge: string | null;
+    readonly faults: readonly { readonly op: 'read' | 'write' | 'weof' }[];
+  }[];
+}
 
 export class StTapeHarness implements TapeHarness {
   readonly device = stDevice(process.env['SPINDLE_TEST_TAPE'] ?? '/dev/nst0');
@@ -27,6 +35,7 @@ export class StTapeHarness implements TapeHarness {
   }
 
   async reset(): Promise<void> {
+    await this.#command('unload', {});
     for (const letter of ['B', 'A'] as const) {
       await this.#command('protect', { cart: cartridges[letter], on: '0' });
       await this.#command('worm', { cart: cartridges[letter], on: '0' });
@@ -35,8 +44,25 @@ export class StTapeHarness implements TapeHarness {
       const drive = await this.device.open('write');
       await drive.rewind();
       await drive.erase();
+      if (letter === 'A') await this.#useUpFaults(drive);
       await drive.close();
     }
+  }
+
+  /** Faults of an earlier test that nothing has met. */
+  async #useUpFaults(drive: TapeDrive): Promise<void> {
+    const { drives } = (await this.#command('status', {})) as LibraryStatus;
+    const meet = {
+      read: () => drive.read(Buffer.alloc(512)),
+      write: () => drive.write(Buffer.alloc(512)),
+      weof: () => drive.writeFilemarks(1),
+    };
+    await drive.setRecordMode();
+    for (const { op } of drives[0]?.faults ?? []) {
+      await meet[op]().then(undefined, () => undefined);
+      await drive.rewind();
+    }
+    await drive.erase();
   }
 
   async load(cartridge: Letter): Promise<void> {
@@ -99,8 +125,7 @@ export class StTapeHarness implements TapeHarness {
   }
 
   async #inDrive(): Promise<Letter | undefined> {
-    const status = await this.#command('status', {});
-    const [drive] = (status as { drives: { cartridge: string | null }[] }).drives;
+    const [drive] = ((await this.#command('status', {})) as LibraryStatus).drives;
     if (drive?.cartridge === cartridges.A) return 'A';
     return drive?.cartridge === cartridges.B ? 'B' : undefined;
   }

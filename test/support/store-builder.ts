@@ -23,6 +23,7 @@ export type LeafSpec = Readonly<Record<number, readonly [number, number]>>;
 interface Built {
   readonly height: number;
   readonly mapped: number;
+  readonly youngest: number;
   readonly words: Uint32Array;
 }
 
@@ -39,8 +40,10 @@ export class StoreBuilder {
   readonly #rows: Record<string, Row[]> = {
     disks: [],
     copies: [],
+    checkpoints: [],
     dead_roots: [],
     checksums: [],
+    groups: [],
     targets: [],
     backups: [],
     jobs: [],
@@ -53,32 +56,38 @@ export class StoreBuilder {
   leaf(number: number, entries: LeafSpec): number {
     const words = new Uint32Array(1024);
     let mapped = 0;
+    let youngest = 0;
     for (const [slot, [block, birth]] of Object.entries(entries)) {
       words[Number(slot) * 2] = block + 1;
       words[Number(slot) * 2 + 1] = birth;
+      youngest = Math.max(youngest, birth);
       if (block < 0) continue;
       mapped += 1;
       this.#blockHolders.set(block, (this.#blockHolders.get(block) ?? 0) + 1);
     }
-    this.#nodes.set(number, { height: 1, mapped, words });
+    this.#nodes.set(number, { height: 1, mapped, youngest, words });
     return number;
   }
 
   /** @param children slot → number of a node that was made before */
   inner(number: number, children: Readonly<Record<number, number>>): number {
-    const words = new Uint32Array(1536);
+    const words = new Uint32Array(2048);
     let mapped = 0;
+    let youngest = 0;
     let height = 0;
     for (const [slot, child] of Object.entries(children)) {
       const below = this.#nodes.get(child)!;
       words[Number(slot) * 2] = child % 2 ** 32;
       words[Number(slot) * 2 + 1] = Math.floor(child / 2 ** 32);
       words[1024 + Number(slot)] = below.mapped;
+      // a bound, so it may be a little too high
+      words[1536 + Number(slot)] = below.youngest + 1;
+      youngest = Math.max(youngest, below.youngest);
       mapped += below.mapped;
       height = below.height + 1;
       this.#hold(child, 1);
     }
-    this.#nodes.set(number, { height, mapped, words });
+    this.#nodes.set(number, { height, mapped, youngest, words });
     return number;
   }
 
@@ -89,6 +98,7 @@ export class StoreBuilder {
       pool: POOL,
       capacity_bytes: capacityBlocks * BLOCK,
       generation,
+      lineage: null,
       state: 'ready',
       job: null,
       ...this.#root(node, 1),
@@ -109,7 +119,9 @@ export class StoreBuilder {
       pool: POOL,
       source_capacity_bytes: capacityBlocks * BLOCK,
       generation,
+      lineage: null,
       state,
+      group_id: null,
       ...this.#root(node, state === 'deleted' ? 0 : 1),
     });
     return this;

@@ -1,4 +1,5 @@
 /** /v1/backups */
+import { Type } from 'typebox';
 import { StorageError } from '../../base/errors.ts';
 import type { Job } from '../../job/job.ts';
 import { checkName, entityTag } from '../conditions.ts';
@@ -12,18 +13,24 @@ import {
   BackupListSchema,
   BackupQuery,
   BackupSchema,
+  ConsolidateSchema,
   CreateBackupSchema,
 } from '../schemas/backup.ts';
-import { dryRunQuery, forceQuery, query, refTo } from '../schemas/fields.ts';
+import { dryRunQuery, flag, forceQuery, query, refTo } from '../schemas/fields.ts';
 import { JobSchema } from '../schemas/job.ts';
 import { WouldFreeSchema } from '../schemas/problem.ts';
 import { backupView } from '../views.ts';
+import type { CreateBackup } from '../work-services.ts';
 
 const tag = 'backups';
+const cascadeQuery = {
+  cascade: Type.Optional(flag('Also deletes what is built on it, instead of refusing.')),
+};
 const params = path('backup', 'Name or id of the backup.');
 
 export function backupRoutes(app: ApiInstance, context: ApiContext): void {
   addPosts(app, context);
+  addConsolidate(app, context);
   addReading(app, context);
   addDeletion(app, context);
 }
@@ -44,6 +51,7 @@ function addPosts(app: ApiInstance, context: ApiContext): void {
     handler: async (request, reply) => {
       const { name, labels, copy, disk } = request.body;
       checkName(name, 'name');
+      checkBase(request.body);
       checkLabels(labels);
       if ((copy === undefined) === (disk === undefined)) {
         throw new StorageError('VALIDATION_FAILED', 'exactly one of copy and disk is required', {
@@ -74,6 +82,39 @@ function addPosts(app: ApiInstance, context: ApiContext): void {
       return answerPost<Job>(context, request, reply, act);
     },
   });
+}
+
+function addConsolidate(app: ApiInstance, context: ApiContext): void {
+  app.post('/backups/:backup/consolidate', {
+    schema: operation(
+      {
+        operationId: 'consolidateBackup',
+        tag,
+        summary: 'Make a full backup of what an incremental one and those it is built on hold',
+        ok: { 202: json(JobSchema, 'The job that does it; its result names the new backup.') },
+      },
+      { params, body: refTo(ConsolidateSchema) },
+      { ...keyHeader, ...waitHeader },
+    ),
+    handler: async (request, reply) => {
+      checkName(request.body.name, 'name');
+      checkLabels(request.body.labels);
+      const act = jobAct(context, request, (effects) =>
+        context.services.backups.consolidate(request.params.backup, request.body, effects),
+      );
+      return answerPost<Job>(context, request, reply, act);
+    },
+  });
+}
+
+/** What is said of a base belongs to an incremental. @throws VALIDATION_FAILED */
+function checkBase(body: Pick<CreateBackup, 'level' | 'base' | 'onMissingBase'>): void {
+  if (body.level === 'incremental') return;
+  for (const field of ['base', 'onMissingBase'] as const) {
+    if (body[field] === undefined) continue;
+    const message = `${field} is for level incremental only`;
+    throw new StorageError('VALIDATION_FAILED', message, { field });
+  }
 }
 
 function addReading(app: ApiInstance, context: ApiContext): void {
@@ -130,20 +171,24 @@ function addDeletion(app: ApiInstance, context: ApiContext): void {
           204: noContent('It is gone.'),
         },
       },
-      { params, querystring: query({ ...dryRunQuery, ...forceQuery }) },
+      { params, querystring: query({ ...dryRunQuery, ...forceQuery, ...cascadeQuery }) },
       matchHeader,
     ),
-    handler: (request, reply) =>
-      deleteObject(context, request, reply, {
-        dryRun: request.query.dryRun,
-        get: () => services.backups.get(request.params.backup),
+    handler: (request, reply) => {
+      const { backup } = request.params;
+      const { dryRun, force = false, cascade = false } = request.query;
+      return deleteObject(context, request, reply, {
+        dryRun,
+        get: () => services.backups.get(backup),
         wouldFree: async () => {
-          const backup = services.backups.get(request.params.backup);
-          const { mediumBytes } = backup;
-          return { wouldFreeBytes: mediumBytes, affects: [affected('backup')(backup)] };
+          const gone = services.backups.deletion(backup, { force, cascade });
+          return {
+            wouldFreeBytes: gone.reduce((sum, { mediumBytes }) => sum + mediumBytes, 0),
+            affects: gone.map(affected('backup')),
+          };
         },
-        delete: () =>
-          services.backups.delete(request.params.backup, { force: request.query.force ?? false }),
-      }),
+        delete: () => services.backups.delete(backup, { force, cascade }),
+      });
+    },
   });
 }

@@ -1,4 +1,4 @@
-/** /v1/copies/{copy}/data, /image, /correspondence and /allocation */
+/** /v1/copies/{copy}/data, /image, /correspondence, /allocation and /changes */
 import type { FastifyReply, FastifyRequest } from 'fastify';
 import { allocationOf, limitsOf, sendLines, wantsLines } from '../allocation.ts';
 import { answerBytes } from '../binary.ts';
@@ -8,7 +8,13 @@ import { jsonOrLines, octets, operation, path, rangeHeader } from '../operation.
 import { linesOfTable, pageOfTable } from '../pages.ts';
 import type { Table } from '../pages.ts';
 import type { RangeQuery } from '../ranges.ts';
-import { CopyReadQuery, CorrespondenceQuery, CorrespondenceSchema } from '../schemas/copy.ts';
+import {
+  ChangesQuery,
+  ChangesSchema,
+  CopyReadQuery,
+  CorrespondenceQuery,
+  CorrespondenceSchema,
+} from '../schemas/copy.ts';
 import { AllocationQuery, AllocationSchema } from '../schemas/disk.ts';
 import { readAhead } from '../send.ts';
 import type { Copy, CopyLayout, CorrespondenceRun } from '../storage-services.ts';
@@ -181,6 +187,7 @@ export function copyTableRoutes(app: ApiInstance, context: ApiContext): void {
     handler: async (request, reply) => {
       const copy = context.services.copies.get(request.params.copy);
       await allocationOf(context, request, reply, request.query, {
+        kind: 'allocation',
         blockSizeBytes: copy.blockSizeBytes,
         capacityBytes: copy.sourceCapacityBytes,
         startAt: (block) => firstCopyBlockFrom(copy, block),
@@ -189,6 +196,37 @@ export function copyTableRoutes(app: ApiInstance, context: ApiContext): void {
           const ranges = runs.map(({ sourceBlock, length }) => ({ block: sourceBlock, length }));
           return next === undefined ? { runs: ranges } : { runs: ranges, next };
         },
+      });
+      return reply;
+    },
+  });
+  addChanges(app, context);
+}
+
+function addChanges(app: ApiInstance, context: ApiContext): void {
+  app.get('/copies/:copy/changes', {
+    schema: operation(
+      {
+        operationId: 'listCopyChanges',
+        tag,
+        summary: 'What changed between two copies',
+        description:
+          'What must be applied to the content of `since`, brought to `capacityBytes`, to make ' +
+          'it that of this copy; ranges that are equal are left out. Either may be the older ' +
+          'one. With `Accept: application/x-ndjson` all ranges, a line each.',
+        ok: { 200: jsonOrLines(ChangesSchema, 'Ranges in ascending order.') },
+      },
+      { params, querystring: ChangesQuery },
+    ),
+    handler: async (request, reply) => {
+      const { since, ...query } = request.query;
+      const changes = context.services.copies.changes(request.params.copy, since);
+      await allocationOf(context, request, reply, query, {
+        kind: 'changes',
+        blockSizeBytes: changes.blockSizeBytes,
+        capacityBytes: changes.capacityBytes,
+        startAt: (block) => Promise.resolve(block),
+        runs: (from, maxRuns) => changes.runs(from, maxRuns),
       });
       return reply;
     },

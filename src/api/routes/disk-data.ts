@@ -3,6 +3,7 @@ import type { FastifyReply, FastifyRequest } from 'fastify';
 import { StorageError } from '../../base/errors.ts';
 import { allocationOf } from '../allocation.ts';
 import { answerBytes } from '../binary.ts';
+import type { BytesSource } from '../binary.ts';
 import type { ApiContext, ApiInstance } from '../context.ts';
 import {
   digestHeaders,
@@ -17,8 +18,9 @@ import {
 } from '../operation.ts';
 import { putData } from '../put-data.ts';
 import { checkRange } from '../ranges.ts';
-import type { RangeQuery, SelectedRange } from '../ranges.ts';
+import type { RangeQuery } from '../ranges.ts';
 import { answerPost, refuseFenced } from '../reply.ts';
+import { requestEnd } from '../request-end.ts';
 import { required } from '../requested.ts';
 import {
   AllocationSchema,
@@ -94,8 +96,19 @@ function addGet(app: ApiInstance, context: ApiContext): void {
   ): Promise<FastifyReply> => {
     const disk = context.services.disks.get(ref);
     refuseFenced(disk);
-    const source = { sizeBytes: disk.capacityBytes, read: reader(context, disk) };
-    await answerBytes(context, request, reply, source, { query });
+    const end = requestEnd(context, request);
+    try {
+      const read = reader(context, disk, end.signal);
+      await answerBytes(
+        context,
+        request,
+        reply,
+        { sizeBytes: disk.capacityBytes, read },
+        { query },
+      );
+    } finally {
+      end.release();
+    }
     return reply;
   };
   app.get(url, {
@@ -118,14 +131,15 @@ function addGet(app: ApiInstance, context: ApiContext): void {
   });
 }
 
-/** Reads of a disk, counted. */
+/** Reads of a disk, counted, at its rate. */
 function reader(
   { metrics, pieces }: ApiContext,
   disk: Disk,
-): (range: SelectedRange) => AsyncIterable<Uint8Array> {
+  signal: AbortSignal,
+): BytesSource['read'] {
   const read = (offset: number, into: Uint8Array): Promise<void> =>
     metrics.io('read', into.length, () => disk.read(offset, into));
-  return (range) => readAhead(read, range, pieces);
+  return (range, memory) => readAhead(read, range, pieces, { rate: disk.rate, memory, signal });
 }
 
 async function discard(
@@ -201,6 +215,7 @@ export function diskTableRoutes(app: ApiInstance, context: ApiContext): void {
       const disk = context.services.disks.get(request.params.disk);
       const { physical = false, ...query } = request.query;
       await allocationOf(context, request, reply, query, {
+        kind: 'allocation',
         blockSizeBytes: disk.blockSizeBytes,
         capacityBytes: disk.capacityBytes,
         startAt: async (block) => block,

@@ -4,8 +4,10 @@ import {
   asked,
   bytes,
   count,
+  flag,
   labelQuery,
   labels,
+  listOf,
   newName,
   nullableText,
   nullableTime,
@@ -14,12 +16,27 @@ import {
   pageSchema,
   query,
   reference,
+  refTo,
   shown,
   text,
   time,
 } from './fields.ts';
 
-const level = oneOfThese(['full'], 'How much of the copy is in it.');
+const level = oneOfThese(
+  ['full', 'incremental'],
+  '`full`: all used blocks of the copy; `incremental`: what differs from its base.',
+);
+
+export const BackupBaseSchema = shown('BackupBase', 'The copy that an incremental is built on.', {
+  copyId: text('Id of the copy.'),
+  generation: count('Generation of the copy.'),
+  backup: nullableText('Name of the backup of it that is in the chain; null if there is none.'),
+});
+
+export const ChainMemberSchema = shown('ChainMember', 'A backup that a restore reads.', {
+  id: text('Its id.'),
+  name: text('Its name.'),
+});
 
 export const BackupSchema = shown('Backup', 'One image on a target.', {
   id: text('UUID.'),
@@ -34,12 +51,16 @@ export const BackupSchema = shown('Backup', 'One image on a target.', {
   diskId: text('Id of the source disk.'),
   diskName: text('Name of the source disk at the freeze.'),
   level,
+  base: Type.Union([refTo(BackupBaseSchema), Type.Null()], { description: 'Null: it is full.' }),
+  chain: listOf(refTo(ChainMemberSchema), 'What a restore reads: oldest first, this one last.'),
+  isChainComplete: flag('False: the backup that the first of the chain needs is not there.'),
   state: oneOfThese(
     ['creating', 'complete', 'incomplete', 'damaged'],
     '`damaged`: verifying found damage; `incomplete`: its job ended before the end.',
   ),
   mediumBytes: bytes('What it takes on the target'),
   usedBytes: bytes('Used blocks of the copy'),
+  dataBytes: bytes('Blocks in this image; of an incremental 0 until its job has compared'),
   sourceCapacityBytes: bytes('Capacity of the source disk'),
   blockSizeBytes: bytes('Size of a block'),
   labels,
@@ -59,6 +80,22 @@ export const CreateBackupSchema = asked(
     disk: Type.Optional(reference('The disk')),
     target: reference('The target'),
     level: Type.Optional(level),
+    base: Type.Optional(
+      reference('Of an incremental: a backup or copy to build on. Default: the newest that suits'),
+    ),
+    onMissingBase: Type.Optional(
+      oneOfThese(['fail', 'full'], 'Of an incremental without a base. Default: `fail`.'),
+    ),
+    labels: Type.Optional(labels),
+    maxBytesPerSecond: Type.Optional(bytes('Rate limit per second', 1)),
+  },
+);
+
+export const ConsolidateSchema = asked(
+  'Consolidate',
+  'A full backup made from a chain of backups, on the same target, without the source.',
+  {
+    name: newName('Name of the new backup, also of its folder on the target'),
     labels: Type.Optional(labels),
     maxBytesPerSecond: Type.Optional(bytes('Rate limit per second', 1)),
   },
@@ -72,4 +109,11 @@ export const BackupQuery = query({
   target: Type.Optional(reference('Only those on this target, by name or id')),
 });
 
-export const backupSchemas = [BackupSchema, BackupListSchema, CreateBackupSchema];
+export const backupSchemas = [
+  BackupBaseSchema,
+  ChainMemberSchema,
+  BackupSchema,
+  BackupListSchema,
+  CreateBackupSchema,
+  ConsolidateSchema,
+];

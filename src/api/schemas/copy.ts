@@ -20,7 +20,7 @@ import {
   text,
   time,
 } from './fields.ts';
-import { maxResults } from './disk.ts';
+import { AllocationQuery, maxResults } from './disk.ts';
 
 const layout = oneOfThese(
   ['compact', 'full'],
@@ -30,7 +30,7 @@ const placement = oneOfThese(['shared'], 'The copy refers to the blocks of its s
 
 export const CopySchema = shown('Copy', 'A read-only point-in-time copy of a disk.', {
   id: text('UUID.'),
-  name: text('Name, unique among disks and copies.'),
+  name: text('Name, unique among disks, copies and groups.'),
   disk: nullableText('Name of its source now; null if that was deleted.'),
   diskId: text('Id of its source.'),
   diskName: text('Name of its source at the freeze.'),
@@ -50,6 +50,8 @@ export const CopySchema = shown('Copy', 'A read-only point-in-time copy of a dis
   ),
   haltMicroseconds: count('How long writing was halted for the freeze, in microseconds.'),
   labels,
+  group: nullableText('Name of the group that it was frozen with; null if it was frozen alone.'),
+  groupId: nullableText('Id of that group.'),
   users: listOf(refTo(UserSchema), 'Who is reading it.'),
   version: count('Rises with each change by a client; the ETag names it.'),
   frozenAt: time('The moment that it shows'),
@@ -104,6 +106,33 @@ export const CorrespondenceSchema = shown(
 
 export const CorrespondenceQuery = query({ ...pageQuery, maxResults });
 
+export const ChangedRangeSchema = shown('ChangedRange', 'A range that differs.', {
+  byteOffset: bytes('Where it begins'),
+  sizeBytes: bytes('How long it is'),
+  kind: oneOfThese(
+    ['data', 'zero'],
+    'Allocated in this copy: read it there; or not: it is zeros, and has no data.',
+  ),
+});
+
+export const ChangesSchema = shown('Changes', 'What changed, in ascending order.', {
+  blockSizeBytes: bytes('Unit of changes'),
+  capacityBytes: bytes('Where the address range of this copy ends'),
+  items: listOf(
+    refTo(ChangedRangeSchema),
+    'The ranges. Beyond the end of `since` whatever is not data is `zero`.',
+  ),
+  nextPageToken: nullableText('`pageToken` of the next page; null after the last.'),
+});
+
+export const ChangesQuery = query({
+  ...AllocationQuery.properties,
+  since: text(
+    'Copy to compare with: its name or id, or the id of one that was backed up and then deleted.',
+    { minLength: 1, maxLength: 255 },
+  ),
+});
+
 export const copySchemas = [
   CopySchema,
   CopyListSchema,
@@ -111,4 +140,6 @@ export const copySchemas = [
   UpdateCopySchema,
   CorrespondenceRunSchema,
   CorrespondenceSchema,
+  ChangedRangeSchema,
+  ChangesSchema,
 ];

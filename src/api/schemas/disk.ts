@@ -11,6 +11,7 @@ import {
   labels,
   listOf,
   newName,
+  nullableBytes,
   nullableText,
   oneOfThese,
   pageQuery,
@@ -77,6 +78,22 @@ export const UpdateDiskSchema = asked('UpdateDisk', 'Changes of a disk.', {
   labels: Type.Optional(labels),
   detectZeroes: Type.Optional(detectZeroes),
   reserveBytes: Type.Optional(reserveBytes),
+});
+
+const maxBytesPerSecond = nullableBytes('For data requests per second, reads and writes', 4096);
+const quotaBytes = nullableBytes('Most that it may map');
+
+export const LimitsSchema = shown('Limits', 'What a disk may use. Null: no limit.', {
+  disk: text('Name of the disk.'),
+  diskId: text('Id of the disk.'),
+  maxBytesPerSecond,
+  quotaBytes,
+  usedBytes: bytes('What it has mapped: counts for the quota'),
+});
+
+export const SetLimitsSchema = asked('SetLimits', 'All limits of a disk; one left out is none.', {
+  maxBytesPerSecond: Type.Optional(maxBytesPerSecond),
+  quotaBytes: Type.Optional(quotaBytes),
 });
 
 export const exclusiveQuery = {
@@ -154,6 +171,8 @@ export const diskSchemas = [
   DiskListSchema,
   CreateDiskSchema,
   UpdateDiskSchema,
+  LimitsSchema,
+  SetLimitsSchema,
   AllocationRangeSchema,
   AllocationSchema,
 ];

@@ -81,12 +81,12 @@ export function bytes(description: string, minimum = 0) {
   });
 }
 
-export function nullableBytes(description: string): TUnsafe<number | null> {
+export function nullableBytes(description: string, minimum = 0): TUnsafe<number | null> {
   return Type.Unsafe<number | null>({
     description: `${description} (bytes).`,
     type: ['integer', 'null'],
     format: 'int64',
-    minimum: 0,
+    minimum,
     maximum: Number.MAX_SAFE_INTEGER,
   });
 }

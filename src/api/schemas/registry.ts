@@ -6,6 +6,7 @@ import { backupSchemas } from './backup.ts';
 import { copySchemas } from './copy.ts';
 import { diskSchemas } from './disk.ts';
 import { idOf } from './fields.ts';
+import { groupSchemas } from './group.ts';
 import { jobSchemas } from './job.ts';
 import { poolSchemas } from './pool.ts';
 import { AffectedSchema, ProblemSchema, WouldFreeSchema } from './problem.ts';
@@ -19,6 +20,7 @@ export const namedSchemas: readonly TSchema[] = [
   ...poolSchemas,
   ...diskSchemas,
   ...copySchemas,
+  ...groupSchemas,
   ...targetSchemas,
   ...backupSchemas,
   ...restoreSchemas,

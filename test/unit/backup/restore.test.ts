@@ -2,12 +2,15 @@ import { randomBytes } from 'node:crypto';
 import { open, readFile, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
+import { beginBackup } from '../../../src/backup/begin-backup.ts';
+import { deleteBackup } from '../../../src/backup/delete-backup.ts';
 import { submitScan } from '../../../src/backup/scan-job.ts';
 import { submitVerify } from '../../../src/backup/verify-job.ts';
 import { StorageError } from '../../../src/base/errors.ts';
 import { GIB, KIB, MIB, TIB } from '../../../src/base/units.ts';
 import { freeze } from '../../../src/copy/freeze.ts';
 import { ImageWriter } from '../../../src/image/writer.ts';
+import { CopyService } from '../../../src/services/copies.ts';
 import { digest, makeDisk } from '../../support/work-content.ts';
 import { makeFolder, openWork, removeFolder, type WorkBench } from '../../support/work.ts';
 
@@ -18,7 +21,7 @@ async function makeBackup(name: string, copy: string): Promise<void> {
   if (bench.work.targets.find('shelf') === undefined) {
     await bench.work.targets.create({ name: 'shelf', kind: 'directory', path: 'shelf' });
   }
-  const job = await bench.work.backups.create({ name, copy, target: 'shelf' });
+  const job = await beginBackup(bench.work.backups, { name, copy, target: 'shelf' });
   expect(await bench.ended(job)).toMatchObject({ state: 'succeeded' });
 }
 
@@ -53,7 +56,7 @@ describe('a backup', () => {
     const disk = await makeDisk(bench, 'd1');
     const before = await digest(disk);
     await bench.work.targets.create({ name: 'shelf', kind: 'directory', path: 'shelf' });
-    const job = await bench.work.backups.create({ name: 'b1', disk: 'd1', target: 'shelf' });
+    const job = await beginBackup(bench.work.backups, { name: 'b1', disk: 'd1', target: 'shelf' });
     await disk.write(0, randomBytes(MIB));
     expect(await bench.ended(job)).toMatchObject({ state: 'succeeded' });
     expect(bench.copies.list()).toEqual([]);
@@ -61,6 +64,38 @@ describe('a backup', () => {
     const restore = await bench.work.restores.fromBackup('b1', { method: 'remap', disk: 'd2' });
     expect(await bench.ended(restore)).toMatchObject({ state: 'succeeded' });
     expect(await digest(bench.disks.get('d2'))).toBe(before);
+  });
+
+  it('leaves a checkpoint of a copy that is gone, as long as there is a backup of it', async () => {
+    await makeDisk(bench, 'd1');
+    await bench.work.targets.create({ name: 'shelf', kind: 'directory', path: 'shelf' });
+    const job = await beginBackup(bench.work.backups, { name: 'b1', disk: 'd1', target: 'shelf' });
+    expect(await bench.ended(job)).toMatchObject({ state: 'succeeded' });
+    const copy = await freeze(bench.copies, 'd1', { name: 'monday' });
+    await makeBackup('b2', 'monday');
+    await makeBackup('b3', 'monday');
+    await bench.copies.delete('monday');
+    const { checkpoints } = bench.copies;
+    const { copyId } = bench.work.backups.get('b1');
+    expect(checkpoints.list().map(({ id }) => id)).toEqual([copyId, copy.id]);
+    await bench.disks.get('d1').write(65536, randomBytes(65536));
+    await freeze(bench.copies, 'd1', { name: 'tuesday' });
+    const changes = new CopyService(bench.copies).changes('tuesday', copy.id);
+    const wanted = { runs: [{ block: 1, length: 1, kind: 'data' }] };
+    expect(await changes.runs(0, 10)).toEqual(wanted);
+    await deleteBackup(bench.work.backups, 'b1');
+    await deleteBackup(bench.work.backups, 'b2');
+    expect(checkpoints.list().map(({ id }) => id)).toEqual([copy.id]);
+    // the daemon ended between the entry's end and the checkpoint's
+    const { id } = bench.work.backups.get('b3');
+    await bench.meta.commit({
+      pages: [],
+      rows: [{ table: 'backups', key: { id }, row: undefined }],
+    });
+    await bench.close();
+    bench = await openWork(dir);
+    expect(bench.copies.checkpoints.list()).toEqual([]);
+    expect(await bench.meta.rows('checkpoints')).toEqual([]);
   });
 
   it('that is damaged fails its verify with the exact range and restores around it', async () => {
@@ -113,7 +148,7 @@ describe('a backup', () => {
       stateAtRemoval = (await bench.meta.rows('backups'))[0]?.['state'];
       throw new StorageError('TARGET_UNAVAILABLE', 'gone just now');
     });
-    await expect(backups.delete('b1')).rejects.toMatchObject({ code: 'TARGET_UNAVAILABLE' });
+    await expect(deleteBackup(backups, 'b1')).rejects.toMatchObject({ code: 'TARGET_UNAVAILABLE' });
     expect(stateAtRemoval).toBe('incomplete');
     expect(() => backups.readable('b1')).toThrow(
       expect.objectContaining({ code: 'BACKUP_INCOMPLETE' }),

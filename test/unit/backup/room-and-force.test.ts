@@ -1,6 +1,7 @@
 import { randomBytes } from 'node:crypto';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { beginBackup } from '../../../src/backup/begin-backup.ts';
 import { GIB, KIB, MIB, TIB } from '../../../src/base/units.ts';
 import { freeze } from '../../../src/copy/freeze.ts';
 import type { Job } from '../../../src/job/job.ts';
@@ -17,7 +18,11 @@ beforeEach(async () => {
   await disk.flush();
   await freeze(bench.copies, 'd1', { name: 'monday' });
   await bench.work.targets.create({ name: 'shelf', kind: 'directory', path: 'shelf' });
-  const job = await bench.work.backups.create({ name: 'b1', copy: 'monday', target: 'shelf' });
+  const job = await beginBackup(bench.work.backups, {
+    name: 'b1',
+    copy: 'monday',
+    target: 'shelf',
+  });
   expect(await bench.ended(job)).toMatchObject({ state: 'succeeded' });
 });
 

@@ -1,3 +1,5 @@
+import { join } from 'node:path';
+import SqliteDatabase from 'better-sqlite3';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { StorageError, isStorageError } from '../../../src/base/errors.ts';
 import type { UploadSession } from '../../../src/backup/uploads.ts';
@@ -5,6 +7,7 @@ import { MIB } from '../../../src/base/units.ts';
 import type { Copy } from '../../../src/copy/copy.ts';
 import { freeze } from '../../../src/copy/freeze.ts';
 import { ImageWriter } from '../../../src/image/writer.ts';
+import { goldenCopy, goldenImage } from '../../support/golden-images.ts';
 import { digest, makeDisk } from '../../support/work-content.ts';
 import { makeFolder, openWork, removeFolder, type WorkBench } from '../../support/work.ts';
 
@@ -136,6 +139,42 @@ describe('an upload', () => {
     await session.abort(new StorageError('POOL_FULL', 'as the interface does'));
     const job = await bench.ended(session.job);
     expect(job).toMatchObject({ state: 'failed', problem: { code: 'POOL_FULL' } });
+    expect(bench.disks.find('up')).toBeUndefined();
+  });
+
+  it('that an earlier version has begun goes on: it knew full images only', async () => {
+    await makeDisk(bench, 'd1');
+    const copy = await freeze(bench.copies, 'd1', { name: 'monday' });
+    const wanted = await digest(copy);
+    const image = await imageOf(copy);
+    const first = await bench.work.uploads.begin({ method: 'remap', disk: 'up' }, image.length);
+    await first.push(image.subarray(0, 8.5 * MIB));
+    await first.abort(new StorageError('BODY_TRUNCATED', 'x'));
+    const { id } = first.job;
+    await bench.close();
+    const database = new SqliteDatabase(join(dir, 'meta.db'));
+    const added = ['base', 'zeroRanges', 'copyBlocks'].map((name) => `'$.upload.facts.${name}'`);
+    const sql = `UPDATE jobs SET checkpoint = json_remove(checkpoint, ${added.join()})`;
+    expect(database.prepare(sql).run().changes).toBe(1);
+    database.close();
+    bench = await openWork(dir);
+    while ((await bench.runner.get(id)).state !== 'waiting') {
+      await new Promise((resolve) => setTimeout(resolve, 5));
+    }
+    const second = await continueAnywhere(id);
+    expect(second.receivedBytes).toBe(12288 + 8 * MIB);
+    await second.push(image.subarray(second.receivedBytes));
+    expect((await second.finish()).job.state).toBe('succeeded');
+    expect(await digest(bench.disks.get('up'))).toBe(wanted);
+  });
+
+  it('of an incremental image names the base that is missing, and leaves nothing', async () => {
+    const session = await bench.work.uploads.begin({ method: 'remap', disk: 'up' }, undefined);
+    const refused = session.push(goldenImage('image-v1-incremental'));
+    const { copyId, generation } = goldenCopy('image-v1-small').facts;
+    const details = { baseCopyId: copyId, baseGeneration: generation };
+    await expect(refused).rejects.toMatchObject({ code: 'BASE_MISSING', details });
+    expect(await bench.ended(session.job)).toMatchObject({ state: 'failed' });
     expect(bench.disks.find('up')).toBeUndefined();
   });
 

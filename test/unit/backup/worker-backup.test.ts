@@ -31,6 +31,9 @@ it('confirms an image only between its segments, however slowly it goes', async 
     capacityBytes: usedBlocks * BLOCK,
     blockSizeBytes: BLOCK,
     usedBlocks,
+    copyBlocks: usedBlocks,
+    base: null,
+    zeroRanges: 0,
   };
   let ns = 0n;
   vi.spyOn(systemClock, 'monotonicNs').mockImplementation(() => (ns += 10n ** 10n));

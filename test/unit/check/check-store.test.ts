@@ -38,8 +38,16 @@ function soundStore(): MemorySource {
 }
 
 function rowsAbout(store: StoreBuilder): void {
+  store.row('checkpoints', {
+    id: 'past-id',
+    generation: 2,
+    lineage: '[[1,1],[2,2]]',
+    capacity_bytes: 512,
+    block_size_bytes: 65_536,
+  });
   store.row('checksums', { copy: 'frozen-id', segment: 0, crcs: new Uint8Array(4) });
   store.row('checksums', { copy: 'gone-id', segment: 0, crcs: new Uint8Array(4) });
+  store.row('groups', { id: 'group-id', name: 'together' });
   store.row('targets', { id: 'target-id', name: 'shelf' });
   store.row('jobs', { id: 'job-id' });
   store.row('backups', { id: 'b1', target: 'target-id', state: 'complete', job: 'pruned' });
@@ -105,6 +113,27 @@ type Damage = readonly [keyof typeof invariants, string, (source: MemorySource) 
 const damages: readonly Damage[] = [
   ['ROW_VALUE', 'a block size that is none', (s) => change(s, 'pools', 0, { block_size_bytes: 9 })],
   ['ROW_VALUE', 'a disk of generation 0', (s) => disk(s, 'low', { generation: 0 })],
+  ['ROW_VALUE', 'a lineage that is none', (s) => disk(s, 'new', { lineage: '[]' })],
+  ['ROW_VALUE', 'a lineage that goes back', (s) => copy(s, 'empty', { lineage: '[[9,8]]' })],
+  ['ROW_VALUE', 'a lineage of others', (s) => change(s, 'checkpoints', 0, { generation: 3 })],
+  [
+    'ROW_VALUE',
+    'a checkpoint of odd blocks',
+    (s) => change(s, 'checkpoints', 0, { block_size_bytes: 9 }),
+  ],
+  [
+    'LINE_DUPLICATE',
+    'two disks on one',
+    (s) => {
+      disk(s, 'low', { lineage: '[[2,8]]' });
+      disk(s, 'new', { lineage: '[[2,9]]' });
+    },
+  ],
+  [
+    'CHECKPOINT_OF_COPY',
+    'a copy that is there',
+    (s) => change(s, 'checkpoints', 0, { id: 'kept-id' }),
+  ],
   ['ROW_VALUE', 'a height without a node', (s) => disk(s, 'new', { root_height: 1 })],
   ['ROW_VALUE', 'mapped blocks without a node', (s) => copy(s, 'empty', { mapped_blocks: 1 })],
   ['ROW_VALUE', 'a dead root without a reference', (s) => change(s, 'dead_roots', 1, { count: 0 })],
@@ -115,6 +144,8 @@ const damages: readonly Damage[] = [
     (s) => void s.rows('targets').push({ id: 't2', name: 'shelf' }),
   ],
   ['REFERENCE_MISSING', 'a disk in no pool', (s) => disk(s, 'working', { pool: 'none' })],
+  ['REFERENCE_MISSING', 'the group of a copy', (s) => copy(s, 'frozen', { group_id: 'none' })],
+  ['NAME_DUPLICATE', 'a copy named as a group', (s) => copy(s, 'frozen', { name: 'together' })],
   ['REFERENCE_MISSING', 'a copy in no pool', (s) => copy(s, 'kept', { pool: 'none' })],
   ['REFERENCE_MISSING', 'a dead root', (s) => change(s, 'dead_roots', 0, { pool: 'none' })],
   ['REFERENCE_MISSING', 'the job of a disk', (s) => disk(s, 'low', { job: 'none' })],
@@ -166,12 +197,12 @@ const damages: readonly Damage[] = [
     'NODE_HEIGHT',
     'a leaf beside inner nodes',
     (s) => {
-      add(s, 'node', FAR % 2 ** 40, { 6: 9, 1027: 1 });
+      add(s, 'node', FAR % 2 ** 40, { 6: 9, 1027: 1, 1539: 1 });
       add(s, 'node-count', 0, { 9: 1 });
       disk(s, 'tall', { mapped_blocks: 2 });
     },
   ],
-  ['NODE_HEIGHT', 'a node below itself', (s) => void (put(s, 'node', 50, 6144)[0] = 50)],
+  ['NODE_HEIGHT', 'a node below itself', (s) => void (put(s, 'node', 50, 8192)[0] = 50)],
   [
     'NODE_EMPTY',
     'a leaf of zeros',
@@ -184,7 +215,7 @@ const damages: readonly Damage[] = [
     'NODE_EMPTY',
     'an inner node of zeros',
     (s) => {
-      put(s, 'node', 60, 6144);
+      put(s, 'node', 60, 8192);
       dead(s, 60, 2);
     },
   ],
@@ -212,6 +243,7 @@ const damages: readonly Damage[] = [
   ['ENTRY_BIRTH', 'a block without a birth', (s) => add(s, 'node', 9, { 11: -1 })],
   ['BIRTH_BEYOND_ROOT', 'a copy too old', (s) => copy(s, 'frozen', { generation: 3 })],
   ['BIRTH_BEYOND_ROOT', 'a young tombstone', (s) => add(s, 'node', 4, { 5: 1 })],
+  ['BIRTH_BOUND', 'a bound that is too low', (s) => add(s, 'node', 6, { 1537: -2 })],
   ['BORN_SHARED', 'a root that a copy holds', (s) => disk(s, 'clone', { generation: 4 })],
   ['BORN_SHARED', 'a block that a copy holds', (s) => add(s, 'node', 4, { 3: 3 })],
   ['BEYOND_CAPACITY', 'a small disk', (s) => disk(s, 'low', { capacity_bytes: 5 * 65_536 })],

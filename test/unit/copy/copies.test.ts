@@ -5,6 +5,7 @@ import { freeze } from '../../../src/copy/freeze.ts';
 import { turns } from '../../support/jumpy.ts';
 import { openEngine } from '../../support/engine.ts';
 import { MemoryMetadata } from '../../support/memory-metadata.ts';
+import { RecordingMetadata } from '../../support/rows.ts';
 import { restOf, SIZE, smallEngine } from '../../support/small-engine.ts';
 
 describe('deleting a copy', () => {
@@ -91,6 +92,28 @@ describe('deleting a copy', () => {
 });
 
 describe('checksums of a copy', () => {
+  it('cost its deletion nothing if there never were any, else go with it', async () => {
+    const store = new RecordingMetadata();
+    const small = await smallEngine({ store });
+    const disk = await small.disk();
+    await disk.write(0, Buffer.alloc(SIZE, 1));
+    const { copies } = small.engine;
+    for (const name of ['read', 'unread', 'old']) await freeze(copies, 'd', { name });
+    await copies.get('read').keepChecksums(0, new Uint32Array(1));
+    for (const name of ['unread', 'read']) await copies.delete(name);
+    await turns(5);
+    const removed = (): unknown[] => {
+      const rows = store.batches.flatMap((batch) => batch.rows);
+      return rows.filter((row) => row.table === 'checksums' && row.row === undefined);
+    };
+    expect(removed()).toHaveLength(1);
+    // of an earlier life it is not known
+    const engine = await small.reopen();
+    await engine.copies.delete('old');
+    await turns(5);
+    expect(removed()).toHaveLength(2);
+  });
+
   const crcs = Uint32Array.from([1, 2, 3]);
 
   it('are kept, found again after a restart, and go with the copy', async () => {

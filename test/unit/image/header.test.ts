@@ -39,6 +39,7 @@ test('the longest name and the largest numbers fit, in the text too', () => {
     capacityBytes: MAX_CAPACITY_BYTES,
     blockSizeBytes: MIB,
     usedBlocks: MAX_POOL_BLOCKS,
+    copyBlocks: MAX_POOL_BLOCKS,
     generation: Number.MAX_SAFE_INTEGER,
     frozenAtMs: 8.64e15,
   };
@@ -86,10 +87,11 @@ describe('a header with a right CRC is refused', () => {
     [
       'of version 0 with an unknown feature',
       'IMAGE_UNSUPPORTED',
-      (h) => h.fill(0, 2056, 2060).fill(1, 2064, 2065),
+      (h) => h.fill(0, 2056, 2060).fill(2, 2064, 2065),
     ],
-    ['with an unknown feature', 'IMAGE_UNSUPPORTED', (h) => h.writeUInt8(1, 2064)],
+    ['with an unknown feature', 'IMAGE_UNSUPPORTED', (h) => h.writeUInt8(2, 2064)],
     ['with the last unknown feature', 'IMAGE_UNSUPPORTED', (h) => h.writeUInt8(128, 2071)],
+    ['that says it is incremental and has no base', 'IMAGE_INVALID', (h) => h.writeUInt8(1, 2064)],
     ['with a block size of 0', 'IMAGE_INVALID', (h) => h.writeUInt32LE(0, 2060)],
     ['with a block size of 2 GiB', 'IMAGE_INVALID', (h) => h.writeUInt32LE(2 ** 31, 2060)],
     ['with another image UUID', 'IMAGE_INVALID', (h) => h.writeUInt8(1, 2080)],

@@ -145,7 +145,7 @@ test('an existing file is kept unless it may be replaced', () => {
 
 test('wrong usage and missing files have their own status', () => {
   expect(run(['restore', 'one']).status).toBe(2);
-  expect(run(['restore', 'one', 'two', 'three']).status).toBe(2);
+  expect(run(['restore', '--compact', 'one', 'two', 'three']).status).toBe(2);
   expect(run(['verify', 'nowhere']).status).toBe(1);
   expect(run(['--help']).out).toContain('Exit status:');
 });

@@ -96,6 +96,7 @@ describe('an image that claims 2^32 blocks of 1 MiB and holds nothing', () => {
     capacityBytes: MAX_CAPACITY_BYTES,
     blockSizeBytes: MIB,
     usedBlocks: MAX_POOL_BLOCKS,
+    copyBlocks: MAX_POOL_BLOCKS,
   });
   const everything = [{ sourceOffset: 0, length: MAX_CAPACITY_BYTES, exact: false }];
 

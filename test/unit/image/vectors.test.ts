@@ -7,10 +7,12 @@ import { join } from 'node:path';
 import { describe, expect, test } from 'vitest';
 import { verifyImage } from '../../../src/image/verify.ts';
 import { goldenCopy, goldenImage, goldenNames } from '../../support/golden-images.ts';
-import { readableNames } from '../../support/golden-images.ts';
+import { incrementalNames, readableNames } from '../../support/golden-images.ts';
 import { imageOf, MemoryBytes, readImage, readStream } from '../../support/image-source.ts';
 
-describe.each(goldenNames)('%s', (name) => {
+const names = [...goldenNames, ...incrementalNames];
+
+describe.each(names)('%s', (name) => {
   const copy = goldenCopy(name);
   const golden = goldenImage(name);
 
@@ -34,8 +36,8 @@ describe.each(goldenNames)('%s', (name) => {
 });
 
 test('each golden image is of a copy of its own', () => {
-  const ids = goldenNames.map((name) => goldenCopy(name).facts.copyId);
-  expect(new Set(ids).size).toBe(goldenNames.length);
+  const ids = names.map((name) => goldenCopy(name).facts.copyId);
+  expect(new Set(ids).size).toBe(names.length);
 });
 
 test('features that only forbid writing do not hinder reading', async () => {
@@ -47,15 +49,18 @@ test('features that only forbid writing do not hinder reading', async () => {
   }
 });
 
-test('the worked example of the format page shows the bytes of the small image', () => {
+test('the worked examples of the format page show the bytes of their images', () => {
   const docs = join(import.meta.dirname, '..', '..', '..', 'docs', 'format', 'image.md');
-  const page = readFileSync(docs, 'utf8');
-  const image = goldenImage('image-v1-small');
-  const lines = [...page.matchAll(/^([0-9a-f]{8}): ((?:[0-9a-f]{4} ){8})/gm)];
-  expect(lines.length).toBeGreaterThan(30);
-  for (const [, offset = '', hex = ''] of lines) {
-    const at = Number.parseInt(offset, 16);
-    expect(image.subarray(at, at + 16).toString('hex'), offset).toBe(hex.replaceAll(' ', ''));
+  const pages = readFileSync(docs, 'utf8').split('## Worked example of an incremental image');
+  for (const [index, name] of (['image-v1-small', 'image-v1-incremental'] as const).entries()) {
+    const page = pages[index] ?? '';
+    const image = goldenImage(name);
+    const lines = [...page.matchAll(/^([0-9a-f]{8}): ((?:[0-9a-f]{4} ){8})/gm)];
+    expect(lines.length).toBeGreaterThan(30);
+    for (const [, offset = '', hex = ''] of lines) {
+      const at = Number.parseInt(offset, 16);
+      expect(image.subarray(at, at + 16).toString('hex'), offset).toBe(hex.replaceAll(' ', ''));
+    }
+    expect(page).toContain(image.toString('utf8', 0, 2048).trimEnd());
   }
-  expect(page).toContain(image.toString('utf8', 0, 2048).trimEnd());
 });

@@ -128,7 +128,7 @@ describe('reading', () => {
     expect(lengths).toEqual(Array.from({ length: 8 }, () => MIB));
   });
 
-  test('a part that ends within a segment with unknown checksums takes 2 MiB more', async () => {
+  test('a part that ends within a segment of unknown checksums reads each block once', async () => {
     const lengths: number[] = [];
     const allocate = (bytes: number): Uint8Array => {
       lengths.push(bytes);
@@ -137,7 +137,7 @@ describe('reading', () => {
     const copy = newCopy();
     await imageOf(copy, 8192, 8192 + headBytes + 1, { ring: { allocate } });
     expect(lengths).toEqual([blockSizeBytes, MIB, MIB]);
-    expect(copy.blocksRead).toBe(32 + 1);
+    expect(copy.blocksRead).toBe(32);
   });
 });
 

@@ -1,0 +1,100 @@
+/**
+ * What the jobs that write a backup have in common: where they go on, what they tell, what becomes
+ * of the entry.
+ *
+ * A job's checkpoint is the offset that the target last confirmed. An image is the same bytes each
+ * time, so the next attempt goes on there.
+ */
+import { isStorageError, StorageError } from '../base/errors.ts';
+import { isJsonObject, type Job } from '../job/job.ts';
+import type { JobContext } from '../job/job-run.ts';
+import type { RowChange } from '../pool/metadata-store.ts';
+import type { Target } from '../target/target.ts';
+import type { Backups } from './backups.ts';
+import { readManifest } from './manifest.ts';
+import type { BackupRecord } from './records.ts';
+import type { Handlers } from './worker-client.ts';
+
+/** Where the next attempt goes on. */
+export function confirmedOffset(job: Job): number {
+  const { checkpoint } = job;
+  const offset = checkpoint !== null && isJsonObject(checkpoint) ? checkpoint['offset'] : 0;
+  return typeof offset === 'number' ? offset : 0;
+}
+
+/** A worker's progress becomes the job's, with its brake; confirmed offsets become checkpoints. */
+export function reports(
+  context: JobContext<RowChange>,
+): Required<Pick<Handlers, 'progress' | 'confirmed'>> {
+  let told = confirmedOffset(context.job);
+  return {
+    progress: async (doneBytes, totalBytes, busy = {}) => {
+      context.progress({ doneBytes, totalBytes });
+      for (const [stage, ms] of Object.entries(busy)) context.stage(stage).add(ms);
+      const delta = Math.max(0, doneBytes - told);
+      told = doneBytes;
+      await context.throttle(delta);
+      return undefined;
+    },
+    confirmed: async (offset) => {
+      await context.checkpoint({ offset });
+      return undefined;
+    },
+  };
+}
+
+/** True if an earlier attempt finished just before the daemon ended. */
+export async function isThere(medium: Target, record: BackupRecord): Promise<boolean> {
+  try {
+    const facts = readManifest(await medium.readManifest(record.mediumName));
+    if (facts.imageId === record.imageId) return true;
+  } catch (error) {
+    const absent = isStorageError(error, 'NOT_FOUND') || isStorageError(error, 'BACKUP_INCOMPLETE');
+    if (absent) return false;
+    throw error;
+  }
+  throw new StorageError('NAME_TAKEN', `the target holds another backup ${record.mediumName}`, {
+    name: record.mediumName,
+  });
+}
+
+/** The entry as the manifest on the medium says. The caller makes it durable. */
+export async function complete(medium: Target, record: BackupRecord): Promise<void> {
+  const { mediumBytes, dataBytes } = readManifest(await medium.readManifest(record.mediumName));
+  Object.assign(record, { state: 'complete', mediumBytes, dataBytes });
+  record.version += 1;
+}
+
+/** The job ended badly: its entry and what is on the medium go, or are listed as what they are. */
+export async function abandonEntry(backups: Backups, record: BackupRecord): Promise<void> {
+  const { targets } = backups.options;
+  try {
+    const medium = targets.medium(targets.get(record.targetId));
+    if (await isThere(medium, record)) {
+      // it was complete before it could be stopped: what is on the medium is listed
+      await complete(medium, record);
+      await backups.save(record);
+      return;
+    }
+    await medium.remove(record.mediumName);
+    await backups.forget(record);
+  } catch (error) {
+    const gone = isStorageError(error, 'NOT_FOUND') || isStorageError(error, 'NAME_TAKEN');
+    if (gone) return backups.forget(record);
+    record.state = 'incomplete';
+    await backups.save(record);
+  }
+}
+
+/** A text parameter that the job was made with. */
+export function parameter(job: Job, name: string): string {
+  const value = textParameter(job, name);
+  if (value !== undefined) return value;
+  throw new StorageError('METADATA_INVALID', `job ${job.id} has no ${name}`, { job: job.id });
+}
+
+export function textParameter(job: Job, name: string): string | undefined {
+  const { parameters } = job;
+  const value = isJsonObject(parameters) ? parameters[name] : undefined;
+  return typeof value === 'string' ? value : undefined;
+}

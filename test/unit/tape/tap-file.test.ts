@@ -1,0 +1,126 @@
+/**
+ * Cartridges as SIMH .tap files: the bytes, and files that were cut or are of others.
+ */
+import { appendFile, readFile, truncate, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { describe, expect, it } from 'vitest';
+import { FILEMARK, NotTapFile, TapFile } from '../../../src/tape/tap-file.ts';
+import { temporaryDirectory } from '../../support/temporary.ts';
+
+async function blank(bytes: Uint8Array = Buffer.alloc(0)): Promise<string> {
+  const path = join(await temporaryDirectory(), 'T1.tap');
+  await writeFile(path, bytes);
+  return path;
+}
+
+async function objectsOf(path: string): Promise<number[]> {
+  const file = new TapFile(path);
+  await file.use();
+  const objects = Array.from({ length: file.count }, (_, at) => file.lengthAt(at) ?? NaN);
+  await file.release();
+  return objects;
+}
+
+/** A record of 3 bytes, one of 2, a filemark. */
+const small = Buffer.from('03000000616263000300000002000000646502000000' + '00000000', 'hex');
+
+describe('a .tap file', () => {
+  it('holds each record between its lengths, padded to even, and filemarks as zero', async () => {
+    const path = await blank();
+    const file = new TapFile(path);
+    await file.use();
+    await file.appendRecord(Buffer.from('abc'));
+    await file.appendRecord(Buffer.from('de'));
+    await file.appendFilemark();
+    expect(file.recordBytes).toBe(5);
+    await file.release();
+    expect((await readFile(path)).toString('hex')).toBe(small.toString('hex'));
+    expect(await objectsOf(path)).toEqual([3, 2, FILEMARK]);
+  });
+
+  it('is read as another program wrote it', async () => {
+    const file = new TapFile(await blank(small));
+    await file.use();
+    const into = Buffer.alloc(3);
+    await file.read(0, into);
+    expect(into.toString()).toBe('abc');
+    await file.read(1, into.subarray(0, 2));
+    expect(into.toString()).toBe('dec');
+    await file.release();
+  });
+
+  it.each(Array.from({ length: small.length }, (_, at) => at))(
+    'cut off at byte %i it holds the whole objects before, and takes more behind them',
+    async (end) => {
+      const path = await blank(small.subarray(0, end));
+      const whole = [12, 22, 26].filter((edge) => edge <= end).length;
+      expect(await objectsOf(path)).toEqual([3, 2, FILEMARK].slice(0, whole));
+      const file = new TapFile(path);
+      await file.use();
+      await file.appendRecord(Buffer.from('xyz!'));
+      await file.release();
+      expect(await objectsOf(path)).toEqual([...[3, 2, FILEMARK].slice(0, whole), 4]);
+    },
+  );
+
+  it('ends at a mark of the end of the medium, and passes over gaps', async () => {
+    const gap = Buffer.from('feffffff', 'hex');
+    const end = Buffer.from('ffffffff', 'hex');
+    expect(await objectsOf(await blank(Buffer.concat([gap, small, end, small])))).toEqual([
+      3,
+      2,
+      FILEMARK,
+    ]);
+  });
+
+  it('a damaged record is marked in the file, for everybody', async () => {
+    const path = await blank(small);
+    const file = new TapFile(path);
+    await file.use();
+    await file.damage(0);
+    await file.release();
+    expect((await readFile(path)).toString('hex', 0, 4)).toBe('03000080');
+    const again = new TapFile(path);
+    await again.use();
+    expect([again.isBad(0), again.isBad(1), again.lengthAt(0)]).toEqual([true, false, 3]);
+    await again.truncate(0);
+    expect(again.isBad(0)).toBe(false);
+    await again.release();
+  });
+
+  it('a file that is none is refused and left as it is', async () => {
+    const text = Buffer.from('this is not a tape, by any means, and it is long enough');
+    const path = await blank(text);
+    await expect(new TapFile(path).use()).rejects.toThrow(NotTapFile);
+    expect((await readFile(path)).equals(text)).toBe(true);
+  });
+
+  it('what somebody else does to the file while it is released is seen', async () => {
+    const path = await blank(small);
+    const file = new TapFile(path);
+    await file.use();
+    await file.release();
+    await appendFile(path, small);
+    await file.use();
+    expect(file.count).toBe(6);
+    await file.release();
+    await truncate(path, 12);
+    await file.use();
+    expect([file.count, file.recordBytes]).toEqual([1, 3]);
+    await file.release();
+  });
+
+  it('truncate counts the bytes that are left', async () => {
+    const file = new TapFile(await blank(small));
+    await file.use();
+    await file.truncate(1);
+    expect([file.count, file.recordBytes]).toEqual([1, 3]);
+    await file.appendFilemark();
+    expect([file.lengthAt(0), file.lengthAt(1), file.lengthAt(2)]).toEqual([
+      3,
+      FILEMARK,
+      undefined,
+    ]);
+    await file.release();
+  });
+});
