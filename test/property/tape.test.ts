@@ -7,7 +7,7 @@ import { describe, expect, it } from 'vitest';
 import { assembleBackups, resumePosition } from '../../src/tape/assemble.ts';
 import { isStorageError } from '../../src/base/errors.ts';
 import type { TapeBackup, TapeSetWriter } from '../../src/tape/set-writer.ts';
-import { patterned, TapeWorld } from '../support/tape-world.ts';
+import { cutFilemark, dispose, patterned, TapeWorld } from '../support/tape-world.ts';
 
 const KIB = 1024;
 const P = 64 * KIB - 128;
@@ -129,7 +129,7 @@ class History {
     const open = how === 'lose-power' && volume !== undefined && !volume.isFull;
     if (how === 'kill' || how === 'lose-power') await world.kill(writer);
     else await writer.abort();
-    if (open) await world.cutFilemark(volume);
+    if (open) await cutFilemark(world, volume);
   }
 
   /** The writer, resumed if there is none; undefined if a fault hit that. */
@@ -236,7 +236,7 @@ describe('a history of backups on tape', () => {
           if (!isStorageError(error, 'TARGET_FULL')) throw error;
           expect(options.sizeBytes - options.earlyWarningBytes).toBeLessThanOrEqual(4 * 64 * KIB);
         } finally {
-          await world.dispose();
+          await dispose(world);
         }
       }),
       { numRuns: 30, endOnFailure: true },

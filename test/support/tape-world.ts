@@ -1,5 +1,5 @@
 /**
- * A virtual library with a catalog in memory: what stands above the volume logic, in its smallest
+ * A tape library with a catalog in memory: what stands above the volume logic, in its smallest
  * form. Cartridges are labelled when they are first needed.
  */
 import { rm, stat, truncate } from 'node:fs/promises';
@@ -51,8 +51,17 @@ export function patterned(length: number, seed = 1): Buffer {
   return bytes;
 }
 
-export class TapeWorld {
-  readonly library: VirtualLibrary;
+/** A library, and hands that act on it. */
+export interface TapeHands {
+  device(): TapeDevice;
+  addCartridge(name: string, sizeBytes: number, earlyWarningBytes: number): Promise<void>;
+  cartridges(): readonly { readonly name: string }[];
+  load(name: string): Promise<void>;
+  unload(): Promise<void>;
+}
+
+export class TapeWorld<Library extends TapeHands = VirtualLibrary> {
+  readonly library: Library;
   readonly clock = new ManualTime();
   /** In the order of their numbers. */
   readonly volumes: KnownVolume[] = [];
@@ -69,20 +78,19 @@ export class TapeWorld {
   locksDoor = true;
   readonly #options: Required<WorldOptions>;
 
-  private constructor(library: VirtualLibrary, options: Required<WorldOptions>) {
+  constructor(library: Library, options: WorldOptions = {}) {
     this.library = library;
-    this.#options = options;
+    this.#options = {
+      sizeBytes: options.sizeBytes ?? 1024 * KIB,
+      earlyWarningBytes: options.earlyWarningBytes ?? 256 * KIB,
+      recordBytes: options.recordBytes ?? 64 * KIB,
+    };
   }
 
   static async make(options: WorldOptions = {}): Promise<TapeWorld> {
     const library = await VirtualLibrary.open(await temporaryDirectory(), { slots: 64 });
     onTestFinished(() => library.close());
-    const sizeBytes = options.sizeBytes ?? 1024 * KIB;
-    return new TapeWorld(library, {
-      sizeBytes,
-      earlyWarningBytes: options.earlyWarningBytes ?? 256 * KIB,
-      recordBytes: options.recordBytes ?? 64 * KIB,
-    });
+    return new TapeWorld(library, options);
   }
 
   get device(): TapeDevice {
@@ -239,20 +247,6 @@ export class TapeWorld {
     return found;
   }
 
-  /** As if the power had gone before the last filemark was written, which was not confirmed. */
-  async cutFilemark(volume: KnownVolume): Promise<void> {
-    const objects = await this.library.objects(volume.cartridge);
-    if (objects.length <= volume.end.object || objects.at(-1) !== FILEMARK) return;
-    const path = join(this.library.directory, `${volume.cartridge}.tap`);
-    await truncate(path, (await stat(path)).size - 4);
-  }
-
-  /** Before the test ends. */
-  async dispose(): Promise<void> {
-    await this.library.close();
-    await rm(this.library.directory, { recursive: true, force: true });
-  }
-
   async #append(volume: KnownVolume) {
     await this.library.load(volume.cartridge);
     const known = { place: volume.end, partId: volume.lastPartId };
@@ -270,4 +264,18 @@ export class TapeWorld {
       await releaseVolume(point.volume);
     }
   }
+}
+
+/** As if the power had gone before the last filemark was written, which was not confirmed. */
+export async function cutFilemark(world: TapeWorld, volume: KnownVolume): Promise<void> {
+  const objects = await world.library.objects(volume.cartridge);
+  if (objects.length <= volume.end.object || objects.at(-1) !== FILEMARK) return;
+  const path = join(world.library.directory, `${volume.cartridge}.tap`);
+  await truncate(path, (await stat(path)).size - 4);
+}
+
+/** Before the test ends. */
+export async function dispose({ library }: TapeWorld): Promise<void> {
+  await library.close();
+  await rm(library.directory, { recursive: true, force: true });
 }

@@ -5,7 +5,7 @@ import { alignedBuffer } from '../../../src/tape/drive.ts';
 import { volumeName } from '../../../src/tape/media.ts';
 import { FILEMARK } from '../../../src/tape/tap-file.ts';
 import { releaseVolume } from '../../../src/tape/volume.ts';
-import { patterned, TapeWorld } from '../../support/tape-world.ts';
+import { cutFilemark, patterned, TapeWorld } from '../../support/tape-world.ts';
 import type { KnownVolume } from '../../support/tape-world.ts';
 
 const MIB = 1024 * 1024;
@@ -79,7 +79,7 @@ describe('appending', () => {
 
   it('does so after a power cut, too', async () => {
     const { world, volume } = await cutWorld();
-    await world.cutFilemark(volume);
+    await cutFilemark(world, volume);
     await finish(world);
     expect(await shape(world, volume)).toBe('r|rrrr||rrrrrrr|');
   });
@@ -96,7 +96,7 @@ describe('appending', () => {
 
   it('ends the rest with a filemark there if it has none', async () => {
     const { world, volume } = await cutWorld();
-    await world.cutFilemark(volume);
+    await cutFilemark(world, volume);
     await world.library.change(volume.cartridge, { worm: true });
     await finish(world);
     expect(await shape(world, volume)).toBe('r|rrrr|rrr|rrrrrrr|');
