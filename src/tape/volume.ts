@@ -137,6 +137,19 @@ async function isBlank(drive: TapeDrive): Promise<boolean> {
 }
 
 /**
+ * Unlocks the door that a killed program left locked, whatever is in the drive.
+ *
+ * @throws TARGET_UNAVAILABLE
+ */
+export async function unlockDrive(device: TapeDevice): Promise<void> {
+  try {
+    await giveBack(await device.open('read'));
+  } catch (error) {
+    throw asMediumError(error, { device: device.path });
+  }
+}
+
+/**
  * Unlocks and closes.
  *
  * @param hasFailed the drive gave an error, so another cartridge may be in it

@@ -40,6 +40,8 @@ export interface WorldOptions {
   readonly sizeBytes?: number;
   readonly earlyWarningBytes?: number;
   readonly recordBytes?: number;
+  /** False for a program that is not root: asynchronous writes stay on. Default true. */
+  readonly mayChangeOptions?: boolean;
 }
 
 export const setId = '0193e4c0-1111-7222-8333-444455556666';
@@ -76,7 +78,7 @@ export class TapeWorld<Library extends TapeHands = VirtualLibrary> {
   isKilled = false;
   /** False for a drive that cannot lock its door. */
   locksDoor = true;
-  readonly #options: Required<WorldOptions>;
+  readonly #options: Required<Omit<WorldOptions, 'mayChangeOptions'>>;
 
   constructor(library: Library, options: WorldOptions = {}) {
     this.library = library;
@@ -88,7 +90,9 @@ export class TapeWorld<Library extends TapeHands = VirtualLibrary> {
   }
 
   static async make(options: WorldOptions = {}): Promise<TapeWorld> {
-    const library = await VirtualLibrary.open(await temporaryDirectory(), { slots: 64 });
+    const { mayChangeOptions = true } = options;
+    const directory = await temporaryDirectory();
+    const library = await VirtualLibrary.open(directory, { slots: 64, mayChangeOptions });
     onTestFinished(() => library.close());
     return new TapeWorld(library, options);
   }

@@ -173,6 +173,39 @@ describe('a backup over several cartridges', () => {
     },
   );
 
+  it('needs no right to switch asynchronous writes off', async () => {
+    const world = await TapeWorld.make({ mayChangeOptions: false });
+    world.library.setDriverOptions({ asyncWrites: true });
+    const bytes = patterned(25 * P);
+    await world.write(world.backup('monday'), bytes);
+    expect(await shape(world, world.volumes[0]!)).toBe(`r|${'r'.repeat(12)}|r|`);
+    expect((await world.read(world.backup('monday'), bytes.length)).equals(bytes)).toBe(true);
+  });
+
+  it.each([256, 1024])('has records of %i KiB if the label says so', async (kib) => {
+    const options = { recordBytes: kib * KIB, earlyWarningBytes: 0, sizeBytes: 4200 * KIB };
+    const world = await TapeWorld.make(options);
+    const bytes = patterned(9_000_001);
+    await world.write(world.backup('monday'), bytes);
+    expect(world.volumes.length).toBeGreaterThan(2);
+    expect((await world.read(world.backup('monday'), bytes.length)).equals(bytes)).toBe(true);
+    const [found] = assembleBackups(await world.scanAll());
+    expect(found).toMatchObject({ isComplete: true, missing: [], imageBytes: bytes.length });
+  });
+
+  it('may go on with records of another length', async () => {
+    const world = await TapeWorld.make();
+    await world.addVolume({ recordBytes: 128 * KIB });
+    await world.addVolume();
+    await world.addVolume({ recordBytes: 192 * KIB });
+    const bytes = patterned(25 * P + 3);
+    await world.write(world.backup('monday'), bytes);
+    expect(world.parts.map(({ recordBytes }) => recordBytes / KIB)).toEqual([128, 64, 192]);
+    expect((await world.read(world.backup('monday'), bytes.length)).equals(bytes)).toBe(true);
+    const [found] = assembleBackups(await world.scanAll());
+    expect(found).toMatchObject({ isComplete: true, missing: [], imageBytes: bytes.length });
+  });
+
   it('is refused on cartridges that are too small for anything', async () => {
     const world = await TapeWorld.make({ sizeBytes: 2 * R, earlyWarningBytes: 0 });
     const writer = world.writer(world.backup('monday'));

@@ -5,7 +5,7 @@ import { labelRefusal, labelVolume } from '../../../src/tape/label-volume.ts';
 import { volumeName } from '../../../src/tape/media.ts';
 import { encodeRecord, labelHead } from '../../../src/tape/record.ts';
 import type { FoundLabel } from '../../../src/tape/volume.ts';
-import { mountVolume, releaseVolume } from '../../../src/tape/volume.ts';
+import { mountVolume, releaseVolume, unlockDrive } from '../../../src/tape/volume.ts';
 import { patterned, TapeWorld } from '../../support/tape-world.ts';
 
 const KIB = 1024;
@@ -98,6 +98,17 @@ describe('mounting', () => {
     expect(await codeOf(mountVolume(world.device, 'write'))).toBe('MEDIUM_BLANK');
     await world.library.unload();
     expect(await codeOf(mountVolume(world.device, 'write'))).toBe('MEDIUM_ABSENT');
+  });
+
+  it('is possible again after a kill, which leaves the door locked', async () => {
+    const world = await TapeWorld.make();
+    const writer = world.writer(world.backup('monday'));
+    await writer.write([patterned(70_000)]);
+    await world.kill(writer);
+    expect(await codeOf(world.library.unload())).toBe('TARGET_IN_USE');
+    await unlockDrive(world.device);
+    await world.library.unload();
+    await unlockDrive(world.device);
   });
 
   it.each<[string, Buffer[], string]>([
