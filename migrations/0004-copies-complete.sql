@@ -44,6 +44,8 @@ ALTER TABLE backups ADD COLUMN base_generation INTEGER;
 ALTER TABLE backups ADD COLUMN data_bytes INTEGER;
 ALTER TABLE backups ADD COLUMN group_id TEXT;
 ALTER TABLE backups ADD COLUMN group_name TEXT;
+-- All backups of the group backup, JSON.
+ALTER TABLE backups ADD COLUMN group_members TEXT;
 
 -- settings: what a client asked for, JSON. progress: the runs so far, JSON.
 CREATE TABLE schedules (

@@ -34,6 +34,7 @@ import { copyDataRoutes, copyTableRoutes } from './routes/copy-data.ts';
 import { copyRoutes } from './routes/copies.ts';
 import { diskDataRoutes, diskTableRoutes } from './routes/disk-data.ts';
 import { diskRoutes } from './routes/disks.ts';
+import { groupWorkRoutes } from './routes/group-work.ts';
 import { groupRoutes } from './routes/groups.ts';
 import { jobRoutes } from './routes/jobs.ts';
 import { limitRoutes } from './routes/limits.ts';
@@ -134,6 +135,7 @@ async function addResources(v1: ApiInstance, context: ApiContext): Promise<void>
     copyRoutes(json, context);
     copyTableRoutes(json, context);
     groupRoutes(json, context);
+    groupWorkRoutes(json, context);
     targetRoutes(json, context);
     backupRoutes(json, context);
     restoreRoutes(json, context);

@@ -30,6 +30,14 @@ export function required<T>(value: T | undefined, field: string): T {
   throw new StorageError('VALIDATION_FAILED', `${field} is required`, { field });
 }
 
+/** @throws VALIDATION_FAILED for the first of these fields that is there */
+export function refuseFields(fields: Readonly<Record<string, unknown>>, why: string): void {
+  for (const [field, value] of Object.entries(fields)) {
+    if (value === undefined) continue;
+    throw new StorageError('VALIDATION_FAILED', `${field}: ${why}`, { field });
+  }
+}
+
 /** True if it has the label of the filter, `key` or `key=value`, or there is no filter. */
 export function hasLabel(
   labels: Readonly<Record<string, string>>,

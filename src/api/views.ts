@@ -161,6 +161,8 @@ export function backupView(backup: Backup): Static<typeof BackupSchema> {
     sourceCapacityBytes: backup.sourceCapacityBytes,
     blockSizeBytes: backup.blockSizeBytes,
     labels: { ...backup.labels },
+    group: backup.group?.name ?? null,
+    groupId: backup.group?.id ?? null,
     job: backup.job,
     verifiedAt: nullableTime(backup.verifiedAtMs),
     version: backup.version,

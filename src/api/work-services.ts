@@ -76,6 +76,8 @@ export interface Backup {
   readonly sourceCapacityBytes: number;
   readonly blockSizeBytes: number;
   readonly labels: Labels;
+  /** The group backup that it is a part of; absent: it was made by itself. */
+  readonly group?: { readonly id: string; readonly name: string };
   /** Id of the job that made it, null if it was found by a scan. */
   readonly job: string | null;
   readonly verifiedAtMs: number | null;
@@ -83,11 +85,13 @@ export interface Backup {
   readonly createdAtMs: number;
 }
 
-/** Exactly one of `copy` and `disk`. */
+/** Exactly one of `copy`, `disk` and `group`. */
 export interface CreateBackup {
+  /** Of a group: the backups are called NAME-DISK. */
   readonly name: string;
   readonly copy?: string;
   readonly disk?: string;
+  readonly group?: string;
   readonly target: string;
   readonly level?: BackupLevel;
   /** Of an incremental: a backup or a copy. */
@@ -110,6 +114,8 @@ export interface BackupDeletion extends ForceOption {
 }
 
 export interface Backups {
+  /** True if it is a group backup of which backups are there, and no backup by itself. */
+  hasGroup(ref: string): boolean;
   /** @throws BASE_MISSING … */
   create(request: CreateBackup, effects?: Effects<Job>): Promise<Job>;
   get(ref: string): Backup;
@@ -143,6 +149,23 @@ export interface RestoreRequest {
 /** A remap from a live copy is done at once and answers the disk; all else is a job. */
 export type CopyRestored = { readonly disk: Disk } | { readonly job: Job };
 
+/** Where the disks of a group go; unless told, to new disks NAME-DISK or to their sources. */
+export interface GroupRestoreRequest {
+  readonly method: 'remap' | 'write-back';
+  readonly name?: string;
+  readonly disks?: readonly { readonly disk: string; readonly to: string }[];
+  readonly pool?: string;
+  /** What was on the disks before a write-back stays as SAFETYCOPY-DISK. */
+  readonly safetyCopy?: string;
+  readonly onlyDiffering?: boolean;
+  readonly onDamage?: 'fail' | 'skip';
+  readonly force?: boolean;
+  readonly maxBytesPerSecond?: number;
+}
+
+/** A remap from live copies is done at once, all disks or none; all else is a job. */
+export type GroupRestored = { readonly disks: readonly Disk[] } | { readonly job: Job };
+
 /** `disk` or `copy` is what was made; neither after a write-back. */
 export interface UploadResult {
   readonly job: Job;
@@ -174,6 +197,14 @@ export interface Restores {
     effects?: Effects<CopyRestored>,
   ): Promise<CopyRestored>;
   fromBackup(backupRef: string, request: RestoreRequest, effects?: Effects<Job>): Promise<Job>;
+  /** @throws NOT_FOUND, NAME_TAKEN, POOL_MISMATCH, DISK_IN_USE … */
+  fromGroup(
+    groupRef: string,
+    request: GroupRestoreRequest,
+    effects?: Effects<GroupRestored>,
+  ): Promise<GroupRestored>;
+  /** @throws BACKUP_INCOMPLETE with `missing` if not all members are there … */
+  fromGroupBackup(ref: string, request: GroupRestoreRequest, effects?: Effects<Job>): Promise<Job>;
   /** @param imageBytes length of the body, if it is known. @throws POOL_FULL, DISK_IN_USE … */
   beginUpload(request: RestoreRequest, imageBytes: number | undefined): Promise<UploadSession>;
   /** @throws NOT_FOUND, JOB_STATE, RANGE_INVALID with `receivedBytes` if it is another offset */

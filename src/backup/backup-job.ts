@@ -45,7 +45,11 @@ async function runBackupJob(backups: Backups, context: JobContext<RowChange>): P
   if (copy !== undefined) await endCopy(backups, context.job, copy);
   const { mediumBytes } = record;
   context.progress({ doneBytes: mediumBytes, totalBytes: mediumBytes });
-  const baseMissing = textParameter(context.job, 'baseMissing');
+  return resultOf(context.job, record);
+}
+
+function resultOf(job: Job, record: BackupRecord): Json {
+  const baseMissing = textParameter(job, 'baseMissing');
   return {
     backup: record.name,
     backupId: record.id,
@@ -53,7 +57,7 @@ async function runBackupJob(backups: Backups, context: JobContext<RowChange>): P
     level: record.level,
     base: record.base === null ? null : { ...record.base },
     ...(baseMissing === undefined ? {} : { baseMissing }),
-    mediumBytes,
+    mediumBytes: record.mediumBytes,
     usedBytes: record.usedBytes,
     dataBytes: record.dataBytes,
     sourceCapacityBytes: record.sourceCapacityBytes,
@@ -83,7 +87,8 @@ async function makeBackup(
   await backups.save(record);
 }
 
-async function transfer(
+/** The image onto the target, from the context's checkpoint on. */
+export async function transfer(
   backups: Backups,
   context: JobContext<RowChange>,
   record: BackupRecord,
@@ -119,12 +124,16 @@ async function transfer(
   );
 }
 
-async function abandonBackup(backups: Backups, job: Job): Promise<void> {
+async function abandonBackup(
+  backups: Backups,
+  job: Job,
+): Promise<{ readonly result: Json } | undefined> {
   const { copies } = backups.options;
   const record = backups.find(parameter(job, 'backup'));
   const copy = copies.byId(subjectText(job, 'copyId'));
   try {
-    if (record !== undefined && record.state !== 'complete') await abandonEntry(backups, record);
+    const isDone = record !== undefined && (await abandonEntry(backups, record));
+    return isDone ? { result: resultOf(job, record) } : undefined;
   } finally {
     // what became of the backup decides whether the copy leaves a checkpoint
     if (copy !== undefined) await endCopy(backups, job, copy);

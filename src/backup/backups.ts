@@ -17,6 +17,7 @@ import type { JobRunner } from '../job/runner.ts';
 import type { MetadataStore, RowChange } from '../pool/metadata-store.ts';
 import { Chains } from './chains.ts';
 import { type BackupRecord, backupRow, readBackup } from './records.ts';
+import { useMembersAgain } from './group-members.ts';
 import type { RestoreRequest } from './restore-plan.ts';
 import type { Targets } from './targets.ts';
 
@@ -41,8 +42,8 @@ export class Backups {
   readonly #backups = new Map<string, BackupRecord>();
   /** Jobs that use a backup. */
   readonly #users = new Map<string, Set<string>>();
-  /** Ends the use of a copy by a job. */
-  readonly #copyUses = new Map<string, () => void>();
+  /** By job, then by copy: what ends the use. */
+  readonly #copyUses = new Map<string, Map<string, () => void>>();
   /** One for each target: who takes entries in or out by what is on the medium. */
   readonly #matching = new Map<string, Mutex>();
   #chains: Chains<BackupRecord> | undefined;
@@ -84,6 +85,7 @@ export class Backups {
   }
 
   #useAgain(job: Job): void {
+    if (job.kind === 'group-backup') useMembersAgain(this, job);
     const copy = this.options.copies.byId(subjectText(job, 'copyId'));
     if (job.kind === 'backup' && copy !== undefined) this.useCopy(copy, job.id);
     const read = this.find(subjectText(job, job.kind === 'consolidate' ? 'fromId' : 'backupId'));
@@ -98,6 +100,18 @@ export class Backups {
   /** Ids of copies with a backup in any state: a scan may find whole what is incomplete now. */
   backedUpCopies(): ReadonlySet<string> {
     return new Set(this.list().map(({ copyId }) => copyId));
+  }
+
+  /** What is there of a group backup, in the order of its members; empty: there is none. */
+  ofGroup(ref: string): BackupRecord[] {
+    const found = this.list().filter(({ group }) => group?.id === ref || group?.name === ref);
+    const newest = found.at(-1);
+    const order = (record: BackupRecord): number =>
+      record.group?.members.findIndex(({ imageId }) => imageId === record.imageId) ?? 0;
+    return found
+      .filter(({ group }) => group?.id === newest?.group?.id)
+      .filter(({ targetId }) => targetId === newest?.targetId)
+      .sort((a, b) => order(a) - order(b));
   }
 
   find(ref: string): BackupRecord | undefined {
@@ -171,11 +185,24 @@ export class Backups {
     await this.options.store.commit({ pages: [], rows: [backupRow(record)] });
   }
 
-  /** Takes the entry away, not the bytes. */
-  async forget(record: BackupRecord, rows: readonly RowChange[] = []): Promise<void> {
-    const gone: RowChange = { table: 'backups', key: { id: record.id }, row: undefined };
-    await this.options.store.commit({ pages: [], rows: [gone, ...rows] });
-    this.drop(record);
+  /** Changes several entries in one transaction; seen when they are durable. */
+  async saveTogether(
+    changed: readonly { readonly record: BackupRecord; readonly to: Partial<BackupRecord> }[],
+  ): Promise<void> {
+    const there = changed.filter(({ record }) => this.#backups.get(record.id) === record);
+    const rows = there.map(({ record, to }) => backupRow({ ...record, ...to }));
+    await this.options.store.commit({ pages: [], rows });
+    for (const { record, to } of there) Object.assign(record, to);
+    this.#chains = undefined;
+  }
+
+  /** Takes entries away, not their bytes. */
+  async forget(...records: readonly BackupRecord[]): Promise<void> {
+    const rows = records.map(({ id }): RowChange => {
+      return { table: 'backups', key: { id }, row: undefined };
+    });
+    await this.options.store.commit({ pages: [], rows });
+    for (const record of records) this.drop(record);
     await this.options.copies.pruneCheckpoints();
   }
 
@@ -245,11 +272,14 @@ export class Backups {
 
   /** A job uses a copy, until `endCopyUse`. Idempotent. */
   useCopy(copy: Copy, job: string): void {
-    if (!this.#copyUses.has(job)) this.#copyUses.set(job, copy.addUser(this.copyUser(job)));
+    const uses = this.#copyUses.get(job) ?? new Map<string, () => void>();
+    this.#copyUses.set(job, uses);
+    if (!uses.has(copy.id)) uses.set(copy.id, copy.addUser(this.copyUser(job)));
   }
 
+  /** The job uses no copy any more. */
   endCopyUse(job: string): void {
-    this.#copyUses.get(job)?.();
+    for (const end of this.#copyUses.get(job)?.values() ?? []) end();
     this.#copyUses.delete(job);
   }
 

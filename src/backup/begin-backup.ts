@@ -71,7 +71,7 @@ export async function beginBackup(
 
 /** @throws NAME_TAKEN */
 export function assertNew(backups: Backups, name: string): void {
-  const there = backups.find(name);
+  const there = backups.find(name) ?? backups.ofGroup(name)[0];
   if (there === undefined) return;
   throw new StorageError('NAME_TAKEN', `there is a backup ${name} already`, {
     name: there.name,
@@ -92,7 +92,7 @@ function checkFields({ copy, disk, level = 'full', base, onMissingBase }: Backup
   throw new StorageError('VALIDATION_FAILED', `${field} is for level incremental only`, { field });
 }
 
-interface Made {
+export interface Made {
   readonly id: string;
   readonly request: BackupRequest;
   readonly target: TargetRecord;
@@ -150,7 +150,7 @@ async function submit(backups: Backups, made: Made, effects?: JobMade): Promise<
   }
 }
 
-function imageBytes(copy: Copy): number {
+export function imageBytes(copy: Copy): number {
   return new ImageFrame(copy.facts).layout.imageBytes;
 }
 
@@ -160,7 +160,7 @@ function imageIdOf(copy: Copy, base: BaseRef | null): string {
   return new ImageFrame({ ...copy.facts, base, usedBlocks: 0 }).imageId;
 }
 
-function recordOf(
+export function recordOf(
   backups: Backups,
   { id, request, target, copy }: Made,
   { base }: Decision,

@@ -131,7 +131,8 @@ export function consolidateKind(backups: Backups): JobKind<RowChange> {
     run: (context) => runConsolidate(backups, context),
     async abandon(job) {
       const record = backups.find(parameter(job, 'backup'));
-      if (record !== undefined && record.state !== 'complete') await abandonEntry(backups, record);
+      const isDone = record !== undefined && (await abandonEntry(backups, record));
+      return isDone ? { result: resultOf(record) } : undefined;
     },
   };
 }
@@ -160,8 +161,13 @@ async function runConsolidate(backups: Backups, context: JobContext<RowChange>):
   });
   await complete(medium, record);
   await backups.save(record);
-  const { mediumBytes, usedBytes, dataBytes, sourceCapacityBytes } = record;
+  const { mediumBytes } = record;
   context.progress({ doneBytes: mediumBytes, totalBytes: mediumBytes });
+  return resultOf(record);
+}
+
+function resultOf(record: BackupRecord): Json {
+  const { mediumBytes, usedBytes, dataBytes, sourceCapacityBytes } = record;
   return {
     backup: record.name,
     backupId: record.id,

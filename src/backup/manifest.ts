@@ -6,8 +6,9 @@
 import { isUuid, rfc3339 } from '../base/clock.ts';
 import { StorageError } from '../base/errors.ts';
 import { checkCapacity, isBlockSize } from '../base/units.ts';
+import { GROUP_DISKS_MAX } from '../copy/group-plan.ts';
 import type { Manifest } from '../target/target.ts';
-import type { BackupRecord, Labels } from './records.ts';
+import { type BackupRecord, groupMembersOf, type Labels } from './records.ts';
 
 export function manifestOf(record: BackupRecord): Manifest {
   return {
@@ -29,6 +30,7 @@ export function manifestOf(record: BackupRecord): Manifest {
     blockSizeBytes: record.blockSizeBytes,
     labels: record.labels,
     createdAt: rfc3339(record.createdAtMs),
+    ...(record.group === undefined ? {} : { group: { ...record.group } }),
   };
 }
 
@@ -66,6 +68,7 @@ export function readManifest(manifest: Manifest): ManifestFacts {
     blockSizeBytes,
     labels: read.labels(),
     createdAtMs: read.time('createdAt'),
+    ...read.group(),
   };
 }
 
@@ -114,6 +117,17 @@ class Fields {
     return ofBase < generation
       ? { level, base: { copyId, generation: ofBase } }
       : this.fail('base');
+  }
+
+  /** The group backup that it is a part of. */
+  group(): Pick<BackupRecord, 'group'> {
+    const group: unknown = this.#manifest['group'] ?? null;
+    if (group === null) return {};
+    if (typeof group !== 'object') return this.fail('group');
+    const fields = new Fields({ ...group });
+    const members = groupMembersOf(fields.#manifest['members']);
+    if (members === undefined || members.length > GROUP_DISKS_MAX) return this.fail('group');
+    return { group: { id: fields.uuid('id'), name: fields.text('name'), members } };
   }
 
   labels(): Labels {

@@ -30,6 +30,24 @@ export interface BaseRef {
   readonly generation: number;
 }
 
+/** A backup of a group backup, as each of them knows it. */
+export interface BackupGroupMember {
+  /** On the medium. */
+  readonly name: string;
+  readonly imageId: string;
+  readonly diskId: string;
+  /** Name of the disk at the freeze. */
+  readonly disk: string;
+}
+
+/** The backups of copies that were frozen at one instant, made by one job. */
+export interface BackupGroup {
+  readonly id: string;
+  readonly name: string;
+  /** All of them, in the order of the group. */
+  readonly members: readonly BackupGroupMember[];
+}
+
 export interface BackupRecord {
   readonly id: string;
   name: string;
@@ -59,6 +77,8 @@ export interface BackupRecord {
   verifiedAtMs: number | null;
   version: number;
   readonly createdAtMs: number;
+  /** Absent: it was made by itself. */
+  readonly group?: BackupGroup;
 }
 
 export function targetRow(record: TargetRecord): RowChange {
@@ -119,6 +139,9 @@ export function backupRow(record: BackupRecord): RowChange {
       base_copy_id: record.base?.copyId ?? null,
       base_generation: record.base?.generation ?? null,
       data_bytes: record.dataBytes,
+      group_id: record.group?.id ?? null,
+      group_name: record.group?.name ?? null,
+      group_members: record.group === undefined ? null : JSON.stringify(record.group.members),
     },
   };
 }
@@ -152,7 +175,27 @@ export function readBackup(row: Row): BackupRecord {
     verifiedAtMs: row['verified_at'] === null ? null : Number(row['verified_at']),
     version: Number(row['version']),
     createdAtMs: Number(row['created_at']),
+    ...readGroup(row),
   };
+}
+
+function readGroup(row: Row): Pick<BackupRecord, 'group'> {
+  const id = row['group_id'] ?? null;
+  if (id === null) return {};
+  const members = groupMembersOf(JSON.parse(String(row['group_members'] ?? null)));
+  if (members === undefined) return {};
+  return { group: { id: String(id), name: String(row['group_name']), members } };
+}
+
+/** Undefined if it is not a list of members. */
+export function groupMembersOf(value: unknown): BackupGroupMember[] | undefined {
+  if (!Array.isArray(value) || value.length === 0) return undefined;
+  const members = value.map((each: unknown) => {
+    const object = typeof each === 'object' && each !== null ? { ...each } : {};
+    const [name, imageId] = [textOf(object, 'name'), textOf(object, 'imageId')];
+    return { name, imageId, diskId: textOf(object, 'diskId'), disk: textOf(object, 'disk') };
+  });
+  return members.every(({ name, imageId }) => name !== '' && imageId !== '') ? members : undefined;
 }
 
 function readBase(row: Row): BaseRef | null {

@@ -34,7 +34,10 @@ export function restoreKind(backups: Backups, uploads: Uploads): JobKind<RowChan
     run: (context) => runRestore(backups, uploads, context),
     abandon: async (job) => {
       backups.endCopyUse(job.id);
+      const done = await readMark(backups, job.id);
+      if (done !== undefined) return { result: done };
       await undoRestore(backups.options.copies, job.id, readPlan(job).keepPartial);
+      return undefined;
     },
   };
 }
@@ -63,6 +66,16 @@ async function restoreBackup(
   plan: RestorePlan,
   id: string,
 ): Promise<Json> {
+  return endRestore(backups, context, plan, await fillFromBackup(backups, context, plan, id));
+}
+
+/** Fills the plan's disk from a backup, from the context's checkpoint on. */
+export async function fillFromBackup(
+  backups: Backups,
+  context: JobContext<RowChange>,
+  plan: RestorePlan,
+  id: string,
+): Promise<RestoreSession> {
   const { targets } = backups.options;
   const chain = backups.readableChain(id);
   backups.use(chain, context.job.id);
@@ -94,7 +107,7 @@ async function restoreBackup(
     current.lose(lostOf(result));
   });
   if (session === undefined) throw new StorageError('INTERNAL', 'the restore did not run');
-  return endRestore(backups, context, plan, session);
+  return session;
 }
 
 async function restoreCopy(

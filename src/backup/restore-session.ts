@@ -4,6 +4,7 @@
  *
  * Invariant: a segment counts as written only after the flush that followed it.
  */
+import { assert } from '../base/assert.ts';
 import { StorageError } from '../base/errors.ts';
 import { MIB } from '../base/units.ts';
 import type { Disk } from '../disk/disk.ts';
@@ -59,9 +60,9 @@ export class RestoreSession {
     return this.#disk;
   }
 
-  /** The image's header is known. @throws BASE_MISSING (it is incremental), as beginRestore */
+  /** What is restored is known: a full image or a whole chain. @throws as beginRestore */
   async begin(facts: ImageFacts): Promise<void> {
-    assertFull(facts);
+    assert(facts.base === null, 'the blocks of an incremental image alone are not the disk');
     const { copies } = this.#backups.options;
     this.#facts = facts;
     this.#disk = await beginRestore(copies, this.#plan, this.#context.job.id, facts);
@@ -151,16 +152,6 @@ export class RestoreSession {
     await this.#context.throttle(segment.data.length);
     if (this.#savesItself && this.mustSave) await this.save();
   }
-}
-
-/** @throws BASE_MISSING: the blocks of an incremental image alone are not the disk */
-function assertFull({ copyId, base }: ImageFacts): void {
-  if (base === null) return;
-  throw new StorageError('BASE_MISSING', 'the image is incremental and its base is not given', {
-    copyId,
-    baseCopyId: base.copyId,
-    baseGeneration: base.generation,
-  });
 }
 
 function readCheckpoint(job: Job): {

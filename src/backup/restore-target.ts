@@ -33,9 +33,15 @@ export interface Restored {
 
 export type RestoredRows = (restored: Restored) => readonly RowChange[];
 
-/** The disk that this job fills, if it was begun. */
-export function disksOfJob(copies: Copies, job: string): Disk | undefined {
-  return copies.options.disks.list().find((disk) => disk.record.job === job);
+/**
+ * The disk that this job fills, if it was begun.
+ * @param object which one of several: its id, or its name if the job makes it
+ */
+export function disksOfJob(copies: Copies, job: string, object?: string): Disk | undefined {
+  return copies.options.disks
+    .list()
+    .filter((disk) => disk.record.job === job)
+    .find(({ id, name }) => object === undefined || id === object || name === object);
 }
 
 /** @throws QUOTA_EXCEEDED, POOL_FULL, NAME_TAKEN, DISK_IN_USE, DISK_FENCED */
@@ -47,7 +53,7 @@ export async function beginRestore(
 ): Promise<Disk> {
   const { disks, pools } = copies.options;
   const usedBytes = facts.usedBlocks * facts.blockSizeBytes;
-  const begun = disksOfJob(copies, job);
+  const begun = disksOfJob(copies, job, plan.object);
   if (plan.method !== 'write-back') {
     if (begun !== undefined) return begun;
     const pool = pools.get(plan.pool);

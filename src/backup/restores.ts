@@ -20,10 +20,10 @@ import {
 export type CopyRestored = { readonly disk: Disk } | { readonly job: Job };
 
 export class Restores {
-  readonly #backups: Backups;
+  readonly backups: Backups;
 
   constructor(backups: Backups) {
-    this.#backups = backups;
+    this.backups = backups;
   }
 
   /**
@@ -35,13 +35,13 @@ export class Restores {
     request: RestoreRequest,
     effects?: (made: CopyRestored) => readonly RowChange[],
   ): Promise<CopyRestored> {
-    const { copies } = this.#backups.options;
+    const { copies } = this.backups.options;
     const copy = copies.get(ref);
     if (request.method === 'copy') {
       const message = 'a copy is restored by remap or write-back: it is a copy already';
       throw new StorageError('VALIDATION_FAILED', message, { field: 'method' });
     }
-    await this.#backups.endFencing(request);
+    await this.backups.endFencing(request);
     const source = { kind: 'copy' as const, id: copy.id };
     const plan = planRestore(copies, source, request, copy.pool.id);
     if (plan.method === 'remap' && plan.pool === copy.pool.id) {
@@ -57,7 +57,7 @@ export class Restores {
     }
     const subject = { copy: copy.name, copyId: copy.id };
     const job = await this.#submit(plan, request, subject, (made) => {
-      this.#backups.useCopy(copy, made.id);
+      this.backups.useCopy(copy, made.id);
       return effects?.({ job: made }) ?? [];
     });
     return { job };
@@ -65,10 +65,10 @@ export class Restores {
 
   /** @throws NOT_FOUND, BACKUP_INCOMPLETE, QUOTA_EXCEEDED, POOL_FULL, and as planRestore */
   async fromBackup(ref: string, request: RestoreRequest, effects?: JobMade): Promise<Job> {
-    const { copies, targets } = this.#backups.options;
-    this.#backups.readableChain(ref);
-    await this.#backups.endFencing(request);
-    const chain = this.#backups.readableChain(ref);
+    const { copies, targets } = this.backups.options;
+    this.backups.readableChain(ref);
+    await this.backups.endFencing(request);
+    const chain = this.backups.readableChain(ref);
     const record = chain.at(-1) ?? chain[0];
     const plan = planRestore(copies, { kind: 'backup', id: record.id }, request);
     assertQuota(copies, plan, record.usedBytes);
@@ -78,18 +78,18 @@ export class Restores {
     const target = targets.get(record.targetId);
     const subject = { backup: record.name, backupId: record.id, target: target.name };
     return this.#submit(plan, request, subject, (job) => {
-      this.#backups.use(chain, job.id);
+      this.backups.use(chain, job.id);
       return effects?.(job) ?? [];
     });
   }
 
   /** After the jobs were taken up: what a job no longer fills or fences is undone. */
   async settle(): Promise<void> {
-    const { copies, runner } = this.#backups.options;
+    const { copies, runner } = this.backups.options;
     const live = runner().liveJobs();
     for (const job of live) {
       const copy = job.kind === 'restore' ? copies.byId(subjectText(job, 'copyId')) : undefined;
-      if (copy !== undefined) this.#backups.useCopy(copy, job.id);
+      if (copy !== undefined) this.backups.useCopy(copy, job.id);
     }
     const ids = new Set(live.map(({ id }) => id));
     for (const disk of copies.options.disks.list()) {
@@ -106,7 +106,7 @@ export class Restores {
     effects: JobMade,
   ): Promise<Job> {
     const made = plan.method === 'copy' ? {} : { disk: request.disk ?? '' };
-    return this.#backups.options.runner().submit(
+    return this.backups.options.runner().submit(
       {
         kind: 'restore',
         subject: { ...subject, ...made, method: plan.method },

@@ -65,25 +65,31 @@ export async function complete(medium: Target, record: BackupRecord): Promise<vo
   record.version += 1;
 }
 
-/** The job ended badly: its entry and what is on the medium go, or are listed as what they are. */
-export async function abandonEntry(backups: Backups, record: BackupRecord): Promise<void> {
+/**
+ * The job is to end without success: its entry and what is on the medium go, or are listed as what
+ * they are. @returns true if the backup was complete before it could be stopped
+ */
+export async function abandonEntry(backups: Backups, record: BackupRecord): Promise<boolean> {
+  if (record.state === 'complete' || record.state === 'damaged') return true;
   const { targets } = backups.options;
   try {
     const medium = targets.medium(targets.get(record.targetId));
     if (await isThere(medium, record)) {
-      // it was complete before it could be stopped: what is on the medium is listed
       await complete(medium, record);
       await backups.save(record);
-      return;
+      return true;
     }
     await medium.remove(record.mediumName);
     await backups.forget(record);
   } catch (error) {
     const gone = isStorageError(error, 'NOT_FOUND') || isStorageError(error, 'NAME_TAKEN');
-    if (gone) return backups.forget(record);
-    record.state = 'incomplete';
-    await backups.save(record);
+    if (gone) await backups.forget(record);
+    else {
+      record.state = 'incomplete';
+      await backups.save(record);
+    }
   }
+  return false;
 }
 
 /** A text parameter that the job was made with. */

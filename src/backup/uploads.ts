@@ -275,8 +275,7 @@ class UploadRun {
     throw new StorageError('BASE_MISSING', message, {
       reason: 'upload',
       copyId: facts.copyId,
-      baseCopyId: base.copyId,
-      baseGeneration: base.generation,
+      base: { ...base },
     });
   }
 

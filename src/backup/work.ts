@@ -13,6 +13,8 @@ import type { MetadataStore, RowChange } from '../pool/metadata-store.ts';
 import { backupKind } from './backup-job.ts';
 import { Backups } from './backups.ts';
 import { consolidateKind } from './consolidate-job.ts';
+import { groupBackupKind } from './group-backup.ts';
+import { groupRestoreKind, useGroupsAgain } from './group-restore.ts';
 import { restoreKind } from './restore-job.ts';
 import { clearMark } from './restore-mark.ts';
 import { Restores } from './restores.ts';
@@ -21,7 +23,8 @@ import { Targets } from './targets.ts';
 import { Uploads } from './uploads.ts';
 import { verifyKind } from './verify-job.ts';
 
-type WorkKind = 'backup' | 'consolidate' | 'verify' | 'scan' | 'restore';
+type WorkKind =
+  'backup' | 'group-backup' | 'consolidate' | 'verify' | 'scan' | 'restore' | 'group-restore';
 
 export interface WorkOptions {
   readonly store: MetadataStore;
@@ -51,10 +54,12 @@ export class Work {
     this.uploads = new Uploads(this.backups);
     this.kinds = {
       backup: backupKind(this.backups),
+      'group-backup': groupBackupKind(this.backups),
       consolidate: consolidateKind(this.backups),
       verify: verifyKind(this.backups),
       scan: scanKind(this.backups),
       restore: restoreKind(this.backups, this.uploads),
+      'group-restore': groupRestoreKind(this.backups),
     };
   }
 
@@ -65,6 +70,7 @@ export class Work {
 
   /** After the runner has taken up its jobs. */
   async settle(): Promise<void> {
+    useGroupsAgain(this.backups);
     await this.restores.settle();
     await this.backups.settle();
   }
@@ -73,7 +79,7 @@ export class Work {
   onJobEnd(job: Job): void {
     this.uploads.ended(job);
     this.backups.endUses(job.id);
-    if (job.kind !== 'restore') return;
+    if (job.kind !== 'restore' && job.kind !== 'group-restore') return;
     clearMark(this.#o.store, job.id).catch((error: unknown) => {
       this.#o.onError(error);
     });

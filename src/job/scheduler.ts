@@ -5,7 +5,8 @@
  *  2. A start counts an attempt, saves that, and calls the kind's `run` with a context.
  *  3. `run` resolves: succeeded. It rejects: failed, or, if it was interrupted, what the job's
  *     state asks for: cancelled, paused, queued again.
- *  4. Before a job ends as failed or cancelled, the kind's `abandon` cleans up.
+ *  4. Before a job ends as failed or cancelled, the kind's `abandon` cleans up, or finds that the
+ *     work was done: then it has succeeded.
  *
  * Invariants:
  *  1. A job has at most one run at a time.
@@ -28,9 +29,10 @@ export interface JobKind<Effect = unknown> {
   run(context: JobContext<Effect>): Promise<Json>;
   /**
    * Cleans up before the job ends as failed or cancelled, after its run has ended or if it never
-   * ran. May be called again after a crash.
+   * ran. May be called again after a crash. With a result it says that the work took effect after
+   * all, before it could be stopped: then the job has succeeded.
    */
-  abandon?(job: Job): Promise<void>;
+  abandon?(job: Job): Promise<void> | Promise<{ readonly result: Json } | undefined>;
 }
 
 export interface SchedulerOptions<Effect> {
@@ -244,7 +246,11 @@ export class JobScheduler<Effect> {
     const { live } = entry;
     const cleanUp = ending.state === 'succeeded' ? undefined : await this.#abandon(live);
     if (ending.state !== 'succeeded' && this.#tools.stopped.aborted) return;
-    const isDurable = await live.end(this.#status(ending, cleanUp));
+    const isDone = cleanUp !== undefined && 'result' in cleanUp;
+    const status = isDone
+      ? this.#status({ state: 'succeeded', result: cleanUp.result })
+      : this.#status(ending, cleanUp);
+    const isDurable = await live.end(status);
     if (!isDurable) return;
     this.#unqueue(entry);
     this.#entries.delete(live.id);
@@ -252,8 +258,10 @@ export class JobScheduler<Effect> {
     this.#pump();
   }
 
-  /** Cleans up, in bounded time. @returns what it could not do */
-  async #abandon(live: LiveJob<Effect>): Promise<JobProblem | undefined> {
+  /** Cleans up, in bounded time. @returns what it could not do, or the result if it was done */
+  async #abandon(
+    live: LiveJob<Effect>,
+  ): Promise<JobProblem | { readonly result: Json } | undefined> {
     const work = this.#kindOf(live)?.abandon?.(live.job);
     if (work === undefined) return undefined;
     const over = new AbortController();
@@ -262,8 +270,7 @@ export class JobScheduler<Effect> {
       throw new StorageError('JOB_STALLED', 'the clean-up took too long');
     });
     try {
-      await Promise.race([work, deadline]);
-      return undefined;
+      return (await Promise.race([work, deadline])) ?? undefined;
     } catch (error) {
       live.log(`the clean-up failed: ${messageOf(error)}`);
       this.#tools.onError(error, live.job);
@@ -276,7 +283,7 @@ export class JobScheduler<Effect> {
   }
 
   /** What a clean-up could not do is part of why the job ended. */
-  #status(ending: Ending, cleanUp: JobProblem | undefined): JobStatus {
+  #status(ending: Ending, cleanUp?: JobProblem): JobStatus {
     const endedAtMs = this.#tools.clock.nowMs();
     if (cleanUp === undefined || ending.state === 'succeeded') return { ...ending, endedAtMs };
     if (ending.state === 'cancelled') return { ...ending, problem: cleanUp, endedAtMs };

@@ -184,6 +184,7 @@ export const tables: readonly Table[] = [
     data_bytes: 'INTEGER?',
     group_id: 'TEXT?',
     group_name: 'TEXT?',
+    group_members: 'TEXT?',
   }),
   table('schedules', id, {
     name: 'TEXT',

@@ -7,6 +7,7 @@ import type { Backups } from '../backup/backups.ts';
 import { beginBackup } from '../backup/begin-backup.ts';
 import { beginConsolidate } from '../backup/consolidate-job.ts';
 import { deleteBackup, planDeletion } from '../backup/delete-backup.ts';
+import { beginGroupBackup } from '../backup/group-backup.ts';
 import type { BackupRecord } from '../backup/records.ts';
 import { submitVerify } from '../backup/verify-job.ts';
 import type { Copies } from '../copy/copies.ts';
@@ -19,7 +20,13 @@ export class BackupService implements api.Backups {
     this.#backups = backups;
   }
 
+  hasGroup(ref: string): boolean {
+    return this.#backups.find(ref) === undefined && this.#backups.ofGroup(ref).length > 0;
+  }
+
   async create(request: api.CreateBackup, effects?: Effects<Job>): Promise<Job> {
+    const { group } = request;
+    if (group !== undefined) return beginGroupBackup(this.#backups, { ...request, group }, effects);
     return beginBackup(this.#backups, request, effects);
   }
 

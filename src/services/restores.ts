@@ -4,6 +4,7 @@
 import type { StorageError } from '../base/errors.ts';
 import type { Effects } from '../api/service-types.ts';
 import type * as api from '../api/work-services.ts';
+import { restoreGroup, restoreGroupBackup } from '../backup/group-restore.ts';
 import type { Restores } from '../backup/restores.ts';
 import type { Restored } from '../backup/restore-target.ts';
 import type { Uploads, UploadSession } from '../backup/uploads.ts';
@@ -35,6 +36,22 @@ export class RestoreService implements api.Restores {
     effects?: Effects<Job>,
   ): Promise<Job> {
     return this.#restores.fromBackup(backupRef, request, effects);
+  }
+
+  async fromGroup(
+    groupRef: string,
+    request: api.GroupRestoreRequest,
+    effects?: Effects<api.GroupRestored>,
+  ): Promise<api.GroupRestored> {
+    return restoreGroup(this.#restores.backups, groupRef, request, effects);
+  }
+
+  async fromGroupBackup(
+    ref: string,
+    request: api.GroupRestoreRequest,
+    effects?: Effects<Job>,
+  ): Promise<Job> {
+    return restoreGroupBackup(this.#restores.backups, ref, request, effects);
   }
 
   async beginUpload(

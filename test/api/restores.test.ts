@@ -70,7 +70,7 @@ describe('an uploaded image', () => {
     expect(foreign.body).toMatchObject({ status: 400, code: 'IMAGE_INVALID' });
     const increment = goldenImage('image-v1-incremental');
     const loose = await upload(api, 'method=remap&disk=d2', increment);
-    expect(loose.body).toMatchObject({ status: 409, code: 'BASE_MISSING' });
+    expect(loose.body).toMatchObject({ status: 409, code: 'BASE_MISSING', reason: 'upload' });
     const short = await upload(api, 'method=remap&disk=d2', image.subarray(0, -1));
     expect(short.body).toMatchObject({ status: 400, code: 'IMAGE_TRUNCATED' });
     for (const { body } of [foreign, loose, short]) {

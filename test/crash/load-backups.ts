@@ -52,13 +52,16 @@ function rate(random: Random): { maxBytesPerSecond?: number } {
 
 async function backUp(world: World, random: Random): Promise<void> {
   if (!hasRoomForJob(world) || world.backups.length >= world.limits.backups) return;
-  const copy = random.chance(0.7) ? world.usableCopy(random) : undefined;
-  const disk = copy === undefined ? world.usableDisk(random) : undefined;
+  // of a disk that has one already, so that there is something to build on
+  const before = random.pick(world.backups.map((backup) => backup.disk));
+  const again = random.chance(0.6) && before?.isUsable === true ? before : undefined;
+  const copy = again === undefined && random.chance(0.6) ? world.usableCopy(random) : undefined;
+  const disk = copy === undefined ? (again ?? world.usableDisk(random)) : undefined;
   if (copy === undefined && disk === undefined) return;
   const snapshot = copy?.snapshot ?? disk?.snapshot(world.tick());
   if (snapshot === undefined) return;
   const name = world.name('backup');
-  const backup = new BackupModel(name, snapshot);
+  const backup = new BackupModel(name, snapshot, disk);
   world.backups.push(backup);
   const source = copy === undefined ? { disk: disk?.ref } : { copy: copy.ref };
   world.count('backup');
@@ -89,6 +92,7 @@ function backupJob(world: World, backup: BackupModel, kind: string): Ending & { 
         backup.existence = 'sure';
         backup.isComplete = true;
         backup.id = String(job.result?.backupId);
+        world.count(`${kind} made, ${String(job.result?.level)}`);
       }
     },
   };
@@ -99,7 +103,7 @@ async function consolidate(world: World, random: Random): Promise<void> {
   if (from === undefined || !hasRoomForJob(world)) return;
   if (world.backups.length >= world.limits.backups) return;
   const name = world.name('backup');
-  const backup = new BackupModel(name, from.snapshot);
+  const backup = new BackupModel(name, from.snapshot, from.disk);
   world.backups.push(backup);
   world.count('consolidate');
   const path = `/backups/${from.name}/consolidate`;

@@ -166,12 +166,15 @@ export class BackupModel {
   existence: Existence = 'maybe';
   readonly name: string;
   readonly snapshot: Snapshot;
+  /** That was backed up, if it was no copy. */
+  readonly disk: DiskModel | undefined;
   isComplete = false;
   isDeleting = false;
 
-  constructor(name: string, snapshot: Snapshot) {
+  constructor(name: string, snapshot: Snapshot, disk?: DiskModel) {
     this.name = name;
     this.snapshot = snapshot;
+    this.disk = disk;
   }
 
   get isUsable(): boolean {

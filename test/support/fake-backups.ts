@@ -3,9 +3,11 @@ import type { Effects, ForceOption, Rename } from '../../src/api/service-types.t
 import type * as api from '../../src/api/work-services.ts';
 import { Chains } from '../../src/backup/chains.ts';
 import { StorageError } from '../../src/base/errors.ts';
+import { checkName } from '../../src/disk/names.ts';
 import type { Job } from '../../src/job/job.ts';
 import type { FakeCopies, FakeCopy } from './fake-copies.ts';
 import { fakeImageBytes, FakeImages } from './fake-image.ts';
+import type { FakeGroups } from './fake-groups.ts';
 import type { FakeJobs } from './fake-jobs.ts';
 import { find } from './fake-world.ts';
 import type { FakeWorld } from './fake-world.ts';
@@ -85,21 +87,88 @@ export class FakeBackups implements api.Backups {
   readonly #jobs: FakeJobs;
   readonly #targets: FakeTargets;
   readonly #copies: FakeCopies;
+  readonly #groups: FakeGroups;
 
-  constructor(world: FakeWorld, jobs: FakeJobs, targets: FakeTargets, copies: FakeCopies) {
+  constructor(
+    world: FakeWorld,
+    jobs: FakeJobs,
+    targets: FakeTargets,
+    copies: FakeCopies,
+    groups: FakeGroups,
+  ) {
     this.#world = world;
     this.#jobs = jobs;
     this.#targets = targets;
     this.#copies = copies;
+    this.#groups = groups;
     targets.isInUse = ({ id }) => this.list().some(({ targetId }) => targetId === id);
   }
 
-  async create(request: api.CreateBackup, effects?: Effects<Job>): Promise<Job> {
+  hasGroup(ref: string): boolean {
+    const isAlone = this.list().some(({ id, name }) => id === ref || name === ref);
+    return !isAlone && this.ofGroup(ref).length > 0;
+  }
+
+  ofGroup(ref: string): FakeBackup[] {
+    return this.list().filter(({ group }) => group?.id === ref || group?.name === ref);
+  }
+
+  #assertNew(name: string): void {
+    const there = this.list().find((one) => one.name === name) ?? this.ofGroup(name)[0];
+    if (there === undefined) return;
+    throw new StorageError('NAME_TAKEN', 'taken', { name: there.name, id: there.id });
+  }
+
+  async #createGroup(request: api.CreateBackup, effects?: Effects<Job>): Promise<Job> {
     const target = this.#targets.get(request.target);
-    const there = this.list().find(({ name }) => name === request.name);
-    if (there !== undefined) {
-      throw new StorageError('NAME_TAKEN', 'taken', { name: there.name, id: there.id });
+    const group = { id: this.#world.id(), name: request.name };
+    const source = this.#groups.get(request.group ?? '');
+    if (source.left.length < source.copies.length) {
+      throw new StorageError('NOT_FOUND', 'a copy was deleted', { group: source.name });
     }
+    this.#assertNew(group.name);
+    const made = source.copies.map((copy) => {
+      const name = `${group.name}-${copy.diskName}`;
+      checkName(name);
+      this.#assertNew(name);
+      const base = this.#baseOf(request, copy, target);
+      if (base instanceof StorageError) throw base;
+      const backup = this.#newBackup({ ...request, name }, copy, target, base);
+      return { copy, backup: Object.assign(backup, { group }) };
+    });
+    for (const { backup } of made) this.backups.set(backup.id, backup);
+    const job = await this.#jobs.submit(
+      {
+        kind: 'group-backup',
+        subject: { group: source.name, groupBackup: group.name, target: target.name },
+        maxBytesPerSecond: request.maxBytesPerSecond,
+        labels: request.labels,
+        abandon: () => {
+          for (const { backup } of made) this.backups.delete(backup.id);
+        },
+        work: async (context) => {
+          await context.throttle(65536);
+          for (const { copy, backup } of made) {
+            const image = fakeImageBytes(copy);
+            Object.assign(backup, { image, mediumBytes: image.length, state: 'complete' });
+          }
+          return {
+            group: group.name,
+            groupId: group.id,
+            backups: made.map(({ backup }) => ({ backup: backup.name, level: backup.level })),
+          };
+        },
+      },
+      effects,
+    );
+    for (const { backup } of made) backup.job = job.id;
+    return job;
+  }
+
+  async create(request: api.CreateBackup, effects?: Effects<Job>): Promise<Job> {
+    if (request.group !== undefined) return this.#createGroup(request, effects);
+    const target = this.#targets.get(request.target);
+    this.#assertNew(request.name);
     const copy =
       request.copy === undefined
         ? await this.#copies.freeze(request.disk ?? '', { name: `${request.name}-copy` })

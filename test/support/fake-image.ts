@@ -39,7 +39,8 @@ export interface FakeImage extends Header {
 /** @throws IMAGE_INVALID, IMAGE_TRUNCATED, BASE_MISSING */
 export function readFakeImage(image: Buffer): FakeImage {
   if (image.toString('latin1', 0, 60).includes(', incremental\n')) {
-    throw new StorageError('BASE_MISSING', 'the image is incremental and its base is not given');
+    const details = { reason: 'upload' };
+    throw new StorageError('BASE_MISSING', 'the image is incremental', details);
   }
   if (!image.toString('latin1', 0, 20).includes(MAGIC)) {
     throw new StorageError('IMAGE_INVALID', 'this is no image');

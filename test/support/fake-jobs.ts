@@ -52,7 +52,16 @@ export interface FakeSubmission {
   readonly abandon?: () => void;
 }
 
-const kinds = ['backup', 'consolidate', 'verify', 'restore', 'scan', 'check'] as const;
+const kinds = [
+  'backup',
+  'group-backup',
+  'group-restore',
+  'consolidate',
+  'verify',
+  'restore',
+  'scan',
+  'check',
+] as const;
 
 export class FakeJobs {
   readonly runner: JobRunner<RowChange>;

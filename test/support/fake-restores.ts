@@ -2,6 +2,7 @@
 import type { Effects } from '../../src/api/service-types.ts';
 import type { Copy, Disk } from '../../src/api/storage-services.ts';
 import type * as api from '../../src/api/work-services.ts';
+import { placeParts } from '../../src/backup/group-restore-plan.ts';
 import { StorageError } from '../../src/base/errors.ts';
 import { deferred } from '../../src/base/mutex.ts';
 import type { Deferred } from '../../src/base/mutex.ts';
@@ -11,6 +12,7 @@ import type { Blocks } from './fake-blocks.ts';
 import type { FakeCopies } from './fake-copies.ts';
 import type { FakeDisk, FakeDisks } from './fake-disks.ts';
 import { readFakeImage } from './fake-image.ts';
+import type { FakeGroups } from './fake-groups.ts';
 import type { FakeJobs } from './fake-jobs.ts';
 import type { FakePools } from './fake-pools.ts';
 import type { FakeWorld } from './fake-world.ts';
@@ -21,6 +23,7 @@ interface Parts {
   readonly pools: FakePools;
   readonly disks: FakeDisks;
   readonly copies: FakeCopies;
+  readonly groups: FakeGroups;
   readonly backups: FakeBackups;
 }
 
@@ -69,6 +72,94 @@ export class FakeRestores implements api.Restores {
         work: async () => {
           const { disk, copy } = await this.apply(request, await read());
           return { disk: disk?.name ?? null, copy: copy?.name ?? null };
+        },
+      },
+      effects,
+    );
+  }
+
+  async fromGroup(
+    ref: string,
+    request: api.GroupRestoreRequest,
+    effects?: Effects<api.GroupRestored>,
+  ): Promise<api.GroupRestored> {
+    const group = this.#parts.groups.get(ref);
+    if (group.left.length < group.copies.length) {
+      throw new StorageError('NOT_FOUND', 'a copy was deleted', { group: group.name });
+    }
+    const placed = this.#place(request, group.copies);
+    if (request.method === 'write-back') {
+      return { job: await this.#groupJob(request, placed, (job) => effects?.({ job }) ?? []) };
+    }
+    const disks: Disk[] = [];
+    for (const { to, copy } of placed) {
+      disks.push(await this.#parts.copies.remap(copy.id, { disk: to }));
+    }
+    await this.#parts.world.commit(effects, { disks });
+    return { disks };
+  }
+
+  async fromGroupBackup(
+    ref: string,
+    request: api.GroupRestoreRequest,
+    effects?: Effects<Job>,
+  ): Promise<Job> {
+    const members = this.#parts.backups.ofGroup(ref).map((backup) => {
+      if (backup.state !== 'complete') throw new StorageError('BACKUP_INCOMPLETE', 'not complete');
+      const { diskId, diskName } = backup;
+      return { diskId, diskName, ...readFakeImage(backup.image) };
+    });
+    return this.#groupJob(request, this.#place(request, members), effects);
+  }
+
+  /** With the checks of what is made or replaced. */
+  #place<T extends { readonly diskId: string; readonly diskName: string }>(
+    request: api.GroupRestoreRequest,
+    members: readonly T[],
+  ): { readonly to: string; readonly copy: T }[] {
+    const { world, disks } = this.#parts;
+    const source = { kind: 'upload' } as const;
+    const parts = members.map(({ diskId, diskName }) => ({ diskId, diskName, source }));
+    const placed = placeParts(request, parts).map(({ to }, at) => ({ to, copy: members[at]! }));
+    for (const { to: name } of placed) {
+      if (request.method === 'write-back') disks.get(name);
+      const id = request.method === 'remap' ? world.names.get(name) : undefined;
+      if (id !== undefined) throw new StorageError('NAME_TAKEN', 'taken', { name, id });
+    }
+    const ids = placed.map(({ to }) => (request.method === 'remap' ? to : disks.get(to).id));
+    if (new Set(ids).size < ids.length) {
+      throw new StorageError('VALIDATION_FAILED', 'two disks go to one', { field: 'disks' });
+    }
+    return placed;
+  }
+
+  async #groupJob(
+    request: api.GroupRestoreRequest,
+    placed: readonly {
+      readonly to: string;
+      readonly copy: { readonly blocks: Blocks } & Partial<Content & Copy>;
+    }[],
+    effects?: Effects<Job>,
+  ): Promise<Job> {
+    const { method, force = false } = request;
+    if (method === 'write-back') {
+      for (const { to } of placed) await this.#endUse(this.#parts.disks.get(to), force);
+    }
+    const names = placed.map(({ to }) => {
+      return method === 'remap' ? to : this.#parts.disks.get(to).name;
+    });
+    return this.#parts.jobs.submit(
+      {
+        kind: 'group-restore',
+        subject: { method },
+        maxBytesPerSecond: request.maxBytesPerSecond,
+        work: async () => {
+          for (const { to: disk, copy } of placed) {
+            const capacityBytes = copy.sourceCapacityBytes ?? copy.capacityBytes ?? 0;
+            const content = { blocks: copy.blocks, capacityBytes };
+            await this.apply({ method, disk }, content);
+          }
+          return { method, disks: names.map((disk) => ({ disk })) };
         },
       },
       effects,

@@ -30,8 +30,8 @@ export async function fakeServices(): Promise<FakeServices> {
   const copies = new FakeCopies(world, disks);
   const groups = new FakeGroups(world, disks, copies);
   const targets = new FakeTargets(world, jobs);
-  const backups = new FakeBackups(world, jobs, targets, copies);
-  const restores = new FakeRestores({ world, jobs, pools, disks, copies, backups });
+  const backups = new FakeBackups(world, jobs, targets, copies, groups);
+  const restores = new FakeRestores({ world, jobs, pools, disks, copies, groups, backups });
   await jobs.runner.recover();
   await pools.create({ name: 'default', files: [{ path: '/pools/default', sizeBytes: GIB }] });
   const services: FakeServices = {

@@ -56,7 +56,7 @@ export class JobWorld {
   /** Puppets do not stop when they are asked to. */
   isStubborn = false;
   readonly abandoned: string[] = [];
-  abandon: (job: Job) => Promise<void> = async () => undefined;
+  abandon: (job: Job) => Promise<{ readonly result: Json } | undefined> = async () => undefined;
   readonly ended: Job[] = [];
   readonly errors: unknown[] = [];
   runner: JobRunner<string>;
@@ -127,7 +127,7 @@ export class JobWorld {
           run: (context) => this.#run(context),
           abandon: async (job) => {
             this.abandoned.push(job.id);
-            await this.abandon(job);
+            return this.abandon(job);
           },
         },
       },

@@ -42,21 +42,24 @@ function addPosts(app: ApiInstance, context: ApiContext): void {
       {
         operationId: 'createBackup',
         tag,
-        summary: 'Back up a copy, or a disk as it is now',
-        ok: { 202: json(JobSchema, 'The job that does it; its result names the backup.') },
+        summary: 'Back up a copy, a disk as it is now, or a group',
+        ok: { 202: json(JobSchema, 'The job that does it; its result names the backups.') },
       },
       { body: refTo(CreateBackupSchema) },
       { ...keyHeader, ...waitHeader },
     ),
     handler: async (request, reply) => {
-      const { name, labels, copy, disk } = request.body;
+      const { name, labels, copy, disk, group } = request.body;
       checkName(name, 'name');
       checkBase(request.body);
       checkLabels(labels);
-      if ((copy === undefined) === (disk === undefined)) {
-        throw new StorageError('VALIDATION_FAILED', 'exactly one of copy and disk is required', {
-          field: 'copy',
-        });
+      if ([copy, disk, group].filter((source) => source !== undefined).length !== 1) {
+        const message = 'exactly one of copy, disk and group is required';
+        throw new StorageError('VALIDATION_FAILED', message, { field: 'copy' });
+      }
+      if (group !== undefined && request.body.base !== undefined) {
+        const message = 'base: each copy of a group has its own';
+        throw new StorageError('VALIDATION_FAILED', message, { field: 'base' });
       }
       const act = jobAct(context, request, (effects) =>
         services.backups.create(request.body, effects),
@@ -130,13 +133,14 @@ function addReading(app: ApiInstance, context: ApiContext): void {
       { querystring: BackupQuery },
     ),
     handler: async (request) => {
-      const { label, state, disk, target } = request.query;
+      const { label, state, disk, target, group } = request.query;
       const found = services.backups
         .list()
         .filter((backup) => hasLabel(backup.labels, label))
         .filter((backup) => state === undefined || backup.state === state)
         .filter((backup) => matchesRef(disk, [backup.disk, backup.diskId, backup.diskName]))
-        .filter((backup) => matchesRef(target, [backup.target, backup.targetId]));
+        .filter((backup) => matchesRef(target, [backup.target, backup.targetId]))
+        .filter((backup) => matchesRef(group, [backup.group?.name, backup.group?.id]));
       return pageOf('backups', found, request.query, { view: backupView });
     },
   });

@@ -1,12 +1,11 @@
 /** /v1/copies/{copy}/restores, /v1/backups/{backup}/restores and /v1/restores */
-import { StorageError } from '../../base/errors.ts';
 import type { Job } from '../../job/job.ts';
 import { checkName } from '../conditions.ts';
 import type { ApiContext, ApiInstance } from '../context.ts';
 import type { Outcome } from '../idempotency.ts';
 import { json, keyHeader, operation, path, waitHeader } from '../operation.ts';
 import { affected, answerPost, created, jobAct, jobOutcome, waitingOutcome } from '../reply.ts';
-import { required } from '../requested.ts';
+import { refuseFields, required } from '../requested.ts';
 import { DiskSchema } from '../schemas/disk.ts';
 import { refTo } from '../schemas/fields.ts';
 import { JobSchema } from '../schemas/job.ts';
@@ -20,7 +19,8 @@ import {
 import type { WouldFree } from '../service-types.ts';
 import { uploadImage } from '../upload.ts';
 import { diskView } from '../views.ts';
-import type { CopyRestored, RestoreRequest } from '../work-services.ts';
+import type { Backup, CopyRestored, RestoreRequest } from '../work-services.ts';
+import { groupBackupAct, groupRequest, wouldLoseAll } from './group-work.ts';
 
 const tag = 'restores';
 
@@ -89,31 +89,46 @@ function addFromBackup(app: ApiInstance, context: ApiContext): void {
           'while the job runs, and as it was before if that fails or is cancelled. Needs room in ' +
           'the pool for the used blocks of the image, for a write-back beside the old contents ' +
           '(`onlyDiffering`: only for blocks that differ). Damage fails the job with the exact ' +
-          'ranges, unless `onDamage` is `skip`. With `dryRun` nothing is changed: 200 with what ' +
-          'would be lost.',
+          'ranges, unless `onDamage` is `skip`. The name of a group backup restores all its ' +
+          'disks as a unit, by remap (to `name`-DISK) or write-back (`safetyCopy`-DISK): all of them ' +
+          'or none. With `dryRun` nothing is changed: 200 with what would be lost.',
         ok: {
           200: json(WouldFreeSchema, 'What a dry run found.'),
           202: json(JobSchema, 'The job that does it.'),
         },
       },
       {
-        params: path('backup', 'Name or id of the backup.'),
+        params: path('backup', 'Name or id of the backup, or of a group backup.'),
         body: refTo(BackupRestoreSchema),
         querystring: RestoreQuery,
       },
       { ...keyHeader, ...waitHeader },
     ),
     handler: async (request, reply) => {
-      const wanted = request.body;
+      const { backup } = request.params;
+      const { backups, restores } = context.services;
+      const isDry = request.query.dryRun === true;
+      if (backups.hasGroup(backup)) {
+        const act = groupBackupAct(context, request, backup, request.body);
+        if (!isDry) return answerPost<Job>(context, request, reply, act);
+        const parts = backups.list().filter(({ group }) => isOf(group, backup));
+        return reply.send(await wouldLoseAll(context, groupRequest(request.body), parts));
+      }
+      backups.get(backup);
+      const { name, disks, ...wanted } = request.body;
+      refuseFields({ name, disks }, 'only for a group backup');
       checkRestore(wanted);
-      const { restores } = context.services;
-      if (request.query.dryRun === true) return reply.send(await wouldLose(context, wanted));
+      if (isDry) return reply.send(await wouldLose(context, wanted));
       const act = jobAct(context, request, (effects) =>
-        restores.fromBackup(request.params.backup, wanted, effects),
+        restores.fromBackup(backup, wanted, effects),
       );
       return answerPost<Job>(context, request, reply, act);
     },
   });
+}
+
+function isOf(group: Backup['group'], ref: string): boolean {
+  return group?.id === ref || group?.name === ref;
 }
 
 /** In the scope of binary bodies. */
@@ -155,26 +170,19 @@ export function uploadRoutes(app: ApiInstance, context: ApiContext): void {
 function checkRestore({ method, disk, copy, safetyCopy, ...rest }: RestoreRequest): void {
   if (method === 'copy') {
     checkName(required(copy, 'copy'), 'copy');
-    refuse({ disk }, 'the method copy makes no disk');
+    refuseFields({ disk }, 'the method copy makes no disk');
   } else {
     required(disk, 'disk');
-    refuse({ copy }, `the method ${method} makes no copy`);
+    refuseFields({ copy }, `the method ${method} makes no copy`);
   }
   if (method === 'remap') checkName(disk, 'disk');
   if (method === 'write-back') {
     checkName(safetyCopy, 'safetyCopy');
-    refuse({ pool: rest.pool }, 'a write-back stays in the pool of its disk');
+    refuseFields({ pool: rest.pool }, 'a write-back stays in the pool of its disk');
     return;
   }
   const { onlyDiffering, keepPartial, force } = rest;
-  refuse({ safetyCopy, onlyDiffering, keepPartial, force }, 'only for the method write-back');
-}
-
-function refuse(fields: Readonly<Record<string, unknown>>, why: string): void {
-  for (const [field, value] of Object.entries(fields)) {
-    if (value === undefined) continue;
-    throw new StorageError('VALIDATION_FAILED', `${field}: ${why}`, { field });
-  }
+  refuseFields({ safetyCopy, onlyDiffering, keepPartial, force }, 'only for the method write-back');
 }
 
 /** Only a write-back replaces anything. */

@@ -64,6 +64,8 @@ export const BackupSchema = shown('Backup', 'One image on a target.', {
   sourceCapacityBytes: bytes('Capacity of the source disk'),
   blockSizeBytes: bytes('Size of a block'),
   labels,
+  group: nullableText('Name of the group backup that it is a part of; null if of none.'),
+  groupId: nullableText('Id of that group backup.'),
   job: nullableText('Id of the job that made it; null if a scan found it.'),
   verifiedAt: nullableTime('When all of it was last proven'),
   version: count('Rises with each change by a client; the ETag names it.'),
@@ -73,11 +75,12 @@ export const BackupListSchema = pageSchema(BackupSchema);
 
 export const CreateBackupSchema = asked(
   'CreateBackup',
-  'A new backup, of a copy or of a disk (which is frozen for it): exactly one of the two.',
+  'A new backup, of a copy, of a disk (which is frozen for it) or of a group: exactly one of them.',
   {
-    name: newName('Name, also of its folder on the target'),
+    name: newName('Name, also of its folder on the target; those of a group are called NAME-DISK'),
     copy: Type.Optional(reference('The copy')),
     disk: Type.Optional(reference('The disk')),
+    group: Type.Optional(reference('The group, all copies of which are backed up by one job')),
     target: reference('The target'),
     level: Type.Optional(level),
     base: Type.Optional(
@@ -88,6 +91,21 @@ export const CreateBackupSchema = asked(
     ),
     labels: Type.Optional(labels),
     maxBytesPerSecond: Type.Optional(bytes('Rate limit per second', 1)),
+  },
+);
+
+const { name, target, onMissingBase, maxBytesPerSecond } = CreateBackupSchema.properties;
+
+export const CreateGroupBackupSchema = asked(
+  'CreateGroupBackup',
+  'A backup of a whole group: one of each copy, called NAME-DISK.',
+  {
+    name,
+    target,
+    level: Type.Optional(level),
+    onMissingBase,
+    labels: Type.Optional(labels),
+    maxBytesPerSecond,
   },
 );
 
@@ -107,6 +125,7 @@ export const BackupQuery = query({
   state: Type.Optional(BackupSchema.properties.state),
   disk: Type.Optional(reference('Only those of this disk, by name or id')),
   target: Type.Optional(reference('Only those on this target, by name or id')),
+  group: Type.Optional(reference('Only those of this group backup, by name or id')),
 });
 
 export const backupSchemas = [
@@ -115,5 +134,6 @@ export const backupSchemas = [
   BackupSchema,
   BackupListSchema,
   CreateBackupSchema,
+  CreateGroupBackupSchema,
   ConsolidateSchema,
 ];

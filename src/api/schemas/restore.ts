@@ -1,14 +1,19 @@
 /** Restores in requests. */
 import { Type } from 'typebox';
+import { GROUP_DISKS_MAX } from '../../copy/group-plan.ts';
+import { DiskSchema } from './disk.ts';
 import {
   asked,
   bytes,
   dryRunQuery,
   flag,
+  listOf,
   newName,
   oneOfThese,
   query,
   reference,
+  refTo,
+  shown,
   text,
 } from './fields.ts';
 
@@ -58,10 +63,48 @@ export const CopyRestoreSchema = asked(
   },
 );
 
-export const BackupRestoreSchema = asked('BackupRestore', 'A restore from a backup: a job.', {
-  method,
-  ...parts,
-  maxBytesPerSecond,
+export const GroupTargetSchema = asked('GroupTarget', 'Where a disk of a group goes.', {
+  disk: reference('The disk: its name at the freeze, or id'),
+  to: text('Name of the new disk (remap), or name or id of the working disk (write-back).', {
+    minLength: 1,
+    maxLength: 255,
+  }),
+});
+
+const groupParts = {
+  name: Type.Optional(newName('Remap of a group: its disks are called NAME-DISK')),
+  disks: Type.Optional(
+    listOf(
+      refTo(GroupTargetSchema),
+      'Of a group: disks that go elsewhere than to NAME-DISK (remap) or their source (write-back).',
+      GROUP_DISKS_MAX,
+    ),
+  ),
+};
+
+export const BackupRestoreSchema = asked(
+  'BackupRestore',
+  'A restore from a backup, or from all backups of a group backup: a job.',
+  { method, ...parts, ...groupParts, maxBytesPerSecond },
+);
+
+export const GroupRestoreSchema = asked(
+  'GroupRestore',
+  'A restore from the live copies of a group: at once as new disks (remap), or as a job ' +
+    '(write-back).',
+  {
+    method: oneOfThese(['remap', 'write-back'], 'New disks, or into working disks.'),
+    ...groupParts,
+    safetyCopy: Type.Optional(
+      newName('Of a write-back: what was on a disk before stays as the copy SAFETYCOPY-DISK'),
+    ),
+    force: Type.Optional(flag('End the users of the disks first instead of refusing with 409.')),
+    maxBytesPerSecond,
+  },
+);
+
+export const RestoredDisksSchema = shown('RestoredDisks', 'The new disks of a group.', {
+  disks: listOf(refTo(DiskSchema), 'In the order of the group.'),
 });
 
 export const RestoreQuery = query(dryRunQuery);
@@ -74,4 +117,10 @@ export const UploadQuery = query({
   ),
 });
 
-export const restoreSchemas = [CopyRestoreSchema, BackupRestoreSchema];
+export const restoreSchemas = [
+  CopyRestoreSchema,
+  GroupTargetSchema,
+  BackupRestoreSchema,
+  GroupRestoreSchema,
+  RestoredDisksSchema,
+];

@@ -172,7 +172,7 @@ describe('an upload', () => {
     const session = await bench.work.uploads.begin({ method: 'remap', disk: 'up' }, undefined);
     const refused = session.push(goldenImage('image-v1-incremental'));
     const { copyId, generation } = goldenCopy('image-v1-small').facts;
-    const details = { baseCopyId: copyId, baseGeneration: generation };
+    const details = { reason: 'upload', base: { copyId, generation } };
     await expect(refused).rejects.toMatchObject({ code: 'BASE_MISSING', details });
     expect(await bench.ended(session.job)).toMatchObject({ state: 'failed' });
     expect(bench.disks.find('up')).toBeUndefined();

@@ -1,5 +1,6 @@
 import { describe, expect, it } from 'vitest';
 import { assert } from '../../../src/base/assert.ts';
+import { StorageError } from '../../../src/base/errors.ts';
 import { JobInterrupt } from '../../../src/job/job-run.ts';
 import { JobWorld } from '../../support/job-world.ts';
 import { settle } from '../../support/manual-time.ts';
@@ -71,6 +72,23 @@ describe('cancel', () => {
     await settle();
     expect(world.stored(job)).toMatchObject({ state: 'succeeded', result: 'done' });
     expect(world.abandoned).toEqual([]);
+  });
+
+  it('comes too late for work that the clean-up finds done, also after a crash', async () => {
+    const world = await JobWorld.ready();
+    world.isStubborn = true;
+    const job = await world.submit();
+    await world.runner.cancel(job.id);
+    // the daemon ended before the end of the job was saved
+    world.abandon = async () => ({ result: 'done' });
+    await world.restart();
+    await settle();
+    expect(world.stored(job)).toMatchObject({ state: 'succeeded', result: 'done' });
+    const other = await world.submit();
+    world.puppet(other).fail(new StorageError('INTERNAL', 'after it was done'));
+    await settle();
+    expect(world.stored(other)).toMatchObject({ state: 'succeeded', result: 'done' });
+    expect(world.stored(other).problem).toBeUndefined();
   });
 
   it('ends a job whose work does not stop', async () => {
