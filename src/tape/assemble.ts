@@ -98,7 +98,7 @@ function assembleBackup(
     isComplete: final !== undefined,
     imageBytes,
     parts,
-    missing: missingRanges(parts, imageBytes ?? Math.max(0, ...parts.map(partEnd))),
+    missing: missingRanges(parts, imageBytes ?? highest(parts, partEnd, 0)),
     missingVolumeIds: [...new Set(named.filter((id) => !scanned.has(id)))],
   };
 }
@@ -133,8 +133,12 @@ export function resumePosition(parts: readonly PartEntry[]): SetPosition {
     offset = partEnd(part);
     previousVolumeId = part.volumeId;
   }
-  const part = Math.max(-1, ...parts.map((each) => each.part)) + 1;
+  const part = highest(parts, (each) => each.part, -1) + 1;
   return { part, offset, previousVolumeId };
+}
+
+function highest<T>(items: readonly T[], valueOf: (item: T) => number, least: number): number {
+  return items.reduce((most, item) => Math.max(most, valueOf(item)), least);
 }
 
 function groupBy<T, K>(items: readonly T[], keyOf: (item: T) => K): Map<K, T[]> {

@@ -38,6 +38,8 @@ export class TapeSetReader {
   readonly #host: SetReaderHost;
   readonly #parts: readonly PartEntry[];
   #volume: MountedVolume | undefined;
+  /** The part of which a byte was given last. */
+  #current: PartEntry | undefined;
   readonly #missing = new Set<string>();
   /** Object behind what was read last, undefined if it is not known where the drive stands. */
   #position: number | undefined;
@@ -109,31 +111,40 @@ export class TapeSetReader {
 
   /** The bytes from `at` on to the end of their record, or how many of them are lost. */
   async #payloadAt(at: number): Promise<{ length: number; payload?: Buffer }> {
-    let least = this.#nextStart(at) - at;
-    for (const part of this.#candidates(at)) {
+    const current = this.#current;
+    // Read in order, the next record is of the same part: the others need not be looked at.
+    const parts = current !== undefined && holds(current, at) ? [current] : [];
+    for (const part of [...parts, ...this.#candidates(at, parts)]) {
       const place = recordAt(part, at);
       const payload = await this.#readRecord(part, place);
       const inRecord = at - place.offset;
       // A part that is open may promise more than its last record has.
       if (payload !== undefined && payload.length > inRecord) {
+        this.#current = part;
         return { length: payload.length - inRecord, payload: payload.subarray(inRecord) };
       }
-      least = Math.min(least, place.offset + place.length - at);
     }
-    return { length: least };
+    return { length: this.#lostUntil(at) - at };
   }
 
-  /** Parts that hold the byte; the mounted cartridge first. */
-  #candidates(at: number): PartEntry[] {
+  /** Parts that hold the byte, but those that were asked; the mounted cartridge first. */
+  *#candidates(at: number, asked: readonly PartEntry[]): Generator<PartEntry> {
     const here = this.#volume?.label.volumeId;
-    const able = this.#parts.filter((part) => holds(part, at) && !this.#missing.has(part.volumeId));
-    return able.toSorted((a, b) => Number(b.volumeId === here) - Number(a.volumeId === here));
+    const able = this.#parts.filter((part) => holds(part, at) && !asked.includes(part));
+    able.sort((a, b) => Number(b.volumeId === here) - Number(a.volumeId === here));
+    for (const part of able) if (!this.#missing.has(part.volumeId)) yield part;
   }
 
-  /** The next byte behind `at` at which another part begins, or the end. */
-  #nextStart(at: number): number {
-    const starts = this.#parts.map(({ firstOffset }) => firstOffset).filter((start) => start > at);
-    return Math.min(this.imageBytes, ...starts);
+  /** Where what is lost at `at` ends at the latest: the next record or part, or the end. */
+  #lostUntil(at: number): number {
+    let end = this.imageBytes;
+    for (const part of this.#parts) {
+      if (part.firstOffset > at) end = Math.min(end, part.firstOffset);
+      if (!holds(part, at) || this.#missing.has(part.volumeId)) continue;
+      const place = recordAt(part, at);
+      end = Math.min(end, place.offset + place.length);
+    }
+    return end;
   }
 
   /** The payload of a good record there, or undefined: it is lost. */
