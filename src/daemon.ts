@@ -19,7 +19,7 @@ import { problemKinds } from './api/problem.ts';
 import type { Services } from './api/services.ts';
 import { buildApp } from './api/app.ts';
 import { Work } from './backup/work.ts';
-import { systemClock } from './base/clock.ts';
+import { systemClock, systemSleep } from './base/clock.ts';
 import { StorageError, errnoOf } from './base/errors.ts';
 import type { Config } from './config.ts';
 import { ConfigError } from './config.ts';
@@ -40,6 +40,7 @@ import { blockFileSystem } from './pool/block-file.ts';
 import type { RowChange } from './pool/metadata-store.ts';
 import type { Pool } from './pool/pool.ts';
 import { Pools } from './pool/pools.ts';
+import { Schedules } from './schedule/schedules.ts';
 import { BackupService } from './services/backups.ts';
 import { CheckService } from './services/check.ts';
 import { CopyService } from './services/copies.ts';
@@ -48,6 +49,8 @@ import { ImageService } from './services/images.ts';
 import { Paths } from './services/paths.ts';
 import { PoolService } from './services/pools.ts';
 import { RestoreService } from './services/restores.ts';
+import { RetentionService } from './services/retention.ts';
+import { ScheduleService } from './services/schedules.ts';
 import { TargetService } from './services/targets.ts';
 
 export interface DaemonOptions {
@@ -60,6 +63,7 @@ export interface DaemonOptions {
 /** How long each part may take to close; together less than the end that main.ts sets. */
 const limitsMs = {
   interface: 8_000,
+  schedules: 500,
   jobs: 6_000,
   pools: 10_000,
   copy: 3_000,
@@ -77,6 +81,7 @@ export interface Parts {
   readonly copies: Copies;
   readonly paths: Paths;
   readonly work: Work;
+  readonly schedules: Schedules;
   readonly check: CheckService;
   readonly runner: JobRunner<RowChange>;
 }
@@ -140,7 +145,10 @@ export class Daemon {
       const pool = { path: dataDir.defaultPool, sizeBytes: config.poolBytes };
       if (config.salvage) await readParts(parts);
       else await openParts(parts, () => makeDefaultPool(parts.pools, meta, pool));
-      if (!config.salvage) upkeep.start();
+      if (!config.salvage) {
+        upkeep.start();
+        parts.schedules.start();
+      }
       this.#checkGoingOn();
       this.#state = config.salvage ? 'salvage' : 'ready';
       if (!meta.cleanBefore) this.#checkSoon(parts.check);
@@ -183,7 +191,7 @@ export class Daemon {
     };
     const { salvage } = this.#o.config;
     const parts = makeParts({ meta, database, roots, devices, own, salvage, onError });
-    const { pools, disks, copies, runner } = parts;
+    const { pools, disks, copies, runner, schedules } = parts;
     const recordsMs = defaultLimits.idempotencyMs;
     const clock = systemClock;
     const onState = (pool: Pool): void => {
@@ -205,6 +213,7 @@ export class Daemon {
       await pools.close();
     });
     this.#closers.add('jobs', limitsMs.jobs, () => runner.shutdown(JOBS_PARK_MS));
+    this.#closers.add('schedules', limitsMs.schedules, () => schedules.stop());
     return { parts, upkeep };
   }
 
@@ -267,6 +276,16 @@ export function makeParts(o: PartsOptions): Parts {
       o.onError('backups', error);
     },
   });
+  const schedules: Schedules = new Schedules({
+    store: meta,
+    clock: systemClock,
+    sleep: systemSleep,
+    backups: work.backups,
+    runner: () => runner,
+    onError: (error) => {
+      o.onError('schedules', error);
+    },
+  });
   const check = new CheckService({
     meta,
     pools,
@@ -275,16 +294,17 @@ export function makeParts(o: PartsOptions): Parts {
   });
   const runner: JobRunner<RowChange> = new JobRunner<RowChange>({
     store: new RowJobStore(meta),
-    kinds: { ...work.kinds, check: check.kind },
+    kinds: { ...work.kinds, schedule: schedules.kind, check: check.kind },
     isRetryable: ({ code }) => problemKinds[code].retryable,
     onEnd: (job) => {
       work.onJobEnd(job);
+      schedules.onJobEnd(job);
     },
     onError: (error) => {
       o.onError('jobs', error);
     },
   });
-  return { ...engine, meta, paths, work, check, runner };
+  return { ...engine, meta, paths, work, schedules, check, runner };
 }
 
 function makeEngine(
@@ -314,14 +334,17 @@ export async function openParts(parts: Parts, first: () => Promise<unknown>): Pr
   await readEngine(parts);
   await first();
   await work.open();
+  await parts.schedules.open();
   await runner.recover();
   await work.settle();
+  await parts.schedules.settle();
 }
 
 /** For salvage: reads what the store holds and takes up nothing. */
 async function readParts(parts: Parts): Promise<void> {
   await readEngine(parts);
   await parts.work.open();
+  await parts.schedules.open();
 }
 
 async function readEngine({ pools, disks, copies }: Parts): Promise<void> {
@@ -336,7 +359,7 @@ export function servicesOf(
   o: { readonly state: Services['state']; readonly metadataBytes: () => number },
 ): Services {
   const { meta, pools, disks, paths, work, check, runner } = parts;
-  const copies = new CopyService(parts.copies);
+  const copies = new CopyService(parts.copies, work.copiers);
   return {
     pools: new PoolService({ pools, disks, paths, metadataBytes: o.metadataBytes }),
     disks,
@@ -346,6 +369,8 @@ export function servicesOf(
     targets: new TargetService(work.backups),
     backups: new BackupService(work.backups),
     restores: new RestoreService(work.restores, work.uploads, copies),
+    retention: new RetentionService(work.backups),
+    schedules: new ScheduleService(parts.schedules, work.backups),
     jobs: runner,
     check,
     records: meta,

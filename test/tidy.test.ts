@@ -18,12 +18,24 @@ const mayImport: Record<string, readonly string[]> = {
   target: ['base', 'tape'],
   job: ['base'],
   backup: ['base', 'pool', 'disk', 'copy', 'image', 'target', 'job'],
+  schedule: ['base', 'pool', 'disk', 'copy', 'job', 'backup'],
   check: ['base', 'pool', 'disk', 'copy'],
   meta: ['base', 'pool/metadata-store.ts'],
   nbd: ['base', 'pool', 'disk', 'copy', 'image'],
   // One small adapter per service of the interface over the engine's classes: so neither the
   // engine knows of the interface nor the routes of the engine.
-  services: ['base', 'pool', 'disk', 'copy', 'image', 'target', 'job', 'backup', 'check'],
+  services: [
+    'base',
+    'pool',
+    'disk',
+    'copy',
+    'image',
+    'target',
+    'job',
+    'backup',
+    'schedule',
+    'check',
+  ],
   api: ['base', 'pool', 'disk', 'copy', 'image', 'target', 'job', 'backup', 'check'],
   cli: ['base'],
   'config.ts': ['base'],
@@ -45,6 +57,7 @@ const composition = 'daemon.ts';
 const onlyIn: Record<string, RegExp> = {
   fastify: /^api\//,
   'better-sqlite3': /^meta\//,
+  croner: /^schedule\/cron\.ts$/,
   'node:fs':
     /^(pool\/(block-file|block-reader|lock|preallocate)|meta\/files|config|daemon\/data-dir|tape\/(tap-file|library-file|virtual-library|st-drive))\.ts$|^target\//,
   koffi: /^tape\/ioctl\.ts$/,

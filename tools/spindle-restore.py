@@ -1278,7 +1278,7 @@ def ordered(images):
 def restore_chain(chain, arguments, strict):
     newest = chain[-1][0]
     output = Output(arguments.output, newest, False, arguments.force)
-    lost, walks = ChainLosses(), []
+    lost, good, problems = ChainLosses(), 0, 0
     try:
         output.open()
         for frame, source in chain:
@@ -1291,13 +1291,12 @@ def restore_chain(chain, arguments, strict):
             walk.run()
             output.zero_until(output.size)
             lost.add(walk.lost, min(end, newest.capacity))
-            walks.append(walk)
+            good, problems = good + walk.good, problems + walk.problems
         output.finish()
     except BaseException:
         output.abandon()
         raise
-    problems = sum(walk.problems for walk in walks)
-    good, blocks = sum(walk.good for walk in walks), sum(frame.used_blocks for frame, _ in chain)
+    blocks = sum(frame.used_blocks for frame, _ in chain)
     print_lost(lost.ranges)
     images = f'in {len(chain)} images, {counted(problems, "problem")}'
     print(f'{good} of {counted(blocks, "block")} {are(good)} good {images}')

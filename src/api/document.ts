@@ -36,6 +36,12 @@ export const absentServices: Services = {
   get restores() {
     return none();
   },
+  get retention() {
+    return none();
+  },
+  get schedules() {
+    return none();
+  },
   get jobs() {
     return none();
   },

@@ -24,6 +24,11 @@ const poolFigures = {
   metadata: 'metadataBytes',
 } as const;
 
+const filledFigures = {
+  blocks: 'Blocks that dedicated copies were filled with.',
+  runs: 'Physically consecutive runs in which they were.',
+} as const;
+
 export class Metrics {
   readonly registry = new Registry();
   readonly #clock: Clock;
@@ -39,6 +44,12 @@ export class Metrics {
   readonly #ready: Gauge;
   readonly #loopDelaySeconds: Gauge;
   readonly #residentBytes: Gauge;
+  readonly #scheduleSuccess = new Gauge({
+    name: 'spindle_schedule_last_success_timestamp_seconds',
+    help: 'When the last run of a schedule that succeeded ended, seconds since 1970; 0: none yet.',
+    labelNames: ['schedule'],
+    registers: [this.registry],
+  });
 
   constructor(clock: Clock, services: Services) {
     this.#clock = clock;
@@ -89,6 +100,7 @@ export class Metrics {
       labelNames: ['state'],
       registers,
     });
+    countFilled(this.registry, services);
     this.#ready = new Gauge({
       name: 'spindle_ready',
       help: '1 while requests are served.',
@@ -142,9 +154,13 @@ export class Metrics {
     this.#pools.reset();
     this.#poolState.reset();
     this.#jobs.reset();
+    this.#scheduleSuccess.reset();
     if (isReady) {
       this.#collectPools();
       this.#collectJobs();
+      for (const { name, lastSuccessAtMs } of this.#services.schedules.list()) {
+        this.#scheduleSuccess.set({ schedule: name }, (lastSuccessAtMs ?? 0) / 1000);
+      }
     }
     return this.registry.metrics();
   }
@@ -168,5 +184,22 @@ export class Metrics {
   close(): void {
     this.#loopDelay.disable();
     this.registry.clear();
+  }
+}
+
+/** How contiguous dedicated copies come to lie: blocks by runs. */
+function countFilled(registry: Registry, services: Services): void {
+  for (const [figure, help] of Object.entries(filledFigures)) {
+    const isBlocks = figure === 'blocks';
+    new Counter({
+      name: `spindle_copy_data_${figure}_total`,
+      help,
+      registers: [registry],
+      collect() {
+        const { blocks, runs } = services.copies.contiguity;
+        this.reset();
+        this.inc(isBlocks ? blocks : runs);
+      },
+    });
   }
 }

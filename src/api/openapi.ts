@@ -16,6 +16,7 @@ const tags = [
   { name: 'targets', description: 'Where backups live.' },
   { name: 'backups', description: 'Images on targets.' },
   { name: 'restores', description: 'Back from copies, backups and uploaded images.' },
+  { name: 'schedules', description: 'Backups by the clock, and retention.' },
   { name: 'jobs', description: 'Long work.' },
   { name: 'service', description: 'Health, figures, checks.' },
 ];

@@ -11,7 +11,16 @@ import { ProblemSchema, WouldFreeSchema } from './schemas/problem.ts';
 import { query, refTo, text } from './schemas/fields.ts';
 
 export type Tag =
-  'pools' | 'disks' | 'copies' | 'groups' | 'targets' | 'backups' | 'restores' | 'jobs' | 'service';
+  | 'pools'
+  | 'disks'
+  | 'copies'
+  | 'groups'
+  | 'targets'
+  | 'backups'
+  | 'restores'
+  | 'schedules'
+  | 'jobs'
+  | 'service';
 
 interface Facts {
   readonly operationId: string;

@@ -9,7 +9,15 @@
  */
 import type { RecordStore } from './service-types.ts';
 import type { Copies, Disks, Groups, Images, Pools } from './storage-services.ts';
-import type { Backups, Check, Jobs, Restores, Targets } from './work-services.ts';
+import type {
+  Backups,
+  Check,
+  Jobs,
+  Restores,
+  Retention,
+  Schedules,
+  Targets,
+} from './work-services.ts';
 
 export interface Services {
   readonly pools: Pools;
@@ -20,6 +28,8 @@ export interface Services {
   readonly targets: Targets;
   readonly backups: Backups;
   readonly restores: Restores;
+  readonly retention: Retention;
+  readonly schedules: Schedules;
   readonly jobs: Jobs;
   readonly check: Check;
   readonly records: RecordStore;

@@ -2,6 +2,7 @@
  * Pools, disks and copies as the routes need them. The engine's classes fit as they are.
  */
 import type { RateLimit } from '../base/rate-limit.ts';
+import type { Job } from '../job/job.ts';
 import type { Effects, ForceOption, Labels, Rename, User } from './service-types.ts';
 
 export interface PoolFile {
@@ -141,6 +142,7 @@ export interface Disks {
 }
 
 export type CopyLayout = 'compact' | 'full';
+export type CopyPlacement = 'shared' | 'dedicated';
 
 export interface CorrespondenceRun {
   readonly copyBlock: number;
@@ -148,9 +150,32 @@ export interface CorrespondenceRun {
   readonly length: number;
 }
 
+export interface DataBlockRun {
+  readonly copyBlock: number;
+  readonly sourceBlock: number;
+  readonly length: number;
+  readonly state: 'shared' | 'owed' | 'settled';
+}
+
+/** Of a copy of placement `dedicated`. */
+export interface DedicatedFacts {
+  readonly preserve: 'redirect' | 'copy-first';
+  readonly onPreserveError: 'fail-write' | 'invalidate-copy';
+  /** Blocks that are still in the source's pool. */
+  readonly owedBlocks: number;
+  /** Job that brings them over, null if none does. */
+  readonly job: string | null;
+  /** Why the copy is invalid. */
+  readonly problem: { readonly code: string; readonly detail: string } | null;
+}
+
 export interface Copy {
   readonly id: string;
   readonly name: string;
+  /** `invalid`: a block could not be preserved; all that reads it throws COPY_INVALID. */
+  readonly state: 'ready' | 'invalid';
+  /** null: placement `shared`. */
+  readonly dedicated: DedicatedFacts | null;
   readonly diskId: string;
   /** Name of the source disk now, null if it was deleted. */
   readonly disk: string | null;
@@ -158,7 +183,7 @@ export interface Copy {
   readonly diskName: string;
   readonly pool: { readonly id: string; readonly name: string };
   readonly layout: CopyLayout;
-  readonly placement: 'shared';
+  readonly placement: CopyPlacement;
   readonly generation: number;
   readonly blockSizeBytes: number;
   readonly usedBlocks: number;
@@ -178,6 +203,11 @@ export interface Copy {
     fromX: number,
     maxRuns: number,
   ): Promise<{ readonly runs: readonly CorrespondenceRun[]; readonly next?: number }>;
+  /** Where each block is, as it is now. */
+  dataBlocks(
+    fromX: number,
+    maxRuns: number,
+  ): Promise<{ readonly runs: readonly DataBlockRun[]; readonly next?: number }>;
   /** What deleting the copy now would free. Walks its table. */
   exclusiveBytes(): Promise<number>;
 }
@@ -185,7 +215,12 @@ export interface Copy {
 export interface FreezeRequest {
   readonly name: string;
   readonly layout?: CopyLayout;
-  readonly placement?: 'shared';
+  readonly placement?: CopyPlacement;
+  /** These only with placement `dedicated`. */
+  readonly pool?: string;
+  readonly preserve?: DedicatedFacts['preserve'];
+  readonly onPreserveError?: DedicatedFacts['onPreserveError'];
+  readonly maxBytesPerSecond?: number;
   readonly labels?: Labels;
 }
 
@@ -217,11 +252,18 @@ export interface CopyChanges {
 }
 
 export interface Copies {
+  /** Of the blocks that dedicated copies were filled with since the start. */
+  readonly contiguity: { readonly blocks: number; readonly runs: number };
   freeze(diskRef: string, request: FreezeRequest, effects?: Effects<Copy>): Promise<Copy>;
   get(ref: string): Copy;
   list(filter?: { readonly disk?: string }): readonly Copy[];
   update(ref: string, change: Rename): Promise<Copy>;
   delete(ref: string, options: ForceOption): Promise<void>;
+  /**
+   * Brings over what a dedicated copy is owed; answers the job that does so, if there is one.
+   * @throws JOB_STATE if nothing is owed; COPY_INVALID
+   */
+  fill(ref: string, effects?: Effects<Job>): Promise<Job>;
   remap(copyRef: string, request: RemapRequest, effects?: Effects<Disk>): Promise<Disk>;
   /**
    * @param sinceRef name or id of a copy, or the id of one that was deleted after it was backed up

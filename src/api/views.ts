@@ -11,13 +11,18 @@ import type { DiskSchema, LimitsSchema, UserSchema } from './schemas/disk.ts';
 import type { GroupCopySchema, GroupSchema } from './schemas/group.ts';
 import type { JobSchema } from './schemas/job.ts';
 import type { PoolSchema } from './schemas/pool.ts';
+import type { ScheduleSchema } from './schemas/schedule.ts';
 import type { TargetSchema } from './schemas/target.ts';
 import type { User } from './service-types.ts';
 import type { Copy, CopyImage, Disk, Group, GroupMember, Pool } from './storage-services.ts';
-import type { Backup, Target } from './work-services.ts';
+import type { Backup, Schedule, ScheduleRun, Target } from './work-services.ts';
 
 export type JobView = Static<typeof JobSchema>;
 export type DiskView = Static<typeof DiskSchema>;
+export type DedicatedView = Pick<
+  Static<typeof CopySchema>,
+  'preserve' | 'onPreserveError' | 'owedBlocks' | 'job' | 'problem'
+>;
 export type CopyView = Static<typeof CopySchema>;
 
 function nullableTime(ms: number | null | undefined): string | null {
@@ -93,6 +98,8 @@ export function copyView(copy: Copy, image: CopyImage, exclusiveBytes?: number):
     poolId: copy.pool.id,
     layout: copy.layout,
     placement: copy.placement,
+    state: copy.state,
+    ...dedicatedView(copy),
     generation: copy.generation,
     usedBlocks: copy.usedBlocks,
     blockSizeBytes: copy.blockSizeBytes,
@@ -109,6 +116,14 @@ export function copyView(copy: Copy, image: CopyImage, exclusiveBytes?: number):
     version: copy.version,
     frozenAt: rfc3339(copy.frozenAtMs),
   };
+}
+
+function dedicatedView({ dedicated }: Copy): Pick<CopyView, keyof DedicatedView> {
+  const { preserve = null, onPreserveError = null, owedBlocks = 0 } = dedicated ?? {};
+  const { job = null, problem = null } = dedicated ?? {};
+  const { code = '', detail = '' } = problem ?? {};
+  const reason = problem === null ? null : { code, detail };
+  return { preserve, onPreserveError, owedBlocks, job, problem: reason };
 }
 
 export function groupView(group: Group): Static<typeof GroupSchema> {
@@ -167,6 +182,53 @@ export function backupView(backup: Backup): Static<typeof BackupSchema> {
     verifiedAt: nullableTime(backup.verifiedAtMs),
     version: backup.version,
     createdAt: rfc3339(backup.createdAtMs),
+  };
+}
+
+export function scheduleView(schedule: Schedule): Static<typeof ScheduleSchema> {
+  const { disks, nextRunsMs, queuedMs, lastRun, lastSuccessAtMs, lastSkipped } = schedule;
+  const { retention, labels, createdAtMs, ...rest } = schedule;
+  return {
+    id: rest.id,
+    name: rest.name,
+    cron: rest.cron,
+    timeZone: rest.timeZone,
+    disks: disks.map(({ name }) => name),
+    diskIds: disks.map(({ id }) => id),
+    isGroup: rest.isGroup,
+    target: rest.target,
+    targetId: rest.targetId,
+    level: rest.level,
+    onMissingBase: rest.onMissingBase,
+    retention: retention === null ? null : { ...retention },
+    jitterSeconds: rest.jitterSeconds,
+    catchUp: rest.catchUp,
+    overlap: rest.overlap,
+    enabled: rest.enabled,
+    maxBytesPerSecond: rest.maxBytesPerSecond,
+    labels: { ...labels },
+    nextRuns: nextRunsMs.map(rfc3339),
+    queuedRun: nullableTime(queuedMs),
+    lastRun: lastRun === null ? null : runView(lastRun),
+    lastSuccessAt: nullableTime(lastSuccessAtMs),
+    lastSkipped:
+      lastSkipped === null
+        ? null
+        : { scheduledAt: rfc3339(lastSkipped.scheduledAtMs), reason: lastSkipped.reason },
+    version: rest.version,
+    createdAt: rfc3339(createdAtMs),
+  };
+}
+
+function runView(run: ScheduleRun): NonNullable<Static<typeof ScheduleSchema>['lastRun']> {
+  const { job, scheduledAtMs, startedAtMs, endedAtMs, state, problem } = run;
+  return {
+    job,
+    scheduledAt: nullableTime(scheduledAtMs),
+    startedAt: rfc3339(startedAtMs),
+    endedAt: nullableTime(endedAtMs),
+    state,
+    problem: problem === null ? null : { ...problem },
   };
 }
 

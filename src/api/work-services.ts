@@ -211,6 +211,128 @@ export interface Restores {
   continueUpload(jobId: string, fromByte: number): Promise<UploadSession>;
 }
 
+/** Rules that keep backups; with none of them above 0 it is refused. */
+export interface RetentionPolicy {
+  readonly keepLast?: number;
+  readonly keepHourly?: number;
+  readonly keepDaily?: number;
+  readonly keepWeekly?: number;
+  readonly keepMonthly?: number;
+  readonly keepYearly?: number;
+}
+
+/** Which backups it is about, and what stays of them. */
+export interface RetentionRequest extends RetentionPolicy {
+  readonly target?: string;
+  readonly disk?: string;
+  readonly label?: { readonly key: string; readonly value?: string };
+  /** Default UTC. */
+  readonly timeZone?: string;
+}
+
+export interface RetentionDecision {
+  readonly backup: string;
+  readonly backupId: string;
+  readonly diskName: string;
+  readonly diskId: string;
+  readonly target: string;
+  readonly targetId: string;
+  readonly action: 'keep' | 'delete';
+  readonly reason: string;
+}
+
+export interface Retention {
+  /** @throws VALIDATION_FAILED (no rule, no such time zone), NOT_FOUND (target, disk) */
+  decide(request: RetentionRequest): readonly RetentionDecision[];
+  start(request: RetentionRequest, effects?: Effects<Job>): Promise<Job>;
+}
+
+export interface Named {
+  readonly id: string;
+  readonly name: string;
+}
+
+export interface ScheduleRun {
+  readonly job: string;
+  /** Null: by hand. */
+  readonly scheduledAtMs: number | null;
+  readonly startedAtMs: number;
+  readonly endedAtMs: number | null;
+  readonly state: 'running' | 'succeeded' | 'failed' | 'cancelled';
+  readonly problem: Readonly<Record<string, unknown>> | null;
+}
+
+export interface Schedule {
+  readonly id: string;
+  readonly name: string;
+  readonly cron: string;
+  readonly timeZone: string;
+  readonly disks: readonly Named[];
+  /** All frozen at one instant. */
+  readonly isGroup: boolean;
+  readonly target: string;
+  readonly targetId: string;
+  readonly level: 'full' | 'incremental';
+  readonly onMissingBase: 'fail' | 'full';
+  readonly retention: RetentionPolicy | null;
+  readonly jitterSeconds: number;
+  readonly catchUp: 'run-once' | 'skip';
+  readonly overlap: 'skip' | 'queue';
+  readonly enabled: boolean;
+  readonly maxBytesPerSecond: number | null;
+  readonly labels: Labels;
+  readonly nextRunsMs: readonly number[];
+  readonly queuedMs: number | null;
+  readonly lastRun: ScheduleRun | null;
+  readonly lastSuccessAtMs: number | null;
+  readonly lastSkipped: {
+    readonly scheduledAtMs: number;
+    readonly reason: 'missed' | 'overlap';
+  } | null;
+  readonly version: number;
+  readonly createdAtMs: number;
+}
+
+/** Exactly one of `disks` and `group`. */
+export interface UpdateSchedule {
+  readonly cron?: string;
+  readonly timeZone?: string;
+  readonly disks?: readonly string[];
+  readonly group?: readonly string[];
+  readonly target?: string;
+  readonly level?: 'full' | 'incremental';
+  readonly onMissingBase?: 'fail' | 'full';
+  readonly retention?: RetentionPolicy | null;
+  readonly jitterSeconds?: number;
+  readonly catchUp?: 'run-once' | 'skip';
+  readonly overlap?: 'skip' | 'queue';
+  readonly enabled?: boolean;
+  readonly maxBytesPerSecond?: number | null;
+  readonly labels?: Labels;
+}
+
+export interface CreateSchedule extends UpdateSchedule {
+  readonly name: string;
+  readonly cron: string;
+  readonly target: string;
+}
+
+export interface ScheduleMade {
+  readonly schedule: Schedule;
+  readonly created: boolean;
+}
+
+export interface Schedules {
+  /** @throws NAME_TAKEN, NAME_INVALID, VALIDATION_FAILED, NOT_FOUND (disk, target) */
+  create(request: CreateSchedule, effects?: Effects<Schedule>): Promise<ScheduleMade>;
+  get(ref: string): Schedule;
+  list(): readonly Schedule[];
+  update(ref: string, change: UpdateSchedule): Promise<Schedule>;
+  delete(ref: string): Promise<void>;
+  /** @throws JOB_STATE while a run is under way */
+  run(ref: string, effects?: Effects<Job>): Promise<Job>;
+}
+
 /** The job runner as it is (job/runner.ts), with rows of the database as effects. */
 export interface Jobs {
   /** @throws NOT_FOUND */

@@ -5,11 +5,13 @@
  * Invariant: all answers are the same in every attempt, so an interrupted transfer goes on.
  */
 import { StorageError } from '../base/errors.ts';
-import type { Copy } from '../copy/copy.ts';
+import type { Copies } from '../copy/copies.ts';
+import type { Copy, Places } from '../copy/copy.ts';
+import { leasePlaces } from '../copy/dedicated/lease.ts';
 import type { ImageFacts } from '../image/format.ts';
 import { baseHistory } from './base.ts';
 import type { Backups } from './backups.ts';
-import { ChangedBlocks, type Places } from './changed-blocks.ts';
+import { ChangedBlocks } from './changed-blocks.ts';
 import type { BackupRecord } from './records.ts';
 
 export interface BackupSource {
@@ -32,9 +34,10 @@ export async function openSource(
   copy: Copy,
   signal: AbortSignal,
 ): Promise<BackupSource> {
-  if (record.base === null) return wholeCopy(copy);
+  const { copies } = backups.options;
+  if (record.base === null) return wholeCopy(copies, copy);
   const { base } = record;
-  const history = baseHistory(backups.options.copies, base.copyId);
+  const history = baseHistory(copies, base.copyId);
   const { missing } = backups.chains().chainTo(record);
   if (history?.generation !== base.generation || missing !== null) {
     const reason = missing === null ? 'unrelated' : 'no-backup';
@@ -44,7 +47,7 @@ export async function openSource(
       base: base.copyId,
     });
   }
-  const changed = await ChangedBlocks.since(copy, history, signal);
+  const changed = await ChangedBlocks.since(copies, copy, history, signal);
   const facts = {
     ...copy.facts,
     base,
@@ -55,10 +58,11 @@ export async function openSource(
   return difference(facts, changed);
 }
 
-function wholeCopy(copy: Copy): BackupSource {
+function wholeCopy(copies: Copies, copy: Copy): BackupSource {
   return {
     facts: copy.facts,
-    places: (first, count) => copy.places(first, within(first, count, copy.usedBlocks)),
+    places: (first, count) =>
+      leasePlaces(copies, copy, first, within(first, count, copy.usedBlocks)),
     zeroRanges: () => Promise.resolve(new Float64Array()),
     known: (segment) => copy.knownChecksums(segment),
     keep: (segment, checksums) => copy.keepChecksums(segment, checksums),

@@ -15,17 +15,13 @@
  */
 import { assert } from '../base/assert.ts';
 import type { Checkpoint } from '../copy/checkpoints.ts';
-import type { Copy } from '../copy/copy.ts';
+import type { Copies } from '../copy/copies.ts';
+import type { Copy, Places } from '../copy/copy.ts';
+import { leaseNeighbours } from '../copy/dedicated/lease.ts';
 import { type ChangedRun, changedRuns } from '../copy/difference.ts';
 
 const RUNS_AT_ONCE = 1024;
 const PIECES_KEPT = 4;
-
-/** What a worker reads: A and P of blocks. */
-export interface Places {
-  readonly source: Float64Array;
-  readonly physical: Uint32Array;
-}
 
 /** Where a piece of the changes begins: A, and how many blocks and ranges lie before. */
 interface Mark {
@@ -35,6 +31,7 @@ interface Mark {
 }
 
 export class ChangedBlocks {
+  readonly #copies: Copies;
   readonly #copy: Copy;
   readonly #base: Checkpoint;
   readonly #marks: Mark[] = [];
@@ -42,7 +39,8 @@ export class ChangedBlocks {
   #blocks = 0;
   #ranges = 0;
 
-  private constructor(copy: Copy, base: Checkpoint) {
+  private constructor(copies: Copies, copy: Copy, base: Checkpoint) {
+    this.#copies = copies;
     this.#copy = copy;
     this.#base = base;
   }
@@ -51,8 +49,13 @@ export class ChangedBlocks {
    * Counts the changes. Cost: what changed, never capacity; gives way to others.
    * @throws COPIES_UNRELATED, NOT_FOUND; the signal's reason
    */
-  static async since(copy: Copy, base: Checkpoint, signal?: AbortSignal): Promise<ChangedBlocks> {
-    const made = new ChangedBlocks(copy, base);
+  static async since(
+    copies: Copies,
+    copy: Copy,
+    base: Checkpoint,
+    signal?: AbortSignal,
+  ): Promise<ChangedBlocks> {
+    const made = new ChangedBlocks(copies, copy, base);
     for (let from: number | undefined = 0; from !== undefined;) {
       signal?.throwIfAborted();
       from = await made.#count(from);
@@ -159,7 +162,7 @@ export class ChangedBlocks {
 
   /** Looks up where neighbours on the disk lie in the pool. */
   async #placesOf(first: number, length: number, into: Places, at: number): Promise<void> {
-    const { source, physical } = await this.#copy.placesAt(first, length);
+    const { source, physical } = await leaseNeighbours(this.#copies, this.#copy, first, length);
     assert(source[length - 1] === first + length - 1, `${length} mapped blocks from ${first} on`);
     into.source.set(source, at);
     into.physical.set(physical, at);

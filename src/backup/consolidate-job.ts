@@ -108,16 +108,26 @@ function recordOf(
 ): BackupRecord {
   const { clock } = backups.options;
   return {
-    ...source,
     id: uuidv7(clock),
     name: request.name,
+    targetId: source.targetId,
     mediumName: request.name,
     imageId: frameOf(source).imageId,
+    copyId: source.copyId,
+    copyName: source.copyName,
+    diskId: source.diskId,
+    diskName: source.diskName,
+    generation: source.generation,
+    frozenAtMs: source.frozenAtMs,
+    // no member of the group that the source may belong to: that names the images it has
     level: 'full',
     base: null,
     state: 'creating',
     mediumBytes: 0,
+    usedBytes: source.usedBytes,
     dataBytes: source.usedBytes,
+    sourceCapacityBytes: source.sourceCapacityBytes,
+    blockSizeBytes: source.blockSizeBytes,
     labels: request.labels ?? source.labels,
     job: null,
     verifiedAtMs: null,

@@ -341,10 +341,11 @@ async function submit(
   effects: JobMade,
 ): Promise<Job> {
   const { method, maxBytesPerSecond } = request;
+  const made = method === 'remap' ? { disks: plans.map(({ object }) => object).join(' ') } : {};
   return backups.options.runner().submit(
     {
       kind: 'group-restore',
-      subject: { ...subject, method },
+      subject: { ...subject, method, ...made },
       parameters: { parts: plans.map(planJson) },
       ...(maxBytesPerSecond === undefined ? {} : { maxBytesPerSecond }),
     },

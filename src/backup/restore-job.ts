@@ -2,7 +2,8 @@
  * The job that restores: from a backup on a target, or from a live copy where the table cannot
  * just be shared.
  *
- *  write-back from a live copy of the same pool: the tables are swapped, no data is moved;
+ *  write-back from a live copy of the same pool: the tables are swapped, no data is moved (but
+ *  what a dedicated copy is still owed);
  *  all else: segments come verified (from a worker thread, or from the copy), are written at their
  *  addresses, and made durable every 64 MiB, where the checkpoint is.
  *
@@ -13,6 +14,7 @@
  */
 import { StorageError } from '../base/errors.ts';
 import type { Copy } from '../copy/copy.ts';
+import { settle } from '../copy/dedicated/settle.ts';
 import { fence, swapTable } from '../copy/write-back.ts';
 import { ImageFrame } from '../image/format.ts';
 import type { LostRange } from '../image/damage.ts';
@@ -121,6 +123,8 @@ async function restoreCopy(
   if (copy === undefined) throw new StorageError('NOT_FOUND', `copy ${id} is gone`, { copy: id });
   backups.useCopy(copy, context.job.id);
   if (plan.method === 'write-back' && copy.pool.id === plan.pool) {
+    // only a copy that has all its blocks can give its table
+    await settle(copies, copy, { kind: 'all' }, context.signal);
     const disk = copies.options.disks.get(plan.object);
     await fence(disk, context.job.id, plan.force);
     const result = {
@@ -163,7 +167,7 @@ async function endRestore(
   return resultOf(restored);
 }
 
-/** Another pool: the blocks of a live copy are read and written. */
+/** Where the table cannot be shared: the blocks of a live copy are read and written. */
 async function pumpCopy(copy: Copy, session: RestoreSession, signal: AbortSignal): Promise<void> {
   const { layout } = new ImageFrame(copy.facts);
   const perSegment = layout.segmentCount === 0 ? 0 : layout.segmentBlocks(0);

@@ -41,10 +41,11 @@ export class Restores {
       const message = 'a copy is restored by remap or write-back: it is a copy already';
       throw new StorageError('VALIDATION_FAILED', message, { field: 'method' });
     }
+    copy.assertServed();
     await this.backups.endFencing(request);
     const source = { kind: 'copy' as const, id: copy.id };
     const plan = planRestore(copies, source, request, copy.pool.id);
-    if (plan.method === 'remap' && plan.pool === copy.pool.id) {
+    if (plan.method === 'remap' && plan.pool === copy.pool.id && copy.isWhole) {
       const disk = await remap(copies, copy, { disk: plan.object }, (made) => {
         return effects?.({ disk: made }) ?? [];
       });
@@ -52,7 +53,7 @@ export class Restores {
     }
     const usedBytes = copy.usedBlocks * copy.blockSizeBytes;
     assertQuota(copies, plan, usedBytes);
-    if (plan.pool !== copy.pool.id) {
+    if (plan.pool !== copy.pool.id || plan.method === 'remap') {
       assertRoom(copies, copies.options.pools.get(plan.pool), usedBytes);
     }
     const subject = { copy: copy.name, copyId: copy.id };

@@ -13,18 +13,28 @@ import type { MetadataStore, RowChange } from '../pool/metadata-store.ts';
 import { backupKind } from './backup-job.ts';
 import { Backups } from './backups.ts';
 import { consolidateKind } from './consolidate-job.ts';
+import { Copiers } from './copy-data-job.ts';
 import { groupBackupKind } from './group-backup.ts';
 import { groupRestoreKind, useGroupsAgain } from './group-restore.ts';
 import { restoreKind } from './restore-job.ts';
 import { clearMark } from './restore-mark.ts';
 import { Restores } from './restores.ts';
+import { retentionKind } from './retention-job.ts';
 import { scanKind } from './scan-job.ts';
 import { Targets } from './targets.ts';
 import { Uploads } from './uploads.ts';
 import { verifyKind } from './verify-job.ts';
 
 type WorkKind =
-  'backup' | 'group-backup' | 'consolidate' | 'verify' | 'scan' | 'restore' | 'group-restore';
+  | 'copy-data'
+  | 'backup'
+  | 'group-backup'
+  | 'consolidate'
+  | 'verify'
+  | 'scan'
+  | 'restore'
+  | 'group-restore'
+  | 'retention';
 
 export interface WorkOptions {
   readonly store: MetadataStore;
@@ -42,6 +52,7 @@ export class Work {
   readonly backups: Backups;
   readonly restores: Restores;
   readonly uploads: Uploads;
+  readonly copiers: Copiers;
   readonly kinds: Readonly<Record<WorkKind, JobKind<RowChange>>>;
   readonly #o: WorkOptions;
 
@@ -52,7 +63,9 @@ export class Work {
     this.backups = new Backups({ store, clock, copies, runner, targets: this.targets });
     this.restores = new Restores(this.backups);
     this.uploads = new Uploads(this.backups);
+    this.copiers = new Copiers({ copies, runner, onError: options.onError });
     this.kinds = {
+      'copy-data': this.copiers.kind,
       backup: backupKind(this.backups),
       'group-backup': groupBackupKind(this.backups),
       consolidate: consolidateKind(this.backups),
@@ -60,6 +73,7 @@ export class Work {
       scan: scanKind(this.backups),
       restore: restoreKind(this.backups, this.uploads),
       'group-restore': groupRestoreKind(this.backups),
+      retention: retentionKind(this.backups),
     };
   }
 
@@ -73,11 +87,13 @@ export class Work {
     useGroupsAgain(this.backups);
     await this.restores.settle();
     await this.backups.settle();
+    this.copiers.settle();
   }
 
   /** For the runner's `onEnd`. */
   onJobEnd(job: Job): void {
     this.uploads.ended(job);
+    this.copiers.ended(job);
     this.backups.endUses(job.id);
     if (job.kind !== 'restore' && job.kind !== 'group-restore') return;
     clearMark(this.#o.store, job.id).catch((error: unknown) => {

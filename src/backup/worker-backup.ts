@@ -42,7 +42,7 @@ export async function runConsolidate(
   task: Extract<Task, { kind: 'consolidate' }>,
 ): Promise<BackupDone> {
   return withChain(task.target, task.from, (chain) =>
-    writeImage(engine, chainSource(chain), task, new BusyTimes()),
+    writeImage(engine, chainSource(chain, engine.signal), task, new BusyTimes()),
   );
 }
 

@@ -2,6 +2,7 @@
  * The only door to time and randomness, so that tests can rule both.
  */
 import { randomBytes } from 'node:crypto';
+import { setTimeout as delay } from 'node:timers/promises';
 import { StorageError } from './errors.ts';
 
 export interface Clock {
@@ -18,6 +19,13 @@ export const systemClock: Clock = {
   monotonicNs: () => process.hrtime.bigint(),
   random: (length) => randomBytes(length),
 };
+
+/** Resolves after the time, or at once when the signal fires; never rejects. Keeps nobody alive. */
+export async function systemSleep(ms: number, signal?: AbortSignal): Promise<void> {
+  // A timer longer than 2^31 - 1 ms fires at once; nobody waits that long here.
+  const options = signal === undefined ? { ref: false } : { ref: false, signal };
+  await delay(Math.min(ms, 2 ** 31 - 1), undefined, options).catch(() => undefined);
+}
 
 /** RFC 3339 in UTC with milliseconds. */
 export function rfc3339(ms: number): string {

@@ -95,6 +95,10 @@ export const errorCodes = [
 
 export type ErrorCode = (typeof errorCodes)[number];
 
+export function isErrorCode(value: unknown): value is ErrorCode {
+  return errorCodes.some((code) => code === value);
+}
+
 /** Facts beside the sentence: the offending field, range, names. Plain JSON values only. */
 export type ErrorDetails = Readonly<Record<string, unknown>>;
 

@@ -12,9 +12,8 @@
  *  3. A taker whose signal fires leaves the queue at once and has what it got given back.
  *  4. Without a rate everything is granted at once, also to those who wait.
  */
-import { setTimeout as delay } from 'node:timers/promises';
 import { assert } from './assert.ts';
-import { type Clock, systemClock } from './clock.ts';
+import { type Clock, systemClock, systemSleep } from './clock.ts';
 import { KIB, MIB } from './units.ts';
 
 /** Up to this much of a second may be spent at once after a rest. */
@@ -35,12 +34,7 @@ export interface RateLimitTools {
   readonly sleep: (ms: number, signal: AbortSignal) => Promise<void>;
 }
 
-const realTools: RateLimitTools = {
-  clock: systemClock,
-  sleep: async (ms, signal) => {
-    await delay(ms, undefined, { signal }).catch(() => undefined);
-  },
-};
+const realTools: RateLimitTools = { clock: systemClock, sleep: systemSleep };
 
 export class RateLimit {
   readonly #tools: RateLimitTools;

@@ -9,6 +9,7 @@ import { pageKinds } from '../pool/metadata-store.ts';
 import { WINDOW_BLOCKS, checkPool } from './check-pool.ts';
 import { checkRows } from './check-rows.ts';
 import { type Finding, Findings } from './finding.ts';
+import { checkOwed, checkReservedRoom } from './owed.ts';
 import { newPoolState } from './pool-state.ts';
 import type { CheckSource } from './source.ts';
 import { type StoreRows, readStoreRows } from './store-rows.ts';
@@ -48,6 +49,9 @@ export function* checkSteps(
     const steps = checkPool(state, o.windowBlocks ?? WINDOW_BLOCKS);
     while (steps.next().done !== true) yield { done: sum('done'), total };
   }
+  checkReservedRoom(source, rows, places, findings);
+  const steps = checkOwed(source, rows, places, findings);
+  while (steps.next().done !== true) yield { done: total, total };
   checkPools(source, rows, findings);
   return findings.list;
 }

@@ -33,6 +33,8 @@ export const invariants = {
   BIRTH_BOUND: 'nothing below a node is younger than the bound that its holder has for it',
   BORN_SHARED: "what was born in a disk's generation is held by that disk alone",
   BEYOND_CAPACITY: 'nothing is mapped beyond the capacity',
+  OWED_TWICE: 'a block of a dedicated copy is in its own table or in the owed one, not in both',
+  RESERVED_ROOM: 'the room that is reserved for dedicated copies is free',
 } as const;
 
 export type InvariantCode = keyof typeof invariants;

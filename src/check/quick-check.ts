@@ -13,6 +13,7 @@ import { type Page, isInnerLength } from '../pool/metadata-pages.ts';
 import { type PoolPlace, checkRows } from './check-rows.ts';
 import { type Finding, Findings } from './finding.ts';
 import { SLOTS, SUMMARY, hasLength, nodePage, wordsOf } from './pages.ts';
+import { checkReservedRoom } from './owed.ts';
 import type { CheckSource } from './source.ts';
 import { type RootRow, labelOf, readStoreRows } from './store-rows.ts';
 
@@ -42,7 +43,9 @@ export function quickCheck(source: CheckSource, o: QuickOptions): QuickResult {
   const isOver = (): boolean => findings.isFull || o.clock.monotonicNs() >= deadline;
   const draw = (end: number): number => o.clock.random(4).readUInt32LE(0) % Math.max(1, end);
   const rows = readStoreRows(source, findings, ROWS);
-  for (const place of checkRows(rows, findings)) {
+  const places = checkRows(rows, findings);
+  checkReservedRoom(source, rows, places, findings);
+  for (const place of places) {
     const sample = new Sample(source, findings, place, draw);
     const groups = Math.ceil(place.totalBlocks / GROUP_BLOCKS);
     const firstGroup = draw(groups);

@@ -4,13 +4,11 @@
  * A row with a cell outside its range is reported (ROW_VALUE) and left out.
  */
 import { isBlockSize, MAX_CAPACITY_BYTES, MAX_POOL_BLOCKS } from '../base/units.ts';
-import { parseLineage } from '../disk/lineage.ts';
-import type { Row } from '../pool/metadata-store.ts';
+import { COUNT, type Cells, RowSource, readTable } from './cells.ts';
 import type { Findings } from './finding.ts';
 import type { CheckSource } from './source.ts';
 
 const U32 = 2 ** 32 - 1;
-const COUNT = Number.MAX_SAFE_INTEGER;
 
 export interface PoolRow {
   readonly id: string;
@@ -57,6 +55,13 @@ export interface RootRow {
   readonly group: string | undefined;
 }
 
+/** A dedicated copy that is being filled. */
+export interface OwedRow {
+  readonly copy: string;
+  readonly own: RootRow;
+  readonly owed: RootRow;
+}
+
 export interface CheckpointRow {
   /** Of the copy that is gone. */
   readonly id: string;
@@ -84,6 +89,7 @@ export interface StoreRows {
   readonly files: readonly FileRow[];
   readonly extents: readonly ExtentRow[];
   readonly roots: readonly RootRow[];
+  readonly filling: readonly OwedRow[];
   /** Deleted ones too: their checksums go after them. */
   readonly copyIds: ReadonlySet<string>;
   readonly copiesWithChecksums: readonly string[];
@@ -96,78 +102,6 @@ export interface StoreRows {
   readonly cut: ReadonlySet<string>;
   /** A root was left out, so some nodes may have holders that are not known. */
   readonly lacksRoots: boolean;
-}
-
-/** Reads the cells of one row and remembers the first that is outside its range. */
-class Cells {
-  readonly #row: Row;
-  #wrong: string | undefined;
-
-  constructor(row: Row) {
-    this.#row = row;
-  }
-
-  /** The first column with a wrong cell. */
-  get wrong(): string | undefined {
-    return this.#wrong;
-  }
-
-  count(column: string, max = COUNT, min = 0): number {
-    const cell = this.#row[column];
-    const valid = typeof cell === 'number' && Number.isSafeInteger(cell);
-    if (valid && cell >= min && cell <= max) return cell;
-    this.#wrong ??= column;
-    return min;
-  }
-
-  text(column: string): string {
-    const cell = this.#row[column];
-    if (typeof cell === 'string' && cell !== '') return cell;
-    this.#wrong ??= column;
-    return '';
-  }
-
-  optional(column: string): string | undefined {
-    return this.#row[column] === null ? undefined : this.text(column);
-  }
-
-  /** Line that a lineage ends with, in this generation. */
-  line(generation: number): number | undefined {
-    const text = this.optional('lineage');
-    if (text === undefined) return undefined;
-    const own = parseLineage(text)?.at(-1);
-    this.require('lineage', own?.upTo === generation);
-    return own?.line;
-  }
-
-  require(column: string, valid: boolean): void {
-    if (!valid) this.#wrong ??= column;
-  }
-}
-
-function readTable<T>(
-  source: RowSource,
-  findings: Findings,
-  table: string,
-  columns: readonly string[],
-  read: (cells: Cells) => T,
-): T[] {
-  const good: T[] = [];
-  for (const row of source.rows(table, columns)) {
-    const cells = new Cells(row);
-    const value = read(cells);
-    if (cells.wrong === undefined) {
-      good.push(value);
-      continue;
-    }
-    const key = String(row[columns[0] ?? ''] ?? '');
-    findings.add('ROW_VALUE', `row ${key} of ${table} holds a wrong ${cells.wrong}`, {
-      table,
-      row: key,
-      column: cells.wrong,
-    });
-  }
-  return good;
 }
 
 function readPools(source: RowSource, findings: Findings): PoolRow[] {
@@ -206,15 +140,27 @@ function readExtents(source: RowSource, findings: Findings): ExtentRow[] {
   }));
 }
 
-function readRoot(cells: Cells): Pick<RootRow, 'node' | 'height' | 'mapped'> {
+type TableRow = Pick<RootRow, 'node' | 'height' | 'mapped'>;
+
+/** @param owed of the mapped blocks, those that another table has */
+function readRoot(cells: Cells, owed = 0): TableRow {
+  const mapped = cells.count('mapped_blocks', COUNT, owed) - owed;
   const root = {
     node: cells.count('root_node', 2 ** 40 - 1),
     height: cells.count('root_height', 6),
-    mapped: cells.count('mapped_blocks'),
+    mapped,
   };
   cells.require('root_height', (root.node === 0) === (root.height === 0));
   cells.require('mapped_blocks', root.node !== 0 || root.mapped === 0);
   return root;
+}
+
+function readOwed(cells: Cells): TableRow {
+  return {
+    node: cells.count('owed_node', 2 ** 40 - 1, 1),
+    height: cells.count('owed_height', 6, 1),
+    mapped: cells.count('owed_blocks'),
+  };
 }
 
 function readGeneration(cells: Cells): Pick<CheckpointRow, 'generation' | 'line'> {
@@ -240,26 +186,43 @@ function readDisks(source: RowSource, findings: Findings): RootRow[] {
   }));
 }
 
-/** Copies and their states. A deleted one holds nothing: its root is dead or another's. */
-function readCopies(source: RowSource, findings: Findings): (RootRow & { state: string })[] {
-  const own = ['id', 'name', 'pool', 'state', 'source_capacity_bytes', 'group_id'];
-  const columns = [...own, ...rootColumns];
+interface CopyRow {
+  readonly own: RootRow;
+  /** What another table holds for a dedicated copy. */
+  readonly owed: RootRow | undefined;
+  readonly state: string;
+}
+
+/** Copies and their states. */
+function readCopies(source: RowSource, findings: Findings): CopyRow[] {
+  const owedColumns = ['owed_pool', 'owed_node', 'owed_height', 'owed_blocks'];
+  const facts = ['id', 'name', 'pool', 'state', 'source_capacity_bytes', 'group_id'];
+  const columns = [...facts, ...rootColumns, ...owedColumns];
   return readTable(source, findings, 'copies', columns, (cells) => {
     const state = cells.text('state');
-    return {
+    const shared = {
       kind: 'copy',
       id: cells.text('id'),
-      name: state === 'internal' ? undefined : cells.text('name'),
-      pool: cells.text('pool'),
-      ...readRoot(cells),
       count: 1,
       ...readGeneration(cells),
       capacityBytes: cells.count('source_capacity_bytes', MAX_CAPACITY_BYTES, 1),
       job: undefined,
       group: cells.optional('group_id'),
-      state,
-    };
+    } as const;
+    const owedPool = cells.optional('owed_pool');
+    const owed =
+      owedPool === undefined
+        ? undefined
+        : { ...shared, name: undefined, pool: owedPool, ...readOwed(cells) };
+    const name = state === 'internal' ? undefined : cells.text('name');
+    const pool = cells.text('pool');
+    return { own: { ...shared, name, pool, ...readRoot(cells, owed?.mapped) }, owed, state };
   });
+}
+
+/** The roots that a copy holds. Of a deleted one its own is dead or another's. */
+function rootsOf({ own, owed, state }: CopyRow): RootRow[] {
+  return [...(state === 'deleted' ? [] : [own]), ...(owed === undefined ? [] : [owed])];
 }
 
 function readDead(source: RowSource, findings: Findings): RootRow[] {
@@ -312,29 +275,6 @@ function readBackups(source: RowSource, findings: Findings): BackupRow[] {
   });
 }
 
-/** Reads at most so many rows of each table. */
-class RowSource {
-  readonly cut = new Set<string>();
-  readonly #source: CheckSource;
-  readonly #limit: number | undefined;
-
-  constructor(source: CheckSource, limit: number | undefined) {
-    this.#source = source;
-    this.#limit = limit;
-  }
-
-  rows(table: string, columns: readonly string[]): readonly Row[] {
-    const rows = this.#source.rows(table, columns, this.#limit);
-    if (rows.length === this.#limit) this.cut.add(table);
-    return rows;
-  }
-
-  /** Of all rows, also of those with wrong cells. */
-  ids(table: string): Set<string> {
-    return new Set(this.rows(table, ['id']).map((row) => String(row['id'])));
-  }
-}
-
 /**
  * Reads the rows that the check needs.
  *
@@ -350,7 +290,9 @@ export function readStoreRows(checked: CheckSource, findings: Findings, limit?: 
   const copies = readCopies(source, findings);
   const dead = readDead(source, findings);
   const lacksRoots = findings.count > before;
-  const live = copies.filter(({ state }) => state !== 'deleted');
+  const filling = copies.flatMap(({ own, owed, state }) => {
+    return owed === undefined || state === 'deleted' ? [] : [{ copy: own.id, own, owed }];
+  });
   const numbers = source.rows('pools', ['id', 'number']).map((row) => Number(row['number']));
   return {
     pools,
@@ -358,7 +300,8 @@ export function readStoreRows(checked: CheckSource, findings: Findings, limit?: 
     poolNumbers: new Set(numbers),
     files,
     extents,
-    roots: [...disks, ...live, ...dead],
+    roots: [...disks, ...copies.flatMap(rootsOf), ...dead],
+    filling,
     copyIds: source.ids('copies'),
     copiesWithChecksums: checked.copiesWithChecksums(limit),
     checkpoints: readCheckpoints(source, findings),

@@ -13,17 +13,21 @@
 import type { Clock } from '../base/clock.ts';
 import { StorageError } from '../base/errors.ts';
 import type { Disk, Labels } from '../disk/disk.ts';
-import { readLabels, readRoot } from '../disk/disk-row.ts';
+import { EMPTY_ROOT } from '../disk/allocation-table.ts';
 import type { Disks } from '../disk/disks.ts';
 import type { Generations } from '../disk/generations.ts';
-import { ownStep, readLineage } from '../disk/lineage.ts';
+import { ownStep } from '../disk/lineage.ts';
 import type { Names } from '../disk/names.ts';
 import type { MetadataStore, Row, RowChange } from '../pool/metadata-store.ts';
 import type { Pool } from '../pool/pool.ts';
 import type { Effects, Pools } from '../pool/pools.ts';
 import { Checkpoints } from './checkpoints.ts';
-import { CopyChecksums, SEGMENT_BLOCK_BYTES } from './checksums.ts';
-import { Copy, type CopyRecord } from './copy.ts';
+import { CopyChecksums } from './checksums.ts';
+import { clearCopy, giveUpOwed } from './clear-copy.ts';
+import type { Copy } from './copy.ts';
+import type { Contiguity } from './dedicated/dedicated.ts';
+import { watchOverwrites } from './dedicated/preserve.ts';
+import { readCopy } from './read-row.ts';
 import { Groups } from './groups.ts';
 
 export interface CopiesOptions {
@@ -41,9 +45,6 @@ export interface Having<T> {
   has(item: T): boolean;
 }
 
-/** Rows of checksums deleted in one transaction. */
-const CLEAR_ROWS = 1000;
-
 export class Copies {
   readonly options: CopiesOptions;
   readonly checksums: CopyChecksums;
@@ -53,15 +54,24 @@ export class Copies {
   /** New ones whose rows are not durable yet. */
   readonly #hidden = new Set<Copy>();
   readonly #clearing = new Map<string, Promise<void>>();
+  /** Pools that hold blocks for deleted copies. */
+  readonly #owing = new Map<string, Pool>();
+  /** Of all blocks that dedicated copies have got since the start. */
+  readonly contiguity: Contiguity = { blocks: 0, runs: 0 };
   #stopped = false;
   #backedUp: () => Having<string> = () => new Set();
+  /** Called when a copy is gone for everybody. */
+  onGone: (copy: Copy) => void = () => undefined;
 
   constructor(options: CopiesOptions) {
     this.options = options;
     this.checksums = new CopyChecksums(options.store);
     this.checkpoints = new Checkpoints(options.store);
     this.groups = new Groups(this);
-    options.disks.onCopiesIn((pool) => this.#settledInPool(pool));
+    options.disks.onCopies({
+      countIn: (pool) => this.#settledInPool(pool),
+      reservedBytesIn: (pool) => this.reservedBlocksIn(pool) * pool.blockSizeBytes,
+    });
   }
 
   /** Reads all copies; pools and disks are open. */
@@ -70,22 +80,21 @@ export class Copies {
     await this.groups.open();
     for (const row of await store.rows('copies')) {
       if (row['state'] === 'deleted') {
-        this.#clear(readRecord(row), Number(row['block_size_bytes']));
+        this.#clearRow(row);
         continue;
       }
-      const pool = pools.get(String(row['pool']));
-      const copy = new Copy(pool, readRecord(row), this.checksums);
+      const copy = readCopy(row, pools, this.checksums);
       generations.seen(copy.record.generation);
       if (copy.record.state !== 'internal') names.take(copy.name, copy.id);
       this.#copies.set(copy.id, copy);
       const { groupId } = copy.record;
       const isWhole = groupId === undefined || this.groups.has(groupId);
       // whether it was backed up is not known yet; `pruneCheckpoints` will
-      if (!isWhole && !pool.isReadOnly) this.drop(copy, true);
+      if (!isWhole && !copy.pool.isReadOnly) this.drop(copy, true);
     }
     await this.checkpoints.open(generations);
     const oldest = this.#oldestOfLines();
-    for (const disk of this.options.disks.list()) this.updateTombstones(disk, oldest);
+    for (const disk of this.options.disks.list()) this.updateDisk(disk, oldest);
   }
 
   /** The catalog of backups says of which copies, by id, it has one. */
@@ -103,7 +112,7 @@ export class Copies {
     const { disk } = filter;
     const id = disk === undefined ? undefined : (this.options.disks.find(disk)?.id ?? disk);
     return [...this.#copies.values()].filter((copy) => {
-      const visible = copy.record.state === 'ready' && !this.#hidden.has(copy);
+      const visible = copy.record.state !== 'internal' && !this.#hidden.has(copy);
       return visible && (id === undefined || copy.record.diskId === id);
     });
   }
@@ -125,14 +134,37 @@ export class Copies {
   /** By name or id. @throws NOT_FOUND */
   get(ref: string): Copy {
     const copy = this.find(ref);
-    if (copy?.record.state !== 'ready' || this.#hidden.has(copy)) {
+    if (copy === undefined || copy.record.state === 'internal' || this.#hidden.has(copy)) {
       throw new StorageError('NOT_FOUND', `there is no copy ${ref}`, { copy: ref });
     }
     return copy;
   }
 
+  /** Copies that have blocks or room in a pool, or are owed blocks by it. */
   inPool(pool: Pool): number {
-    return [...this.#copies.values()].filter((copy) => copy.pool === pool).length;
+    const holds = (copy: Copy): boolean =>
+      copy.pool === pool || copy.dedicated?.owed?.pool === pool;
+    const owing = [...this.#owing.values()].filter((each) => each === pool);
+    return [...this.#copies.values()].filter(holds).length + owing.length;
+  }
+
+  /** Blocks that are kept free for dedicated copies. */
+  reservedBlocksIn(pool: Pool, except?: Copy): number {
+    let blocks = 0;
+    for (const copy of this.#copies.values()) {
+      if (copy.pool === pool && copy !== except) blocks += copy.dedicated?.reservedBlocks ?? 0;
+    }
+    return blocks;
+  }
+
+  /** Dedicated copies that are still owed blocks. */
+  unsettled(): Copy[] {
+    return [...this.#copies.values()].filter((copy) => !copy.isWhole);
+  }
+
+  filled(blocks: number, runs: number): void {
+    this.contiguity.blocks += blocks;
+    this.contiguity.runs += runs;
   }
 
   /** The same when nothing is left of deleted ones: their rows name the pool. */
@@ -151,6 +183,7 @@ export class Copies {
   add(copy: Copy): void {
     this.#copies.set(copy.id, copy);
     this.checksums.begin(copy.id);
+    this.updateDiskOf(copy);
     this.changed(copy);
   }
 
@@ -175,6 +208,15 @@ export class Copies {
     effects?: Effects<Copy>,
   ): Promise<Copy> {
     const copy = this.get(ref);
+    return copy.exclusively(() => this.#update(copy, patch, effects));
+  }
+
+  async #update(
+    copy: Copy,
+    patch: { name?: string; labels?: Labels },
+    effects?: Effects<Copy>,
+  ): Promise<Copy> {
+    copy.assertServed();
     copy.pool.assertWritable();
     if (patch.name !== undefined) this.options.names.rename(copy.name, patch.name, copy.id);
     copy.record.name = patch.name ?? copy.record.name;
@@ -198,21 +240,41 @@ export class Copies {
     if (o.force === true) {
       await copy.endUsers(new StorageError('COPY_IN_USE', `copy ${copy.name} is being deleted`));
     }
-    copy.assertUnused();
-    // of two who delete it one is too late
-    copy.liveRoot();
-    copy.pool.assertWritable();
-    this.drop(copy);
-    await copy.pool.flush(effects);
+    await copy.exclusively(async () => {
+      const { invalidIn } = copy.dedicated ?? {};
+      // what made it invalid is durable before its row says that it holds nothing of that pool
+      if (invalidIn !== undefined) await invalidIn.flush();
+      copy.assertUnused();
+      // of two who delete it one is too late
+      copy.assertLive();
+      copy.pool.assertWritable();
+      this.drop(copy);
+      await copy.pool.flush(effects);
+    });
   }
 
   /**
-   * The root goes to the dead, in this turn's batch. The caller flushes.
+   * The root goes to the dead, in this turn's batch. The caller flushes. What another pool owes it
+   * is given up when that is durable.
    * @param isBackedUp leaves a checkpoint; what the catalog of backups says by default
    */
   drop(copy: Copy, isBackedUp?: boolean): void {
     this.options.disks.reclaimer(copy.pool).add(copy.record.root);
+    if (copy.dedicated !== undefined) {
+      copy.record.root = EMPTY_ROOT;
+      copy.dedicated.releaseArena(copy.pool);
+    }
     this.forget(copy, isBackedUp);
+  }
+
+  /** A new copy that could not be made durable is as if it had never been. */
+  takeBack(copy: Copy): void {
+    const { owed } = copy.dedicated ?? {};
+    if (copy.dedicated !== undefined && owed !== undefined) {
+      this.options.disks.reclaimer(owed.pool).add(owed.root);
+      copy.dedicated.owed = undefined;
+    }
+    this.drop(copy);
   }
 
   /** Ends the copy without touching its root, which someone else took over. As `drop` else. */
@@ -224,15 +286,26 @@ export class Copies {
     if (names.ownerOf(copy.name) === copy.id) names.release(copy.name);
     this.changed(copy);
     const disk = disks.find(copy.record.diskId);
-    if (disk !== undefined) this.updateTombstones(disk);
-    this.#clear(copy.record, copy.blockSizeBytes, copy.pool);
+    if (disk !== undefined) this.updateDisk(disk);
+    this.onGone(copy);
+    this.#clear(copy, true);
   }
 
-  /** A disk remembers unmappings while a copy or checkpoint exists that it descends from. */
-  updateTombstones(disk: Disk, oldest = this.#oldestOfLines()): void {
+  /**
+   * A disk remembers unmappings while a copy or checkpoint exists that it descends from, and asks
+   * before it overwrites while a copy wants its blocks first.
+   */
+  updateDisk(disk: Disk, oldest = this.#oldestOfLines()): void {
     disk.keepsTombstones = disk.record.lineage.some(
       ({ line, upTo }) => (oldest.get(line) ?? Infinity) <= upTo,
     );
+    watchOverwrites(this, disk, [...this.#copies.values()]);
+  }
+
+  /** The same for the disk that a copy is of, if it is still there. */
+  updateDiskOf(copy: Copy): void {
+    const disk = this.options.disks.find(copy.record.diskId);
+    if (disk !== undefined) this.updateDisk(disk);
   }
 
   /** The oldest generation of each line of which a copy or checkpoint exists. */
@@ -253,62 +326,47 @@ export class Copies {
     await this.checksums.write();
   }
 
-  /** Deletes the checksums of a deleted copy in short transactions, then its row. */
-  #clear(record: CopyRecord, blockSizeBytes: number, pool?: Pool): void {
-    const done = this.#clearAll(record, blockSizeBytes, pool)
+  /** Deletes what is left of a deleted copy. @param pending its row's change is not durable yet */
+  #clear(copy: Copy, pending: boolean): void {
+    const owing = copy.dedicated?.owed?.pool;
+    if (owing !== undefined) this.#owing.set(copy.id, owing);
+    const { id, pool } = copy;
+    const dataBytes = copy.usedBlocks * copy.blockSizeBytes;
+    const { disks } = this.options;
+    this.#clearSoon(id, dataBytes, async () => {
+      if (pending) await pool.flush();
+      await giveUpOwed(copy, (each) => disks.reclaimer(each));
+      this.#owing.delete(id);
+    });
+  }
+
+  /** The same for a row that an earlier life has left. Its pool may be gone. */
+  #clearRow(row: Row): void {
+    const { pools } = this.options;
+    if (row['owed_pool'] === null) {
+      const dataBytes = Number(row['mapped_blocks']) * Number(row['block_size_bytes']);
+      this.#clearSoon(String(row['id']), dataBytes, () => Promise.resolve());
+      return;
+    }
+    const copy = readCopy(row, pools, this.checksums);
+    copy.markDeleted();
+    this.#clear(copy, false);
+  }
+
+  #clearSoon(id: string, dataBytes: number, begin: () => Promise<void>): void {
+    const work = async (): Promise<void> => {
+      await begin();
+      const bytes = this.checksums.mayHave(id) ? dataBytes : 0;
+      this.checksums.drop(id);
+      await clearCopy(this.options.store, { id, dataBytes: bytes }, () => this.#stopped);
+    };
+    const done = work()
       .catch((error: unknown) => {
         this.options.onError(error);
       })
       .then(() => {
-        this.#clearing.delete(record.id);
+        this.#clearing.delete(id);
       });
-    this.#clearing.set(record.id, done);
+    this.#clearing.set(id, done);
   }
-
-  /** @param pool whose next batch marks the copy as deleted */
-  async #clearAll(record: CopyRecord, blockSizeBytes: number, pool?: Pool): Promise<void> {
-    const { store } = this.options;
-    const { id } = record;
-    await pool?.flush();
-    const bytes = this.checksums.mayHave(id) ? record.root.mapped * blockSizeBytes : 0;
-    this.checksums.drop(id);
-    const segments = Math.ceil(bytes / SEGMENT_BLOCK_BYTES);
-    for (let first = 0; first < segments && !this.#stopped; first += CLEAR_ROWS) {
-      const count = Math.min(CLEAR_ROWS, segments - first);
-      const rows = Array.from({ length: count }, (_, index): RowChange => {
-        return {
-          table: 'checksums',
-          key: { copy: id, segment: first + index },
-          row: undefined,
-        };
-      });
-      await store.commit({ pages: [], rows });
-    }
-    if (this.#stopped) return;
-    const gone: RowChange = { table: 'copies', key: { id }, row: undefined };
-    await store.commit({ pages: [], rows: [gone] });
-  }
-}
-
-function readRecord(row: Row): CopyRecord {
-  const state = row['state'];
-  const generation = Number(row['generation']);
-  return {
-    id: String(row['id']),
-    name: String(row['name']),
-    diskId: String(row['disk_id']),
-    diskName: String(row['disk_name']),
-    layout: row['layout'] === 'full' ? 'full' : 'compact',
-    placement: 'shared',
-    generation,
-    lineage: readLineage(row['lineage'], generation),
-    sourceCapacityBytes: Number(row['source_capacity_bytes']),
-    root: readRoot(row),
-    haltMicroseconds: Number(row['halt_microseconds']),
-    labels: readLabels(row['labels']),
-    state: state === 'internal' ? 'internal' : 'ready',
-    version: Number(row['version']),
-    frozenAtMs: Number(row['frozen_at']),
-    ...(row['group_id'] === null ? {} : { groupId: String(row['group_id']) }),
-  };
 }

@@ -3,30 +3,43 @@
  *
  * A copy is a root of its own on the source's table at the freeze: nothing was moved. `full` reads
  * by A, `compact` by X: the mapped blocks in ascending A, one after the other (FIG. 11). As the
- * source of an image it hands out blocks in X order.
+ * source of an image it hands out blocks in X order. A dedicated copy that is being filled has its
+ * blocks in two tables (trees.ts, dedicated/dedicated.ts).
  *
  * Invariants:
- *  1. Root, generation and all facts of the freeze never change.
+ *  1. Generation, contents and all facts of the freeze never change.
  *  2. Everything that reads is a user: a copy with users is not deleted.
+ *  3. An invalid copy is never read.
  *
  * Seed: FIG. 3, 9–12.
  */
+import { assert } from '../base/assert.ts';
 import { StorageError } from '../base/errors.ts';
-import { SEGMENT_BLOCK_BYTES } from './checksums.ts';
 import type { CopyChecksums } from './checksums.ts';
-import type { TableRoot } from '../disk/allocation-table.ts';
+import { EMPTY_ROOT, type TableRoot } from '../disk/allocation-table.ts';
 import type { Labels } from '../disk/disk.ts';
 import type { TableInSpace } from '../disk/table-difference.ts';
 import { type User, Users } from '../disk/users.ts';
 import { exclusiveBlocks } from '../disk/exclusive-blocks.ts';
-import { type Lineage, lineageText } from '../disk/lineage.ts';
-import { readRange } from '../disk/read.ts';
-import { type MappedRun, mappedRuns, selectMapped } from '../disk/table-walk.ts';
+import type { Lineage } from '../disk/lineage.ts';
+import type { MappedRun } from '../disk/table-walk.ts';
 import type { RowChange } from '../pool/metadata-store.ts';
 import type { Pool } from '../pool/pool.ts';
+import { copyRow } from './copy-row.ts';
+import { type DataBlockRun, countRuns, dataBlockRuns } from './dedicated/data-blocks.ts';
+import type { Dedicated } from './dedicated/dedicated.ts';
+import {
+  type Tree,
+  placedRuns,
+  placesOf,
+  readByAddress,
+  readByRank,
+  selectBlock,
+} from './trees.ts';
 
 export type Layout = 'compact' | 'full';
 export type CopyView = 'compact' | 'full';
+export type Placement = 'shared' | 'dedicated';
 
 export interface CopyRecord {
   readonly id: string;
@@ -34,18 +47,22 @@ export interface CopyRecord {
   readonly diskId: string;
   readonly diskName: string;
   readonly layout: Layout;
-  readonly placement: 'shared';
+  readonly placement: Placement;
   /** Every block of the copy was born in this generation or before. */
   readonly generation: number;
   /** Where in the history of its disk it stands; the last step is in `generation`. */
   readonly lineage: Lineage;
   readonly sourceCapacityBytes: number;
-  readonly root: TableRoot;
+  /** Its own table; a dedicated copy's grows while it is filled. */
+  root: TableRoot;
   /** Known when the freeze is over; of a group the same for all. */
   haltMicroseconds: number;
   labels: Labels;
-  /** `internal`: the root that a write-back returns to if it fails; not visible. */
-  state: 'ready' | 'internal';
+  /**
+   * `internal`: the root that a write-back returns to if it fails; not visible. `invalid`: a block
+   * could not be preserved; it is listed and can be deleted, nothing else.
+   */
+  state: 'ready' | 'internal' | 'invalid';
   version: number;
   readonly frozenAtMs: number;
   /** The group that it was frozen with; absent: it was frozen alone. */
@@ -59,17 +76,26 @@ export interface CorrespondenceRun {
   readonly physicalBlock?: number;
 }
 
+/** A and P of blocks. */
+export interface Places {
+  readonly source: Float64Array;
+  readonly physical: Uint32Array;
+}
+
 export class Copy {
   readonly pool: Pool;
   readonly record: CopyRecord;
+  /** Of placement `dedicated`. */
+  readonly dedicated: Dedicated | undefined;
   readonly #checksums: CopyChecksums;
   readonly #users = new Users();
   #isDeleted = false;
   #exclusive: { readonly key: string; readonly bytes: number } | undefined;
 
-  constructor(pool: Pool, record: CopyRecord, checksums: CopyChecksums) {
+  constructor(pool: Pool, record: CopyRecord, checksums: CopyChecksums, dedicated?: Dedicated) {
     this.pool = pool;
     this.record = record;
+    this.dedicated = dedicated;
     this.#checksums = checksums;
   }
 
@@ -82,7 +108,13 @@ export class Copy {
   }
 
   get usedBlocks(): number {
-    return this.record.root.mapped;
+    const { problem, owedBlocks = 0 } = this.dedicated ?? {};
+    return problem?.usedBlocks ?? this.record.root.mapped + owedBlocks;
+  }
+
+  /** All its blocks are in its own table: it holds nothing of another pool. */
+  get isWhole(): boolean {
+    return this.dedicated?.owed === undefined;
   }
 
   get blockSizeBytes(): number {
@@ -111,9 +143,9 @@ export class Copy {
     return this.#users.list();
   }
 
-  /** @throws NOT_FOUND, COPY_IN_USE (it is being deleted); the answer ends the use */
+  /** @throws NOT_FOUND, COPY_INVALID, COPY_IN_USE (being deleted); the answer ends the use */
   addUser(user: User): () => void {
-    this.liveRoot();
+    this.assertServed();
     return this.#users.add(user);
   }
 
@@ -128,7 +160,7 @@ export class Copy {
     this.#users.assertNone('COPY_IN_USE', message, { copy: this.name });
   }
 
-  /** @throws RANGE_NOT_SATISFIABLE, DATA_UNREADABLE, NOT_FOUND */
+  /** @throws RANGE_NOT_SATISFIABLE, DATA_UNREADABLE, NOT_FOUND, COPY_INVALID */
   async read(view: CopyView, offset: number, into: Uint8Array): Promise<void> {
     const end = offset + into.length;
     if (offset < 0 || end > this.viewBytes(view)) {
@@ -138,8 +170,8 @@ export class Copy {
         { offset, length: into.length, capacityBytes: this.viewBytes(view) },
       );
     }
-    if (view === 'full') await readRange(this.pool, () => this.liveRoot(), offset, into);
-    else await this.#readCompact(offset, into);
+    const read = view === 'full' ? readByAddress : readByRank;
+    await read(this.#trees, this.blockSizeBytes, offset, into);
   }
 
   /** Runs X → A from X on, ascending. */
@@ -148,13 +180,10 @@ export class Copy {
     maxRuns: number,
     physical = false,
   ): Promise<{ runs: CorrespondenceRun[]; next?: number }> {
+    this.assertServed();
     if (from >= this.usedBlocks) return { runs: [] };
-    const first = await selectMapped(this.pool, () => this.liveRoot(), from);
-    const found = await mappedRuns(this.pool, () => this.liveRoot(), {
-      from: first,
-      maxRuns,
-      physical,
-    });
+    const first = await selectBlock(this.#trees, from);
+    const found = await placedRuns(this.#trees, { from: first, maxRuns, physical });
     let copyBlock = from;
     const runs = found.map((run): CorrespondenceRun => {
       const at = copyBlock;
@@ -165,6 +194,25 @@ export class Copy {
     return copyBlock < this.usedBlocks ? { runs, next: copyBlock } : { runs };
   }
 
+  /** The data block table from X on, as it is now (FIG. 3). */
+  async dataBlocks(
+    from: number,
+    maxRuns: number,
+  ): Promise<{ runs: DataBlockRun[]; next?: number }> {
+    this.assertServed();
+    if (from >= this.usedBlocks) return { runs: [] };
+    const own = this.dedicated === undefined ? 'shared' : 'settled';
+    const runs = await dataBlockRuns(this.#trees, own, from, maxRuns);
+    const last = runs.at(-1);
+    const next = last === undefined ? this.usedBlocks : last.copyBlock + last.length;
+    return next < this.usedBlocks ? { runs, next } : { runs };
+  }
+
+  /** In how many physically consecutive runs its blocks lie. Cost: its leaves. */
+  async physicalRuns(): Promise<number> {
+    return countRuns(this.#trees);
+  }
+
   /** Allocated ranges by A from a block on. */
   async allocatedRuns(
     from: number,
@@ -172,7 +220,7 @@ export class Copy {
     physical: boolean,
   ): Promise<{ runs: MappedRun[]; next?: number }> {
     const options = { from, maxRuns: maxRuns + 1, physical };
-    const found = await mappedRuns(this.pool, () => this.liveRoot(), options);
+    const found = await placedRuns(this.#trees, options);
     const next = found[maxRuns]?.first;
     const runs = found.slice(0, maxRuns);
     return next === undefined ? { runs } : { runs, next };
@@ -180,29 +228,26 @@ export class Copy {
 
   /** What a difference reads: tables of which at most one maps each block. @throws NOT_FOUND */
   tables(): TableInSpace[] {
-    return [{ space: this.pool, root: this.liveRoot() }];
+    return this.#trees().map(({ pool, root }) => ({ space: pool, root }));
   }
 
-  /** Places of `count` blocks from X on: A and P of each. Cost: the leaves met. */
-  async places(
-    first: number,
-    count: number,
-  ): Promise<{ source: Float64Array; physical: Uint32Array }> {
+  /**
+   * A and P of `count` blocks from X on, for a reader outside the engine. Cost: the leaves met.
+   * All of them must be in the copy's own pool: dedicated/lease.ts sees to that.
+   */
+  async places(first: number, count: number): Promise<Places> {
     if (count === 0) return { source: new Float64Array(), physical: new Uint32Array() };
-    return this.placesAt(await selectMapped(this.pool, () => this.liveRoot(), first), count);
+    return this.placesAt(await selectBlock(this.#trees, first), count);
   }
 
-  /** Places of the first `count` blocks at or behind an A: A and P of each. */
-  async placesAt(
-    from: number,
-    count: number,
-  ): Promise<{ source: Float64Array; physical: Uint32Array }> {
+  /** As `places`, of the first `count` blocks at or behind an A. */
+  async placesAt(from: number, count: number): Promise<Places> {
     const source = new Float64Array(count);
     const physical = new Uint32Array(count);
     const options = { from, maxRuns: count, maxBlocks: count, physical: true };
-    const runs = await mappedRuns(this.pool, () => this.liveRoot(), options);
     let at = 0;
-    for (const run of runs) {
+    for (const run of await placedRuns(this.#trees, options)) {
+      assert(run.pool === this.pool, 'a block that is handed out is in the pool of its copy');
       for (let index = 0; index < run.length; index += 1) {
         source[at] = run.first + index;
         physical[at] = run.physical + index;
@@ -242,7 +287,13 @@ export class Copy {
   }
 
   async sourceBlocks(first: number, count: number): Promise<Float64Array> {
-    return (await this.places(first, count)).source;
+    const source = new Float64Array(count);
+    let at = 0;
+    for (const run of await placesOf(this.#trees, first, count)) {
+      for (let index = 0; index < run.length; index += 1) source[at + index] = run.first + index;
+      at += run.length;
+    }
+    return source;
   }
 
   /** The image of a copy by itself is full. */
@@ -251,10 +302,8 @@ export class Copy {
   }
 
   async readBlocks(first: number, count: number, into: Uint8Array): Promise<void> {
-    await this.#readCompact(
-      first * this.blockSizeBytes,
-      into.subarray(0, count * this.blockSizeBytes),
-    );
+    const size = this.blockSizeBytes;
+    await readByRank(this.#trees, size, first * size, into.subarray(0, count * size));
   }
 
   async knownChecksums(segment: number): Promise<Uint32Array | undefined> {
@@ -267,89 +316,66 @@ export class Copy {
 
   /** What deleting this copy now would free. Walks its own; kept until a change. */
   async exclusiveBytes(): Promise<number> {
-    const key = this.pool.sharing;
+    const trees = this.#heldTrees();
+    const key = trees.map(({ pool, root }) => `${root.node}/${root.mapped}/${pool.sharing}`).join();
     if (this.#exclusive?.key === key) return this.#exclusive.bytes;
-    const blocks = await exclusiveBlocks(this.pool, () => this.liveRoot());
+    let blocks = 0;
+    for (const [index, { pool }] of trees.entries()) {
+      blocks += await exclusiveBlocks(pool, () => this.#heldTrees()[index]?.root ?? EMPTY_ROOT);
+    }
     this.#exclusive = { key, bytes: blocks * this.blockSizeBytes };
     return this.#exclusive.bytes;
   }
 
   row(): RowChange {
-    const { record } = this;
-    return {
-      table: 'copies',
-      key: { id: record.id },
-      row: {
-        name: record.name,
-        disk_id: record.diskId,
-        disk_name: record.diskName,
-        pool: this.pool.id,
-        layout: record.layout,
-        placement: record.placement,
-        generation: record.generation,
-        block_size_bytes: this.blockSizeBytes,
-        source_capacity_bytes: record.sourceCapacityBytes,
-        root_node: record.root.node,
-        root_height: record.root.height,
-        mapped_blocks: record.root.mapped,
-        halt_microseconds: record.haltMicroseconds,
-        labels: JSON.stringify(record.labels),
-        state: this.#isDeleted ? 'deleted' : record.state,
-        lineage: lineageText(record.lineage),
-        version: record.version,
-        frozen_at: record.frozenAtMs,
-        group_id: record.groupId ?? null,
-      },
-    };
+    return copyRow(this);
   }
 
-  /** The table, for a read that is under way. @throws NOT_FOUND if the copy is gone */
+  /**
+   * The one table of a copy that has all its blocks, for whoever shares it.
+   * @throws NOT_FOUND if the copy is gone; COPY_INVALID; COPY_IN_USE while it is being filled
+   */
   liveRoot(): TableRoot {
+    this.assertServed();
+    if (this.isWhole) return this.record.root;
+    throw new StorageError('COPY_IN_USE', `copy ${this.name} is being filled`, {
+      copy: this.name,
+      owedBlocks: this.dedicated?.owedBlocks ?? 0,
+    });
+  }
+
+  /** @throws NOT_FOUND */
+  assertLive(): void {
     if (this.#isDeleted) throw new StorageError('NOT_FOUND', `copy ${this.name} was deleted`);
-    return this.record.root;
   }
 
-  /** By X: places first, then one read for each physically consecutive stretch. */
-  async #readCompact(offset: number, into: Uint8Array): Promise<void> {
-    const size = this.blockSizeBytes;
-    const step = SEGMENT_BLOCK_BYTES;
-    for (let at = 0; at < into.length; at += step) {
-      const part = into.subarray(at, Math.min(into.length, at + step));
-      const first = Math.floor((offset + at) / size);
-      const skip = offset + at - first * size;
-      const count = Math.ceil((skip + part.length) / size);
-      // as in readRange: what was looked up is not handed out before it is read
-      const epoch = this.pool.enterRead();
-      try {
-        const { physical } = await this.places(first, count);
-        await readStretches(this.pool, physical, skip, part);
-      } finally {
-        this.pool.leaveRead(epoch);
-      }
-    }
+  /** Runs alone among those who change a dedicated copy; a shared one changes in one turn. */
+  async exclusively<T>(work: () => Promise<T>): Promise<T> {
+    return this.dedicated === undefined ? work() : this.dedicated.exclusively(work);
   }
-}
 
-/** Reads blocks listed by P, from byte `skip` of the first, one read a stretch. */
-async function readStretches(
-  pool: Pool,
-  physical: Uint32Array,
-  skip: number,
-  into: Uint8Array,
-): Promise<void> {
-  const size = pool.blockSizeBytes;
-  const reads: Promise<void>[] = [];
-  let index = 0;
-  let done = 0;
-  while (index < physical.length) {
-    let end = index + 1;
-    while (end < physical.length && physical[end] === (physical[end - 1] ?? 0) + 1) end += 1;
-    const from = index === 0 ? skip : 0;
-    const length = Math.min((end - index) * size - from, into.length - done);
-    const target = into.subarray(done, done + length);
-    reads.push(pool.files.read(physical[index] ?? 0, from, target));
-    done += length;
-    index = end;
+  /** @throws NOT_FOUND, COPY_INVALID with the reason */
+  assertServed(): void {
+    this.assertLive();
+    if (this.record.state !== 'invalid') return;
+    const { code = 'INTERNAL', detail = '' } = this.dedicated?.problem ?? {};
+    throw new StorageError(
+      'COPY_INVALID',
+      `copy ${this.name} is invalid: a block could not be preserved`,
+      { copy: this.name, reason: { code, detail } },
+    );
   }
-  await Promise.all(reads);
+
+  /** The tables, for a read that is under way. @throws NOT_FOUND, COPY_INVALID */
+  readonly #trees = (): readonly Tree[] => {
+    this.assertServed();
+    return this.#heldTrees();
+  };
+
+  /** The tables that it holds, whether it is served or not. */
+  #heldTrees(): readonly Tree[] {
+    const own = { pool: this.pool, root: this.record.root };
+    const owed = this.dedicated?.owed;
+    return owed === undefined ? [own] : [own, owed];
+  }
 }

@@ -14,15 +14,26 @@
  */
 import { uuidv7 } from '../base/clock.ts';
 import type { Disk, Labels } from '../disk/disk.ts';
+import { EMPTY_ROOT } from '../disk/allocation-table.ts';
 import type { RowChange } from '../pool/metadata-store.ts';
+import { Pool } from '../pool/pool.ts';
 import type { Effects } from '../pool/pools.ts';
 import type { Copies } from './copies.ts';
 import { Copy, type CopyRecord, type Layout } from './copy.ts';
+import {
+  type DedicatedRequest,
+  allOwed,
+  assertRoom,
+  makeRoom,
+  ownPool,
+} from './dedicated/reserve.ts';
 
 export interface FreezeRequest {
   readonly name: string;
   readonly layout?: Layout;
   readonly labels?: Labels;
+  /** Blocks of its own, in reserved room: see dedicated/dedicated.ts. */
+  readonly dedicated?: DedicatedRequest;
 }
 
 /** Freezes for inner use: the copy has no name and is not listed; whoever made it drops it. */
@@ -41,7 +52,10 @@ export async function freezeInternal(
   return copy;
 }
 
-/** @throws NAME_TAKEN, NAME_INVALID, NOT_FOUND, DISK_FENCED, POOL_POISONED */
+/**
+ * @throws NAME_TAKEN, NAME_INVALID, NOT_FOUND, DISK_FENCED, POOL_POISONED; for a dedicated one
+ *   POOL_MISMATCH, POOL_FULL
+ */
 export async function freeze(
   copies: Copies,
   diskRef: string,
@@ -53,9 +67,11 @@ export async function freeze(
   disk.assertAccessible();
   disk.pool.assertWritable();
   const id = uuidv7(clock);
+  const own = request.dedicated && ownPool(copies, disk, request.dedicated);
   names.take(request.name, id);
   try {
-    const { copy, committed } = await freezeGated(copies, disk, { ...request, id }, effects);
+    const gated = { ...request, id, own };
+    const { copy, committed } = await freezeGated(copies, disk, gated, effects);
     await committed;
     return copy;
   } catch (error) {
@@ -67,17 +83,24 @@ export async function freeze(
 async function freezeGated(
   copies: Copies,
   disk: Disk,
-  request: FreezeRequest & { readonly id: string; readonly state?: CopyRecord['state'] },
+  request: FreezeRequest & {
+    readonly id: string;
+    readonly state?: CopyRecord['state'];
+    /** Where a dedicated copy's blocks go. */
+    readonly own?: Pool | undefined;
+  },
   effects?: Effects<Copy>,
 ): Promise<{ copy: Copy; committed: Promise<void> }> {
   const { clock } = copies.options;
   for (;;) {
     await rootCountResident(disk);
+    if (request.own !== undefined) await makeRoom(request.own, disk);
     const begin = clock.monotonicNs();
     await disk.gate.close();
     try {
       disk.assertAccessible();
       if (!isRootCountResident(disk)) continue;
+      if (request.own !== undefined) assertRoom(request.own, disk);
       const halt = Math.ceil(Number(clock.monotonicNs() - begin) / 1000);
       const copy = shareRoot(copies, disk, { ...request, haltMicroseconds: halt });
       // called in this turn, so that copy and effects are in one batch
@@ -100,24 +123,27 @@ export function shareRoot(
     readonly haltMicroseconds: number;
     readonly state?: CopyRecord['state'];
     readonly groupId?: string;
+    readonly dedicated?: DedicatedRequest | undefined;
+    readonly own?: Pool | undefined;
   },
 ): Copy {
   const { clock, generations } = copies.options;
   const { record, pool } = disk;
   if (record.root.node !== 0) pool.nodeCounts.add(record.root.node);
+  const dedicated = o.dedicated && allOwed(disk, o.dedicated);
   const copy = new Copy(
-    pool,
+    o.own ?? pool,
     {
       id: o.id,
       name: o.name,
       diskId: disk.id,
       diskName: disk.name,
       layout: o.layout ?? 'compact',
-      placement: 'shared',
+      placement: dedicated === undefined ? 'shared' : 'dedicated',
       generation: record.generation,
       lineage: record.lineage,
       sourceCapacityBytes: record.capacityBytes,
-      root: record.root,
+      root: dedicated === undefined ? record.root : EMPTY_ROOT,
       haltMicroseconds: o.haltMicroseconds,
       labels: o.labels ?? {},
       state: o.state ?? 'ready',
@@ -126,6 +152,7 @@ export function shareRoot(
       ...(o.groupId === undefined ? {} : { groupId: o.groupId }),
     },
     copies.checksums,
+    dedicated,
   );
   disk.nextGeneration(generations.next());
   disk.keepsTombstones = true;
@@ -140,10 +167,12 @@ export async function commitCopy(
   copy: Copy,
   rows: readonly RowChange[] = [],
 ): Promise<void> {
+  const source = copy.dedicated?.owed?.pool;
   try {
-    await copies.whileHidden(copy, copy.pool.flush(rows));
+    const pools = new Set([copy.pool, ...(source === undefined ? [] : [source])]);
+    await copies.whileHidden(copy, Pool.flushTogether([...pools], rows));
   } catch (error) {
-    copies.drop(copy);
+    copies.takeBack(copy);
     throw error;
   }
 }

@@ -18,7 +18,10 @@ export interface RemapRequest {
   readonly reserveBytes?: number;
 }
 
-/** @throws NAME_TAKEN, NAME_INVALID, POOL_POISONED */
+/**
+ * @throws NAME_TAKEN, NAME_INVALID, POOL_POISONED, NOT_FOUND, COPY_INVALID; COPY_IN_USE while a
+ *   dedicated copy is being filled
+ */
 export async function remap(
   copies: Copies,
   copy: Copy,
@@ -27,7 +30,7 @@ export async function remap(
 ): Promise<Disk> {
   const { disks, names } = copies.options;
   const { pool, record } = copy;
-  const { root } = record;
+  const root = copy.liveRoot();
   checkName(request.disk, 'disk');
   pool.assertWritable();
   while (root.node !== 0 && !pool.nodeCounts.isResident(root.node)) {
@@ -41,7 +44,7 @@ export async function remap(
       id: owner,
     });
   }
-  if (copy.isDeleted) throw new StorageError('NOT_FOUND', `copy ${copy.name} was deleted`);
+  copy.assertServed();
   if (root.node !== 0) pool.nodeCounts.add(root.node);
   return disks.make(
     pool,

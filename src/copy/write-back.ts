@@ -164,12 +164,13 @@ async function rootCountsResident(swaps: readonly Swap[]): Promise<void> {
 /** The disk gives up its root and takes the copy's, which is counted for it. */
 function replaceRoot(copies: Copies, disk: Disk, copy: Copy): void {
   const { generations, disks } = copies.options;
-  const { root, sourceCapacityBytes } = copy.record;
+  const { sourceCapacityBytes } = copy.record;
+  const root = copy.liveRoot();
   if (root.node !== 0) disk.pool.nodeCounts.add(root.node);
   disks.reclaimer(disk.pool).add(disk.root);
   disk.takeTable(root, generations.next(), copy.record.lineage);
   disk.record.capacityBytes = Math.max(disk.capacityBytes, sourceCapacityBytes);
-  copies.updateTombstones(disk);
+  copies.updateDisk(disk);
   disk.changed();
 }
 
@@ -196,7 +197,7 @@ export async function beginFill(copies: Copies, disk: Disk, keepTable: boolean):
     const { disks, generations } = copies.options;
     disks.reclaimer(disk.pool).add(disk.root);
     disk.takeTable(EMPTY_ROOT, generations.next());
-    copies.updateTombstones(disk);
+    copies.updateDisk(disk);
     disk.changed();
   }
   await disk.pool.flush();

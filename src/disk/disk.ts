@@ -56,6 +56,13 @@ export interface DiskRecord {
   readonly createdAtMs: number;
 }
 
+/** A block of a disk that a copy may hold too. */
+export interface OwedBlock {
+  readonly logical: number;
+  /** P. */
+  readonly block: number;
+}
+
 export interface AllocatedRuns {
   readonly runs: readonly { block: number; length: number; physicalBlock?: number }[];
   /** First block of the next page, if there is one. */
@@ -77,6 +84,13 @@ export class Disk {
   readonly #users = new Users();
   /** Unmappings are remembered while a copy or checkpoint older than them exists. */
   keepsTombstones = false;
+  /**
+   * Set while a copy may want blocks that this disk is about to move, so that they can stay where
+   * they are. @param isFull they cannot move, for want of room
+   * Resolves true if they may be free to be overwritten now. @throws if the write must fail
+   */
+  beforeOverwrite:
+    ((blocks: readonly OwedBlock[], isFull: boolean) => Promise<boolean>) | undefined;
   #isDeleted = false;
   #exclusive: { readonly key: string; readonly bytes: number } | undefined;
 

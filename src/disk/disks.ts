@@ -4,7 +4,7 @@
  * Invariants:
  *  1. A name or disk is visible to others only after its row is durable, except to its maker.
  *  2. Deleting takes the table's root into the dead in the same batch that removes the row.
- *  3. Each pool has one reclaimer, and the sum of its disks' reservations.
+ *  3. Each pool has one reclaimer, and the sum of its disks' and copies' reservations.
  */
 import { defined } from '../base/assert.ts';
 import { type Clock, uuidv7 } from '../base/clock.ts';
@@ -14,6 +14,7 @@ import type { MetadataStore, RowChange } from '../pool/metadata-store.ts';
 import type { Pool } from '../pool/pool.ts';
 import type { Effects, Pools } from '../pool/pools.ts';
 import { EMPTY_ROOT, type TableRoot } from './allocation-table.ts';
+import { type CopyHolds, noCopies } from './copy-holds.ts';
 import { Disk, type DiskState, type Labels } from './disk.ts';
 import { readDisk } from './disk-row.ts';
 import type { Generations } from './generations.ts';
@@ -61,7 +62,7 @@ export class Disks {
   readonly #disks = new Map<string, Disk>();
   readonly #making = new Map<string, Promise<Disk>>();
   readonly #reclaimers = new Map<string, Reclaimer>();
-  #copiesIn: (pool: Pool) => Promise<number> = () => Promise.resolve(0);
+  #copies = noCopies;
 
   constructor(options: DisksOptions) {
     this.#o = options;
@@ -82,8 +83,8 @@ export class Disks {
     }
   }
 
-  onCopiesIn(copiesIn: (pool: Pool) => Promise<number>): void {
-    this.#copiesIn = copiesIn;
+  onCopies(copies: CopyHolds): void {
+    this.#copies = copies;
   }
 
   /** Those that are durable. */
@@ -343,14 +344,15 @@ export class Disks {
     this.#reclaimers.set(pool.id, reclaimer);
     pool.onFull(() => reclaimer.step());
     pool.onReserved(() => {
-      return this.#inPool(pool).reduce((sum, disk) => sum + disk.reserveBytes, 0);
+      const ofDisks = this.#inPool(pool).reduce((sum, disk) => sum + disk.reserveBytes, 0);
+      return ofDisks + this.#copies.reservedBytesIn(pool);
     });
     if (!pool.isReadOnly) reclaimer.start();
   }
 
   async #isEmpty(pool: Pool): Promise<boolean> {
     const holdsNothing = async (): Promise<boolean> =>
-      (await this.#copiesIn(pool)) === 0 && this.#inPool(pool).length === 0;
+      (await this.#copies.countIn(pool)) === 0 && this.#inPool(pool).length === 0;
     if (!(await holdsNothing())) return false;
     while (await this.reclaimer(pool).step()) await pool.throttle();
     return holdsNothing();

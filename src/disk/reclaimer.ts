@@ -7,6 +7,9 @@
  * commit with the pages, so a crash between two steps loses and repeats nothing. Lowest nodes go
  * first, which bounds the entries by 512 per level.
  *
+ * A reference can be held: it is recorded as dead, and reclaimed after `release`, or as soon as a
+ * crash has made an end of whoever might have taken it back.
+ *
  * Invariant: a node counts each dead entry's references as holders until the step that drops them.
  */
 import { defined } from '../base/assert.ts';
@@ -23,8 +26,15 @@ interface DeadEntry {
   readonly node: number;
   readonly height: number;
   references: number;
+  /** References that are dead only once something else is durable. */
+  held: number;
   readonly mapped: number;
+  /** Blocks that may become free. */
+  readonly pending: number;
 }
+
+/** A reference that may come back to life. */
+export type HeldRoot = Pick<TableRoot, 'node' | 'height'>;
 
 export class Reclaimer {
   readonly #pool: Pool;
@@ -40,12 +50,12 @@ export class Reclaimer {
     this.#pool = pool;
     this.#onError = onError;
     for (const row of rows) {
-      this.#put(
-        Number(row['node']),
-        Number(row['height']),
-        Number(row['count']),
-        Number(row['mapped_blocks']),
-      );
+      const root = {
+        node: Number(row['node']),
+        height: Number(row['height']),
+        mapped: Number(row['mapped_blocks']),
+      };
+      this.#put(root, Number(row['count']));
     }
   }
 
@@ -53,19 +63,54 @@ export class Reclaimer {
   get pendingBlocks(): number {
     let blocks = 0;
     for (const level of this.#dead) {
-      for (const entry of level.values()) blocks += entry.mapped;
+      for (const entry of level.values()) blocks += entry.pending;
     }
     return blocks;
   }
 
   get isIdle(): boolean {
-    return this.#dead.every((level) => level.size === 0);
+    return this.#next() === undefined;
+  }
+
+  /**
+   * One reference to this root may be dead: recorded in this turn's batch, and left alone.
+   * @param pending blocks below it that nobody else may hold
+   */
+  hold(root: TableRoot, pending: number): HeldRoot {
+    this.#put(root, 0, pending);
+    this.#entry(root).held += 1;
+    this.#changed(root.node, root.height);
+    return root;
+  }
+
+  /** A held reference is dead. */
+  release(root: HeldRoot): void {
+    const entry = this.#entry(root);
+    entry.held -= 1;
+    entry.references += 1;
+    this.start();
+  }
+
+  /** A held reference is alive, and someone else's. */
+  takeBack(root: HeldRoot): void {
+    const entry = this.#entry(root);
+    entry.held -= 1;
+    if (entry.held + entry.references === 0) this.#dead[root.height]?.delete(root.node);
+    this.#changed(root.node, root.height);
+  }
+
+  /** Reclaims a released root before others, if it is still there; not what lies below it. */
+  async reclaim({ node, height }: HeldRoot): Promise<void> {
+    while (this.#step !== undefined) await this.#step;
+    const entry = this.#dead[height]?.get(node);
+    if (this.#stopped || entry === undefined || entry.references === 0) return;
+    await (this.#step = this.#stepOnce(entry));
   }
 
   /** One reference to this root is dead, in this turn's batch; reclaiming starts by itself. */
   add(root: TableRoot): void {
     if (root.node === 0) return;
-    this.#put(root.node, root.height, 1, root.mapped);
+    this.#put(root, 1);
     this.#changed(root.node, root.height);
     this.start();
   }
@@ -86,7 +131,8 @@ export class Reclaimer {
   /** One step for a caller that needs room now. False if there was nothing to do. */
   async step(): Promise<boolean> {
     if (this.#stopped || this.isIdle) return false;
-    await (this.#step ??= this.#stepOnce());
+    const entry = this.#next();
+    if (entry !== undefined) await (this.#step ??= this.#stepOnce(entry));
     return true;
   }
 
@@ -115,15 +161,22 @@ export class Reclaimer {
     this.#retry.unref();
   }
 
-  async #stepOnce(): Promise<void> {
+  /** The lowest first. */
+  #next(): DeadEntry | undefined {
+    for (const level of this.#dead) {
+      for (const entry of level.values()) if (entry.references > 0) return entry;
+    }
+    return undefined;
+  }
+
+  #entry({ node, height }: HeldRoot): DeadEntry {
+    return defined(this.#dead[height]?.get(node), 'a held root');
+  }
+
+  async #stepOnce(entry: DeadEntry): Promise<void> {
     try {
-      const level = defined(
-        this.#dead.find((candidate) => candidate.size > 0),
-        'a level with dead entries',
-      );
-      const entry = defined(level.values().next().value, 'a dead entry');
       await this.#resident(entry);
-      this.#take(level, entry);
+      this.#take(entry);
     } finally {
       this.#step = undefined;
     }
@@ -153,7 +206,7 @@ export class Reclaimer {
   }
 
   /** In one turn, on resident pages. */
-  #take(level: Map<number, DeadEntry>, entry: DeadEntry): void {
+  #take(entry: DeadEntry): void {
     const { pages, nodeCounts } = this.#pool;
     while (entry.references > 0 && nodeCounts.extra(entry.node) > 0) {
       nodeCounts.drop(entry.node);
@@ -167,22 +220,26 @@ export class Reclaimer {
           if (block >= 0) this.#pool.dropBlock(block);
         } else {
           const child = childOf(page, slot);
-          if (child !== 0) this.#put(child, entry.height - 1, 1, mappedBelow(page, slot));
-          if (child !== 0) this.#changed(child, entry.height - 1);
+          const below = { node: child, height: entry.height - 1, mapped: mappedBelow(page, slot) };
+          if (child !== 0) this.#put(below, 1);
+          if (child !== 0) this.#changed(child, below.height);
         }
       }
       pages.remove(page);
+      entry.references = 0;
     }
-    level.delete(entry.node);
+    if (entry.held === 0) this.#dead[entry.height]?.delete(entry.node);
     this.#changed(entry.node, entry.height);
   }
 
-  #put(node: number, height: number, references: number, mapped: number): void {
+  #put(root: TableRoot, references: number, pending = root.mapped): void {
+    const { node, height, mapped } = root;
     for (let level = this.#dead.length; level <= height; level += 1) this.#dead.push(new Map());
     const level = defined(this.#dead[height], 'level');
     const entry = level.get(node);
-    if (entry === undefined) level.set(node, { node, height, references, mapped });
-    else entry.references += references;
+    if (entry === undefined) {
+      level.set(node, { node, height, references, held: 0, mapped, pending });
+    } else entry.references += references;
   }
 
   #changed(node: number, height: number): void {
@@ -190,8 +247,8 @@ export class Reclaimer {
       const entry = this.#dead[height]?.get(node);
       const key = { pool: this.#pool.id, node };
       if (entry === undefined) return { table: 'dead_roots', key, row: undefined };
-      const { references, mapped } = entry;
-      const row = { height, count: references, mapped_blocks: mapped };
+      const { references, held, mapped } = entry;
+      const row = { height, count: references + held, mapped_blocks: mapped };
       return { table: 'dead_roots', key, row };
     });
   }

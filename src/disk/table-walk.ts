@@ -18,7 +18,7 @@ import {
   span,
 } from './allocation-table.ts';
 
-type Found =
+export type Found =
   | { readonly kind: 'missing'; readonly page: PageKey }
   | { readonly kind: 'leaf'; readonly first: number; readonly leaf: Page }
   | { readonly kind: 'none' };
@@ -57,6 +57,12 @@ function findLeaf(space: TableSpace, at: Place, from: number): Found {
   return { kind: 'none' };
 }
 
+/** First leaf of a table with a mapped block at or after `from`. */
+export function firstLeaf(space: TableSpace, { node, height }: TableRoot, from: number): Found {
+  if (node === 0 || from >= span(height)) return { kind: 'none' };
+  return findLeaf(space, { node, height, base: 0 }, from);
+}
+
 /**
  * Calls `visit` for each leaf with mapped blocks at or after `from`, in order, without any `await`
  * between the look and the call; stops when it answers false.
@@ -69,9 +75,7 @@ export async function walkLeaves(
 ): Promise<void> {
   let at = from;
   for (;;) {
-    const root = rootOf();
-    if (root.node === 0 || at >= span(root.height)) return;
-    const found = findLeaf(space, { node: root.node, height: root.height, base: 0 }, at);
+    const found = firstLeaf(space, rootOf(), at);
     if (found.kind === 'none') return;
     if (found.kind === 'missing') {
       await space.pages.ensure([found.page]);

@@ -211,12 +211,41 @@ async function chooseBlocks(request: Request, pieces: readonly Piece[]): Promise
     promiseMappings(request, actions);
     const lacking = newBlocks(actions) - chosen.length;
     if (lacking <= 0) return;
+    if (await preserve(request, pieces, false)) continue;
     try {
       chosen.push(...(await pool.allocate(lacking, reservedByOthers(disk))));
     } catch (error) {
-      if (!isStorageError(error, 'POOL_FULL') || !(await adopt(request, pieces))) throw error;
+      if (!isStorageError(error, 'POOL_FULL')) throw error;
+      if (await adopt(request, pieces)) continue;
+      if (!(await preserve(request, pieces, true))) throw error;
     }
   }
+}
+
+/**
+ * Copies that want the blocks of these pieces first get them; then what nobody else holds can be
+ * overwritten where it is. False if nothing was won. @throws if a block could not be preserved
+ */
+async function preserve(
+  request: Request,
+  pieces: readonly Piece[],
+  isFull: boolean,
+): Promise<boolean> {
+  const { disk } = request;
+  const [head] = pieces;
+  if (disk.beforeOverwrite === undefined || head === undefined) return false;
+  for (;;) {
+    request.admitted();
+    const missing = missingForLookup(disk.pool, disk.liveRoot(), head.logical, pieces.length);
+    if (missing.length === 0) break;
+    await disk.pool.pages.ensure(missing);
+  }
+  const blocks = decide(request, pieces).flatMap((action) => {
+    if (action.kind !== 'new' || action.old < 0) return [];
+    return [{ logical: action.piece.logical, block: action.old }];
+  });
+  if (blocks.length === 0) return false;
+  return (await disk.beforeOverwrite(blocks, isFull)) && adopt(request, pieces);
 }
 
 function reservedByOthers(disk: Disk): number {

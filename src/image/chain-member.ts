@@ -23,6 +23,7 @@ import type { ImageBytes } from './image-bytes.ts';
 import type { ImageReader } from './reader.ts';
 import { decodeSegmentHead, repairSegmentHead } from './segment.ts';
 import type { SegmentHead } from './segment.ts';
+import { throwIfStopped } from './stop.ts';
 import { placesProblem } from './table.ts';
 import { TablePages } from './table-pages.ts';
 import { chainDigest, emptyDigest } from './trailer.ts';
@@ -88,10 +89,11 @@ export class MemberCursor {
   }
 
   /** Checks the ends and the zero ranges, and goes to the first block. */
-  async start(): Promise<void> {
+  async start(signal?: AbortSignal): Promise<void> {
     const { bytes, reader } = this.member;
     for (const problem of await reader.endProblems(this.#onDamage)) this.#report(problem);
     this.#digest = await digestZeroPages(bytes, reader.frame, this.#onDamage, (page) => {
+      throwIfStopped(signal);
       if (page.kind === 'bad') this.#report(badPageProblem(page, reader.frame));
     });
     await this.advance();

@@ -21,6 +21,7 @@ import { addRange, problemError, rangeOf } from './damage.ts';
 import type { ImageProblem, LostRange, OnDamage, OnProblem } from './damage.ts';
 import type { ImageFrame } from './format.ts';
 import { UNIT_BYTES } from './format.ts';
+import { throwIfStopped } from './stop.ts';
 import type { Places } from './zero-pages.ts';
 
 /** Blocks of the newest copy in ascending places, and where their bytes are. */
@@ -41,6 +42,7 @@ export interface MergedBlocks {
 export interface MergeOptions {
   readonly onDamage: OnDamage;
   readonly onProblem?: OnProblem;
+  readonly signal?: AbortSignal;
 }
 
 /** What the newer images say of a place. */
@@ -88,7 +90,8 @@ export class ChainMerge {
    * The next blocks, `most` of them unless the chain ends before.
    *
    * Cost: reads the heads that it passes.
-   * @throws with `fail` IMAGE_DAMAGED, IMAGE_INVALID, IMAGE_TRUNCATED; errors of the source
+   * @throws with `fail` IMAGE_DAMAGED, IMAGE_INVALID, IMAGE_TRUNCATED; CANCELLED; errors of the
+   *   source
    */
   async next(most: number): Promise<MergedBlocks> {
     if (!this.#isStarted) await this.#start();
@@ -116,7 +119,7 @@ export class ChainMerge {
 
   async #start(): Promise<void> {
     this.#isStarted = true;
-    for (const cursor of this.#cursors) await cursor.start();
+    for (const cursor of this.#cursors) await cursor.start(this.#options.signal);
     this.#cursors.forEach((_, index) => {
       this.#tellGap(index);
     });
@@ -171,6 +174,7 @@ export class ChainMerge {
   }
 
   async #pass(place: number): Promise<void> {
+    throwIfStopped(this.#options.signal);
     for (const [index, cursor] of this.#cursors.entries()) {
       if (cursor.place !== place) continue;
       await cursor.advance();

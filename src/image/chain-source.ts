@@ -12,7 +12,7 @@ import { assert } from '../base/assert.ts';
 import { Mutex } from '../base/mutex.ts';
 import { readMerged } from './chain-blocks.ts';
 import type { ChainReader } from './chain.ts';
-import type { ChainMerge, MergedBlocks } from './chain-merge.ts';
+import type { ChainMerge, MergedBlocks, MergeOptions } from './chain-merge.ts';
 import { problemError } from './damage.ts';
 import type { ImageFacts } from './format.ts';
 import type { ImageSource } from './writer.ts';
@@ -25,25 +25,28 @@ const SEGMENTS_KEPT = 4;
  * newest copy. Use one for each writer.
  *
  * Its calls throw IMAGE_DAMAGED, IMAGE_INVALID or IMAGE_TRUNCATED (details: copyId, damaged) at the
- * first damage that is met. Cost: each reading from the start walks over all heads.
+ * first damage that is met, CANCELLED or its reason if the signal fires. Cost: each reading from
+ * the start walks over all heads.
  */
-export function chainSource(chain: ChainReader): ImageSource {
-  return new ChainSource(chain);
+export function chainSource(chain: ChainReader, signal?: AbortSignal): ImageSource {
+  return new ChainSource(chain, { onDamage: 'fail', ...(signal === undefined ? {} : { signal }) });
 }
 
 class ChainSource implements ImageSource {
   readonly facts: ImageFacts;
   readonly #chain: ChainReader;
+  readonly #options: MergeOptions;
   readonly #walking = new Mutex();
   #merge: ChainMerge;
   /** The next segment that the merge gives. */
   #next = 0;
   readonly #kept = new Map<number, MergedBlocks>();
 
-  constructor(chain: ChainReader) {
+  constructor(chain: ChainReader, options: MergeOptions) {
     this.facts = chain.facts;
     this.#chain = chain;
-    this.#merge = chain.merge({ onDamage: 'fail' });
+    this.#options = options;
+    this.#merge = chain.merge(options);
   }
 
   async sourceBlocks(first: number, count: number): Promise<Float64Array> {
@@ -114,7 +117,7 @@ class ChainSource implements ImageSource {
   }
 
   #restart(): void {
-    this.#merge = this.#chain.merge({ onDamage: 'fail' });
+    this.#merge = this.#chain.merge(this.#options);
     this.#next = 0;
     this.#kept.clear();
   }

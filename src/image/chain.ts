@@ -15,7 +15,7 @@
  * Rules: docs/format/image.md, "Chains".
  */
 import { assert } from '../base/assert.ts';
-import { isStorageError, StorageError } from '../base/errors.ts';
+import { StorageError } from '../base/errors.ts';
 import { Mutex } from '../base/mutex.ts';
 import { readMerged } from './chain-blocks.ts';
 import type { Member } from './chain-member.ts';
@@ -31,6 +31,7 @@ import type { Slice } from './read-ahead.ts';
 import { ImageReader } from './reader.ts';
 import type { PassOptions } from './reader.ts';
 import type { ImageSegment } from './segment-check.ts';
+import { throwIfStopped } from './stop.ts';
 
 /**
  * Opens the images of a chain: the full one first, then each one after its base, the newest last.
@@ -167,16 +168,15 @@ class ChainPass {
   #isDone = false;
 
   constructor(chain: ChainReader, options: PassOptions, most: number) {
-    const { onDamage, onProblem } = options;
     this.#chain = chain;
     this.#options = options;
     this.#most = most;
-    this.#merge = chain.merge({ onDamage, ...(onProblem === undefined ? {} : { onProblem }) });
+    this.#merge = chain.merge(options);
   }
 
   /** Goes by one segment without reading its blocks. */
   async pass(): Promise<void> {
-    this.#checkSignal();
+    throwIfStopped(this.#options.signal);
     await this.#next();
   }
 
@@ -186,7 +186,7 @@ class ChainPass {
   }
 
   async #load(into: Uint8Array): Promise<Uint8Array> {
-    this.#checkSignal();
+    throwIfStopped(this.#options.signal);
     const next = await this.#merging.run(async () => {
       const blocks = await this.#next();
       const loaded = { blocks, bad: new Set<number>() };
@@ -266,12 +266,5 @@ class ChainPass {
       length: layout.segmentBytes(segment),
       lost: [this.#chain.rangeOf(place, place + count)],
     };
-  }
-
-  #checkSignal(): void {
-    const { signal } = this.#options;
-    if (signal?.aborted !== true) return;
-    const reason: unknown = signal.reason;
-    throw isStorageError(reason) ? reason : new StorageError('CANCELLED', 'reading was cancelled');
   }
 }

@@ -16,7 +16,6 @@
  * Bytes: docs/format/image.md; which check gives which code and costs what: "Reading" there.
  */
 import { assert } from '../base/assert.ts';
-import { isStorageError, StorageError } from '../base/errors.ts';
 import { Fault, LossList, problemError, rangeOf } from './damage.ts';
 import type { ImageProblem, OnDamage, OnProblem } from './damage.ts';
 import { TABLE_PAGE_ENTRIES, UNIT_BYTES } from './format.ts';
@@ -26,6 +25,7 @@ import { readAhead } from './read-ahead.ts';
 import type { Slice } from './read-ahead.ts';
 import { examineSegment, overlapMessage } from './segment-check.ts';
 import type { ImageSegment } from './segment-check.ts';
+import { throwIfStopped } from './stop.ts';
 import { TablePages } from './table-pages.ts';
 import { readParts } from './image-bytes.ts';
 import type { ImageBytes } from './image-bytes.ts';
@@ -197,7 +197,7 @@ class Pass {
       const offset = layout.segmentOffset(index);
       if (offset >= this.#bytes.sizeBytes) return;
       const load = async (into: Uint8Array): Promise<Uint8Array> => {
-        this.#checkSignal();
+        throwIfStopped(this.#options.signal);
         await this.#readSegment(index, offset, into);
         return into;
       };
@@ -208,7 +208,7 @@ class Pass {
   /** Reads all zero ranges and reports those that cannot be used. */
   async checkZeroRanges(): Promise<void> {
     this.digest = await digestZeroPages(this.#bytes, this.#frame, this.onDamage, (page) => {
-      this.#checkSignal();
+      throwIfStopped(this.#options.signal);
       if (page.kind === 'good') return;
       const { first, end } = page.unknown;
       const lost = [rangeOf(this.#frame, first, end, false)];
@@ -243,7 +243,7 @@ class Pass {
     let page = Math.floor(first / TABLE_PAGE_ENTRIES);
     let skip = first % TABLE_PAGE_ENTRIES;
     while (page < layout.tablePages && layout.pageOffset(page) < this.#bytes.sizeBytes) {
-      this.#checkSignal();
+      throwIfStopped(this.#options.signal);
       const blocks = (await this.#table.page(page))?.subarray(skip) ?? [NaN];
       for (const block of blocks) losses.next(block, true);
       page += 1;
@@ -282,12 +282,5 @@ class Pass {
       (_, block) => headBytes + block * layout.blockSizeBytes,
     );
     await readParts(this.#bytes, offset, into, cuts, this.onDamage);
-  }
-
-  #checkSignal(): void {
-    const { signal } = this.#options;
-    if (signal?.aborted !== true) return;
-    const reason: unknown = signal.reason;
-    throw isStorageError(reason) ? reason : new StorageError('CANCELLED', 'reading was cancelled');
   }
 }

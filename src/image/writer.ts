@@ -23,7 +23,7 @@
  * Bytes: docs/format/image.md.
  */
 import { assert } from '../base/assert.ts';
-import { isStorageError, StorageError } from '../base/errors.ts';
+import { StorageError } from '../base/errors.ts';
 import { MIB } from '../base/units.ts';
 import { ImageFrame, TABLE_PAGE_ENTRIES, UNIT_BYTES, ZERO_PAGE_RANGES } from './format.ts';
 import type { ImageFacts, ImageLayout, ImageRegion } from './format.ts';
@@ -32,6 +32,7 @@ import { inLanes, readAhead } from './read-ahead.ts';
 import type { Slice } from './read-ahead.ts';
 import { encodeSegmentHead } from './segment.ts';
 import { SegmentChecksums } from './segment-checksums.ts';
+import { throwIfStopped } from './stop.ts';
 import { encodeTablePage } from './table.ts';
 import { chainDigest, chainZeroPage, emptyDigest, encodeTrailer } from './trailer.ts';
 import { encodeZeroPage, rangesProblem } from './zero-ranges.ts';
@@ -162,7 +163,7 @@ export class ImageWriter {
   #pageSlice(region: PageRegion, from: number, to: number): Slice {
     const pages = Math.ceil(to / UNIT_BYTES);
     const load = async (into: Uint8Array): Promise<Uint8Array> => {
-      this.#checkSignal();
+      throwIfStopped(this.#signal);
       if (region.kind === 'table') await this.#makeTable(region.page, pages, into);
       else await this.#makeZeroPages(region.page, pages, into);
       return into.subarray(from, to);
@@ -307,7 +308,7 @@ export class ImageWriter {
   }
 
   async #readBlocks(first: number, count: number, into: Uint8Array): Promise<void> {
-    this.#checkSignal();
+    throwIfStopped(this.#signal);
     await this.#source.readBlocks(first, count, into);
   }
 
@@ -346,7 +347,7 @@ export class ImageWriter {
     let digest = emptyDigest();
     const bytes = Buffer.alloc(Math.min(PAGES_AT_ONCE, this.layout.zeroPages) * UNIT_BYTES);
     for (let page = 0; page < this.layout.zeroPages; page += PAGES_AT_ONCE) {
-      this.#checkSignal();
+      throwIfStopped(this.#signal);
       const pages = Math.min(PAGES_AT_ONCE, this.layout.zeroPages - page);
       await this.#makeZeroPages(page, pages, bytes);
       for (let at = 0; at < pages * UNIT_BYTES; at += UNIT_BYTES) {
@@ -362,7 +363,7 @@ export class ImageWriter {
     if (this.layout.segmentCount === 0) return digest;
     const scratch: Uint8Array[] = [];
     for (let segment = 0; segment < this.layout.segmentCount; segment += 1) {
-      this.#checkSignal();
+      throwIfStopped(this.#signal);
       const region = this.layout.regionAt(this.layout.segmentOffset(segment));
       assert(region.kind === 'segment', 'a segment at its offset');
       const count = this.layout.segmentBlocks(segment);
@@ -371,11 +372,5 @@ export class ImageWriter {
       digest = chainDigest(this.#frame, digest, segment, await this.#makeHead(region, checksums));
     }
     return digest;
-  }
-
-  #checkSignal(): void {
-    if (this.#signal?.aborted !== true) return;
-    const reason: unknown = this.#signal.reason;
-    throw isStorageError(reason) ? reason : new StorageError('CANCELLED', 'reading was cancelled');
   }
 }

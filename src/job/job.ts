@@ -209,6 +209,19 @@ export function isJsonObject(value: Json): value is JsonObject {
   return typeof value === 'object' && value !== null && !Array.isArray(value);
 }
 
+export function isJsonList(value: Json | undefined): value is readonly Json[] {
+  return Array.isArray(value);
+}
+
+/** The texts of an object; what is no text is left out. */
+export function textsOf(value: Json | undefined): Readonly<Record<string, string>> {
+  if (value === undefined || !isJsonObject(value)) return {};
+  const entries = Object.entries(value);
+  return Object.fromEntries(
+    entries.flatMap(([key, each]) => (typeof each === 'string' ? [[key, each]] : [])),
+  );
+}
+
 /**
  * The problem that an error is: its code and details, or INTERNAL for a bug of ours.
  * @param isRetryable which of the coded errors can go away by themselves

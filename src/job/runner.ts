@@ -14,9 +14,8 @@
  *     paused as it was, or being cleaned up.
  *  3. cancel, pause and resume are idempotent.
  */
-import { setTimeout as delay } from 'node:timers/promises';
 import { assert } from '../base/assert.ts';
-import { isUuid, systemClock, uuidv7 } from '../base/clock.ts';
+import { isUuid, systemClock, systemSleep, uuidv7 } from '../base/clock.ts';
 import type { Clock } from '../base/clock.ts';
 import { StorageError } from '../base/errors.ts';
 import { isEnd, liveStates, moved, newJob, noProgress, withFacts } from './job.ts';
@@ -37,6 +36,8 @@ export interface JobRunnerOptions<Effect> {
   readonly sleep?: Sleep;
   /** Jobs that run at once, those that wait left out. Default 4. */
   readonly maxRunning?: number;
+  /** The same for kinds that run in the background, beside the others. Default 4. */
+  readonly maxInBackground?: number;
   /** Without progress for this long a run is stopped and failed. Default 10 minutes. */
   readonly stallMs?: number;
   /** How long a cancelled run may take to stop, and a clean-up to end. Default 30 seconds. */
@@ -78,12 +79,6 @@ export interface JobPage {
 const DAY_MS = 24 * 60 * 60 * 1000;
 const PRUNE_EVERY_TICKS = 3600;
 const PRUNE_STEP = 500;
-
-const systemSleep: Sleep = async (ms, signal) => {
-  // A timer longer than 2^31 - 1 ms fires at once; nobody waits that long here.
-  const options = signal === undefined ? { ref: false } : { ref: false, signal };
-  await delay(Math.min(ms, 2 ** 31 - 1), undefined, options).catch(() => undefined);
-};
 
 export class JobRunner<Effect = unknown> {
   readonly #store: JobStore<Effect>;
@@ -146,12 +141,23 @@ export class JobRunner<Effect = unknown> {
 
   /** Queues a job; durable, with the effects, when it resolves. @throws SHUTTING_DOWN */
   async submit(submission: Submission, effects: JobEffects<Effect> = []): Promise<Job> {
-    this.#checkReady();
-    assert(Object.hasOwn(this.#kinds, submission.kind), `job kind ${submission.kind}`);
-    const job = newJob({ ...submission, ...this.#nextId() });
+    const job = this.prepare(submission);
     await this.#store.put(job, listOf(effects, job));
     this.#scheduler.add(new LiveJob(job, this.#tools, true));
     return job;
+  }
+
+  /** A job whose row the caller commits with something else, and then gives to `adopt`. */
+  prepare(submission: Submission): Job {
+    this.#checkReady();
+    assert(Object.hasOwn(this.#kinds, submission.kind), `job kind ${submission.kind}`);
+    return newJob({ ...submission, ...this.#nextId() });
+  }
+
+  /** A prepared job whose row is durable: it is queued. */
+  adopt(job: Job): void {
+    // in a shutdown it waits in its row for the next life
+    if (this.#phase === 'ready') this.#scheduler.add(new LiveJob(job, this.#tools, true));
   }
 
   /** @throws NOT_FOUND. Cost: one read if it has ended */
@@ -198,7 +204,7 @@ export class JobRunner<Effect = unknown> {
     void this.#tools.sleep(timeoutMs, until).then(() => {
       over.abort();
     });
-    while (!isEnd(live.job.state) && live.job.state !== 'waiting' && !until.aborted) {
+    while (!isEnd(live.job.state) && !waitsOutside(live.job) && !until.aborted) {
       await live.changed(until);
     }
     over.abort();
@@ -325,6 +331,7 @@ function schedulerOptions<Effect>(options: JobRunnerOptions<Effect>): SchedulerO
   return {
     kinds: options.kinds,
     maxRunning: options.maxRunning ?? 4,
+    maxInBackground: options.maxInBackground ?? 4,
     stallMs: options.stallMs ?? 10 * 60 * 1000,
     graceMs: options.graceMs ?? 30_000,
     maxFruitlessAttempts: options.maxFruitlessAttempts ?? 20,
@@ -339,6 +346,11 @@ function takenUp(job: Job): Job {
   const wasWaiting = job.state === 'waiting';
   const fruitlessAttempts = Math.max(0, job.fruitlessAttempts - (wasWaiting ? 1 : 0));
   return moved(withFacts(job, { ...noProgress, fruitlessAttempts }), { state: 'queued' });
+}
+
+/** For a medium, a target, a client: that may last. Another job comes to its end by itself. */
+function waitsOutside({ state, waitingFor }: Job): boolean {
+  return state === 'waiting' && waitingFor['kind'] !== 'job';
 }
 
 function listOf<Effect>(effects: JobEffects<Effect>, job: Job): readonly Effect[] {

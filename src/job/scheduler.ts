@@ -1,7 +1,8 @@
 /**
  * Which jobs run now, and how each run ends. The runner (runner.ts) is its face.
  *
- *  1. A queued job starts when fewer than `maxRunning` run and do not wait, in order of coming.
+ *  1. A queued job starts when fewer than `maxRunning` run and do not wait, in order of coming;
+ *     those in the background have places of their own.
  *  2. A start counts an attempt, saves that, and calls the kind's `run` with a context.
  *  3. `run` resolves: succeeded. It rejects: failed, or, if it was interrupted, what the job's
  *     state asks for: cancelled, paused, queued again.
@@ -33,11 +34,14 @@ export interface JobKind<Effect = unknown> {
    * all, before it could be stopped: then the job has succeeded.
    */
   abandon?(job: Job): Promise<void> | Promise<{ readonly result: Json } | undefined>;
+  /** Long and in no hurry: it takes no place from the other kinds. */
+  readonly isBackground?: boolean;
 }
 
 export interface SchedulerOptions<Effect> {
   readonly kinds: Readonly<Record<string, JobKind<Effect>>>;
   readonly maxRunning: number;
+  readonly maxInBackground: number;
   readonly stallMs: number;
   readonly graceMs: number;
   readonly maxFruitlessAttempts: number;
@@ -156,20 +160,29 @@ export class JobScheduler<Effect> {
   }
 
   #pump(): void {
-    while (!this.#isStopping && this.#runningCount() < this.#options.maxRunning) {
-      const next = this.#queue.find(({ run, isFinishing }) => run === undefined && !isFinishing);
+    while (!this.#isStopping) {
+      const next = this.#queue.find((entry) => {
+        return entry.run === undefined && !entry.isFinishing && this.#hasPlace(entry);
+      });
       if (next === undefined) return;
       this.#unqueue(next);
       this.#start(next);
     }
   }
 
-  #runningCount(): number {
+  #hasPlace({ live }: Entry<Effect>): boolean {
+    const { maxRunning, maxInBackground } = this.#options;
+    const isBackground = this.#isBackground(live);
     let count = 0;
-    for (const { run } of this.#entries.values()) {
-      if (run !== undefined && !run.isWaiting) count += 1;
+    for (const { live: other, run } of this.#entries.values()) {
+      if (run === undefined || run.isWaiting) continue;
+      if (this.#isBackground(other) === isBackground) count += 1;
     }
-    return count;
+    return count < (isBackground ? maxInBackground : maxRunning);
+  }
+
+  #isBackground(live: LiveJob<Effect>): boolean {
+    return this.#kindOf(live)?.isBackground === true;
   }
 
   #start(entry: Entry<Effect>): void {

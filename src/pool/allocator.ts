@@ -16,6 +16,7 @@
  */
 import { assert, defined } from '../base/assert.ts';
 import { clearBit, firstClearBit, setBit, testBit } from '../base/bitmap.ts';
+import { type FreeRun, type GroupPart, findRun } from './free-runs.ts';
 import { type MetadataPages, PAGE_BYTES, type PageKey } from './metadata-pages.ts';
 
 export const GROUP_BLOCKS = PAGE_BYTES * 8;
@@ -23,6 +24,8 @@ const GROUP_WORDS = PAGE_BYTES / 4;
 const SUMMARY = 2 ** 32;
 /** Wrap to recycled blocks when at least this part of the zone below the marks is free. */
 const RECYCLE_PART = 1 / 4;
+/** Groups that a search for consecutive blocks looks at: bounds its cost. */
+const RUN_SEARCH_GROUPS = 64;
 
 /** A stretch of blocks in one pool file, as the allocator sees it. */
 export interface AllocatorExtent {
@@ -141,6 +144,50 @@ export class Allocator {
     return { kind: 'blocks', blocks: blocks.map((block) => this.#choose(block)) };
   }
 
+  /**
+   * Chooses consecutive blocks: a run of `count` from `hint` on, or from the start, or the longest
+   * that was met within `RUN_SEARCH_GROUPS` groups; at least one. Otherwise as `allocate`.
+   * The cursor stays: what is allocated one by one does not come between.
+   */
+  allocateRun(count: number, keepFree: number, hint: number): Allocation {
+    if (this.availableBlocks - keepFree < count) return { kind: 'full' };
+    const best: FreeRun = { first: 0, length: 0 };
+    let groups = RUN_SEARCH_GROUPS;
+    // the second time over everything: a run may begin before the hint and end behind it
+    for (const from of [hint, 0]) {
+      for (const part of this.#parts(from, Infinity)) {
+        if (best.length >= count || groups === 0) break;
+        groups -= 1;
+        const key: PageKey = { kind: 'bitmap', number: part.group };
+        if (!this.#pages.isResident(key.kind, key.number)) {
+          return { kind: 'missing', pages: [key, summaryKey(part.group)] };
+        }
+        const used = this.#pages.page('bitmap', part.group).words;
+        findRun(used, this.#held.get(part.group)?.words, part, count, best);
+      }
+    }
+    if (best.length === 0) return this.allocate(1, keepFree);
+    const blocks = Array.from({ length: Math.min(count, best.length) }, (_, index) =>
+      this.#choose(best.first + index),
+    );
+    return { kind: 'blocks', blocks };
+  }
+
+  /** What may be handed out of [from, to), group by group, full ones left out. */
+  *#parts(from: number, to: number): Generator<GroupPart> {
+    for (const extent of this.#extents) {
+      const end = Math.min(extent.firstBlock + extent.highWater, to);
+      let at = Math.max(extent.firstBlock, from);
+      while (at < end) {
+        const group = Math.floor(at / GROUP_BLOCKS);
+        const start = group * GROUP_BLOCKS;
+        const stop = Math.min(start + GROUP_BLOCKS, end);
+        if (!this.#groupIsFull(group)) yield { group, from: at - start, end: stop - start };
+        at = stop;
+      }
+    }
+  }
+
   /** Pages that must be resident before `apply` or `free` of this block. */
   missingFor(block: number): PageKey[] {
     const group = Math.floor(block / GROUP_BLOCKS);
@@ -190,22 +237,11 @@ export class Allocator {
 
   /** Collects free blocks of [from, to) into `found`; returns keys of pages it would need. */
   #search(from: number, to: number, count: number, found: number[]): PageKey[] | undefined {
-    for (const extent of this.#extents) {
-      const end = Math.min(extent.firstBlock + extent.highWater, to);
-      let at = Math.max(extent.firstBlock, from);
-      while (at < end && found.length < count) {
-        const group = Math.floor(at / GROUP_BLOCKS);
-        const groupStart = group * GROUP_BLOCKS;
-        const groupEnd = Math.min(groupStart + GROUP_BLOCKS, end);
-        if (this.#groupIsFull(group)) {
-          at = groupEnd;
-          continue;
-        }
-        const key: PageKey = { kind: 'bitmap', number: group };
-        if (!this.#pages.isResident(key.kind, key.number)) return [key, summaryKey(group)];
-        at =
-          groupStart + this.#scanGroup(group, at - groupStart, groupEnd - groupStart, count, found);
-      }
+    for (const { group, from: first, end } of this.#parts(from, to)) {
+      if (found.length >= count) return undefined;
+      const key: PageKey = { kind: 'bitmap', number: group };
+      if (!this.#pages.isResident(key.kind, key.number)) return [key, summaryKey(group)];
+      this.#scanGroup(group, first, end, count, found);
     }
     return undefined;
   }
@@ -215,14 +251,14 @@ export class Allocator {
     return taken >= GROUP_BLOCKS;
   }
 
-  /** Returns where it stopped, within the group. */
-  #scanGroup(group: number, from: number, end: number, count: number, found: number[]): number {
+  /** Blocks `from` … `end` - 1 of the group. */
+  #scanGroup(group: number, from: number, end: number, count: number, found: number[]): void {
     const used = this.#pages.page('bitmap', group).words;
     const held = this.#held.get(group)?.words;
     let at = from;
     while (at < end && found.length < count) {
       const index = firstClearBit(used, at, end);
-      if (index < 0) return end;
+      if (index < 0) return;
       if (held !== undefined && testBit(held, index)) {
         const next = firstClearBit(held, index, end);
         at = next < 0 ? end : next;
@@ -231,7 +267,6 @@ export class Allocator {
       found.push(group * GROUP_BLOCKS + index);
       at = index + 1;
     }
-    return at;
   }
 
   #extentOf(block: number): AllocatorExtent {

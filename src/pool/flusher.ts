@@ -16,7 +16,7 @@
  */
 import { StorageError, isStorageError } from '../base/errors.ts';
 import { type Deferred, deferred } from '../base/mutex.ts';
-import type { JointFlush, JointMember, TakenBatch } from './joint-flush.ts';
+import type { Gathering, JointMember, TakenBatch } from './joint-flush.ts';
 import type { MetadataStore, PageImage, RowChange } from './metadata-store.ts';
 
 /** What the flusher needs of its pool. */
@@ -49,8 +49,7 @@ export class Flusher implements JointMember {
   readonly #rows = new Map<string, RowMaker>();
   #effects: RowChange[] = [];
   #waiting: Waiter[] = [];
-  /** Flushes together with other pools, in the order in which they were asked for. */
-  readonly #joints: JointFlush[] = [];
+  #gathering: Gathering | undefined;
   #running: Promise<void> | undefined;
   #failure: StorageError | undefined;
 
@@ -62,6 +61,10 @@ export class Flusher implements JointMember {
 
   get failure(): StorageError | undefined {
     return this.#failure;
+  }
+
+  get gathering(): Gathering | undefined {
+    return this.#gathering;
   }
 
   /** Something is applied but not durable. */
@@ -92,9 +95,9 @@ export class Flusher implements JointMember {
   }
 
   /** From this turn on the next batch is that of this joint flush. */
-  lineUp(joint: JointFlush): void {
-    this.#joints.push(joint);
-    this.#running ??= this.#run();
+  lineUp(gathering: Gathering | undefined): void {
+    this.#gathering = gathering;
+    if (gathering !== undefined) this.#running ??= this.#run();
   }
 
   /** All that is applied but not durable, in this turn. */
@@ -126,12 +129,11 @@ export class Flusher implements JointMember {
   async #run(): Promise<void> {
     // callers of the same turn share the first batch
     await Promise.resolve();
-    while (this.#waiting.length > 0 || this.#joints.length > 0) {
+    while (this.#waiting.length > 0 || this.#gathering !== undefined) {
       const waiters = this.#waiting;
       this.#waiting = [];
       try {
-        const joint = this.#joints.shift();
-        const isDone = await this.#commitNext(joint, waiters);
+        const isDone = await this.#commitNext(waiters);
         // the fault was another pool's: it is tried again without that
         if (!isDone) this.#waiting.unshift(...waiters);
         else for (const { done } of waiters) done.resolve(undefined);
@@ -147,8 +149,9 @@ export class Flusher implements JointMember {
   }
 
   /** False if nothing was committed and the fault is not this pool's. */
-  async #commitNext(joint: JointFlush | undefined, waiters: readonly Waiter[]): Promise<boolean> {
+  async #commitNext(waiters: readonly Waiter[]): Promise<boolean> {
     const given = waiters.flatMap(({ rows }) => rows);
+    const joint = this.#gathering;
     if (joint === undefined) {
       if (this.#failure !== undefined) throw this.#failure;
       await this.#commitOnce(given);

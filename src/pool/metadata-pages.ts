@@ -154,6 +154,17 @@ export class MetadataPages {
     this.#removed.set(key, { kind: page.kind, number: page.number });
   }
 
+  /** The page is changed; one that was removed since it was last taken for good is back. */
+  putBack(page: Page): void {
+    const key = keyOf(page.kind, page.number);
+    if (this.#pages.get(key) !== page) {
+      assert(this.#removed.delete(key), `${page.kind} page ${page.number} is gone`);
+      page.taken = 0;
+      this.#insert(key, page);
+    }
+    this.change(page);
+  }
+
   /**
    * Images of all that changed since the last call. Cost: one copy of each changed page, all in
    * one buffer: many small ones would leave the heap in pieces.

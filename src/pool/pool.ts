@@ -11,14 +11,14 @@
  *  3. A poisoned pool reads but never writes, flushes or commits again until it is reopened.
  */
 import { StorageError } from '../base/errors.ts';
-import { Mutex } from '../base/mutex.ts';
-import { GIB, MIB } from '../base/units.ts';
-import { Allocator, type Chosen, openExtent } from './allocator.ts';
+import { MIB } from '../base/units.ts';
+import { type Allocation, Allocator, type Chosen, openExtent } from './allocator.ts';
+import { Extents } from './extents.ts';
 import { Flusher, type RowMaker } from './flusher.ts';
 import { JointFlush } from './joint-flush.ts';
 import { MetadataPages, type PageKey } from './metadata-pages.ts';
 import type { MetadataStore, RowChange } from './metadata-store.ts';
-import { extentRow, layoutRows } from './layout-rows.ts';
+import { layoutRows } from './layout-rows.ts';
 import type { FileSpec, PoolFiles } from './pool-files.ts';
 import type { PoolRecord, PoolState } from './pool-record.ts';
 import { type Epoch, ReaderEpochs } from './reader-epochs.ts';
@@ -28,7 +28,6 @@ import { ReferenceCounts } from './reference-counts.ts';
 const DIRTY_PAGES_MAX = 512;
 /** Writers wait for a sync, outside the gate, above this. */
 const UNSYNCED_BYTES_MAX = 192 * MIB;
-const MARK_STEP_BYTES = GIB;
 
 export type { PoolRecord, PoolState } from './pool-record.ts';
 
@@ -44,9 +43,7 @@ export class Pool {
   readonly #flusher: Flusher;
   #freed: number[] = [];
   #freeing = 0;
-  #raising: Promise<void> | undefined;
-  /** Commits of extent rows, one at a time: none says less than one before it. */
-  readonly #layout = new Mutex();
+  readonly #extents = new Extents(this);
   #makeRoom: (() => Promise<boolean>) | undefined;
   #nextNode: number;
   #reservedBytes: () => number = () => 0;
@@ -172,9 +169,23 @@ export class Pool {
    * @throws POOL_FULL with nothing held; POOL_POISONED
    */
   async allocate(count: number, keepFree = 0): Promise<Chosen[]> {
+    return this.#allocate(count, () => this.allocator.allocate(count, keepFree));
+  }
+
+  /**
+   * As `allocate`, but consecutive blocks: as many of `count` as the best run has that a bounded
+   * search finds, at least one.
+   *
+   * @param hint block from which on is looked first
+   */
+  async allocateRun(count: number, keepFree: number, hint: number): Promise<Chosen[]> {
+    return this.#allocate(count, () => this.allocator.allocateRun(count, keepFree, hint));
+  }
+
+  async #allocate(count: number, choose: () => Allocation): Promise<Chosen[]> {
     for (;;) {
       this.assertWritable();
-      const answer = this.allocator.allocate(count, keepFree);
+      const answer = choose();
       switch (answer.kind) {
         case 'blocks':
           return answer.blocks;
@@ -182,12 +193,19 @@ export class Pool {
           await this.pages.ensure(answer.pages);
           break;
         case 'raise':
-          await (this.#raising ??= this.#raiseMarks(count));
+          await this.#extents.raise(count);
           break;
         case 'full':
           if (!(await this.#settleFrees())) throw this.fullError(count);
           break;
       }
+    }
+  }
+
+  /** Waits for pending frees while less than this is free. @throws POOL_FULL if that was no help */
+  async makeRoom(count: number, freeBytes: number): Promise<void> {
+    while (this.freeBytes < freeBytes) {
+      if (!(await this.#settleFrees())) throw this.fullError(count);
     }
   }
 
@@ -248,20 +266,20 @@ export class Pool {
    * nothing. Up to then no pool commits anything that was applied before this call.
    *
    * @param pools without repeats
+   * @param undo takes what was applied to several of them back, in memory, if it cannot become
+   *   durable as a whole; called before any of them goes on
    */
   static async flushTogether(
     pools: readonly Pool[],
     rows: readonly RowChange[] = [],
+    undo?: () => Promise<void>,
   ): Promise<void> {
     const [only, ...others] = pools;
     if (only === undefined) return;
     for (const pool of pools) pool.assertWritable();
     if (others.length === 0) return only.flush(rows);
-    await new JointFlush(
-      only.#store,
-      pools.map((pool) => pool.#flusher),
-      rows,
-    ).run();
+    const flushers = pools.map((pool) => pool.#flusher);
+    await new JointFlush(only.#store, flushers, rows, undo).run();
   }
 
   /** Back-pressure, to be awaited before an operation enters a gate. */
@@ -307,13 +325,7 @@ export class Pool {
     this.#closed = true;
     try {
       if (this.poison !== undefined || this.isReadOnly) return;
-      await this.#layout.run(async () => {
-        const rows = this.allocator.extents.map((extent, index) => {
-          extent.highWater = extent.virginFrom;
-          return extentRow(this, index, extent);
-        });
-        await this.#flusher.flush(rows);
-      });
+      await this.#extents.lower((rows) => this.#flusher.flush(rows));
     } finally {
       await this.files.close();
     }
@@ -322,27 +334,7 @@ export class Pool {
   /** Adds files or room; the new blocks are used once their rows are durable. */
   async grow(specs: readonly FileSpec[]): Promise<void> {
     this.assertWritable();
-    await this.files.grow(specs, this.record.preallocate);
-    await this.#layout.run(async () => {
-      await this.flush(this.layoutRows());
-      this.#takeExtents();
-    });
-  }
-
-  /** The allocator gets what the files have more, which is durable now. */
-  #takeExtents(): void {
-    this.files.extents.forEach((extent, index) => {
-      const known = this.allocator.extents[index];
-      const { firstBlock, blocks } = extent;
-      if (known === undefined) {
-        this.allocator.addExtent(openExtent(extent, this.files.canBeVirgin(index)));
-      } else if (known.blocks < blocks) {
-        const virgin = this.files.canBeVirgin(index);
-        const highWater = virgin ? known.highWater : blocks;
-        const virginFrom = virgin ? known.virginFrom : blocks;
-        this.allocator.replaceLast({ firstBlock, blocks, highWater, virginFrom });
-      }
-    });
+    await this.#extents.grow(specs);
   }
 
   /** Rows of all files and extents as they are now. */
@@ -365,24 +357,5 @@ export class Pool {
     await this.epochs.barrier();
     for (const block of blocks) this.allocator.release(block);
     this.#freeing -= blocks.length;
-  }
-
-  /** Moves the marks up by a step and commits them before any block above is handed out. */
-  async #raiseMarks(count: number): Promise<void> {
-    try {
-      await this.#layout.run(async () => {
-        const step = Math.max(count, MARK_STEP_BYTES / this.blockSizeBytes);
-        const { extents } = this.allocator;
-        const index = extents.findIndex((candidate) => candidate.highWater < candidate.blocks);
-        const extent = extents[index];
-        if (extent === undefined) return;
-        const highWater = Math.min(extent.blocks, extent.highWater + step);
-        // as long as the allocator knows it: what the files have more may not be durable
-        await this.flush([extentRow(this, index, { blocks: extent.blocks, highWater })]);
-        extent.highWater = highWater;
-      });
-    } finally {
-      this.#raising = undefined;
-    }
   }
 }

@@ -4,21 +4,25 @@
  */
 import type { Effects, ForceOption, Rename } from '../api/service-types.ts';
 import type * as api from '../api/storage-services.ts';
+import type { Copiers } from '../backup/copy-data-job.ts';
 import type { Copies } from '../copy/copies.ts';
 import type { Copy } from '../copy/copy.ts';
 import { type Since, assertRelated, changedRuns } from '../copy/difference.ts';
 import { freeze } from '../copy/freeze.ts';
 import { remap } from '../copy/remap.ts';
 import type { Disk } from '../disk/disk.ts';
+import type { Job } from '../job/job.ts';
 import { CopyView } from './copy-view.ts';
 
 export class CopyService implements api.Copies {
   /** The engine's. */
   readonly source: Copies;
+  readonly #copiers: Copiers;
   readonly #views = new WeakMap<Copy, CopyView>();
 
-  constructor(copies: Copies) {
+  constructor(copies: Copies, copiers: Copiers) {
     this.source = copies;
+    this.#copiers = copiers;
   }
 
   async freeze(
@@ -26,8 +30,50 @@ export class CopyService implements api.Copies {
     request: api.FreezeRequest,
     effects?: Effects<api.Copy>,
   ): Promise<api.Copy> {
-    const copy = await freeze(this.source, diskRef, request, this.#viewed(effects));
-    return this.view(copy);
+    const { placement, ...rest } = request;
+    if (placement !== 'dedicated') {
+      const made = await freeze(this.source, diskRef, rest, this.#viewed(effects));
+      return this.view(made);
+    }
+    return this.#freezeDedicated(diskRef, rest, effects);
+  }
+
+  /** The copy and the job that fills it are committed together. */
+  async #freezeDedicated(
+    diskRef: string,
+    request: api.FreezeRequest,
+    effects?: Effects<api.Copy>,
+  ): Promise<api.Copy> {
+    const { name, layout, labels, ...dedicated } = request;
+    const wanted = {
+      name,
+      dedicated,
+      ...(layout === undefined ? {} : { layout }),
+      ...(labels === undefined ? {} : { labels }),
+    };
+    const begun: { copy?: Copy; job?: Job } = {};
+    try {
+      const copy = await freeze(this.source, diskRef, wanted, (made) => {
+        const prepared = this.#copiers.prepare(made);
+        begun.copy = made;
+        if (prepared !== undefined) begun.job = prepared.job;
+        const rows = prepared === undefined ? [] : [prepared.row];
+        return [...rows, ...(effects?.(this.view(made)) ?? [])];
+      });
+      if (begun.job !== undefined) this.#copiers.begin(copy, begun.job);
+      return this.view(copy);
+    } catch (error) {
+      if (begun.copy !== undefined) this.#copiers.begin(begun.copy, undefined);
+      throw error;
+    }
+  }
+
+  get contiguity(): { readonly blocks: number; readonly runs: number } {
+    return this.source.contiguity;
+  }
+
+  async fill(ref: string, effects?: Effects<Job>): Promise<Job> {
+    return this.#copiers.start(this.source.get(ref), effects);
   }
 
   get(ref: string): api.Copy {
@@ -79,7 +125,7 @@ export class CopyService implements api.Copies {
   view(copy: Copy): CopyView {
     const known = this.#views.get(copy);
     if (known !== undefined) return known;
-    const made = new CopyView(copy, this.source);
+    const made = new CopyView(copy, this.source, this.#copiers);
     this.#views.set(copy, made);
     return made;
   }

@@ -4,6 +4,7 @@
  */
 import type { Labels, User } from '../api/service-types.ts';
 import type * as api from '../api/storage-services.ts';
+import type { Copiers } from '../backup/copy-data-job.ts';
 import type { Copies } from '../copy/copies.ts';
 import type { Copy } from '../copy/copy.ts';
 import type { Pool } from '../pool/pool.ts';
@@ -12,10 +13,12 @@ export class CopyView implements api.Copy {
   /** The engine's object. */
   readonly source: Copy;
   readonly #copies: Copies;
+  readonly #copiers: Copiers;
 
-  constructor(copy: Copy, copies: Copies) {
+  constructor(copy: Copy, copies: Copies, copiers: Copiers) {
     this.source = copy;
     this.#copies = copies;
+    this.#copiers = copiers;
   }
 
   get id(): string {
@@ -46,8 +49,20 @@ export class CopyView implements api.Copy {
     return this.source.record.layout;
   }
 
-  get placement(): 'shared' {
+  get placement(): api.CopyPlacement {
     return this.source.record.placement;
+  }
+
+  get state(): 'ready' | 'invalid' {
+    return this.source.record.state === 'invalid' ? 'invalid' : 'ready';
+  }
+
+  get dedicated(): api.DedicatedFacts | null {
+    const { dedicated } = this.source;
+    if (dedicated === undefined) return null;
+    const { preserve, onPreserveError, owedBlocks, problem } = dedicated;
+    const job = this.#copiers.jobOf(this.source);
+    return { preserve, onPreserveError, owedBlocks, job, problem: problem ?? null };
   }
 
   get generation(): number {
@@ -111,6 +126,13 @@ export class CopyView implements api.Copy {
     maxRuns: number,
   ): Promise<{ runs: api.CorrespondenceRun[]; next?: number }> {
     return this.source.correspondence(fromX, maxRuns);
+  }
+
+  async dataBlocks(
+    fromX: number,
+    maxRuns: number,
+  ): Promise<{ runs: api.DataBlockRun[]; next?: number }> {
+    return this.source.dataBlocks(fromX, maxRuns);
   }
 
   async exclusiveBytes(): Promise<number> {

@@ -19,6 +19,8 @@ import type { Sense, VirtualMechanism } from './virtual-mechanism.ts';
 export interface DriveHome {
   /** Like root, who alone may switch asynchronous writes off. */
   readonly mayChangeOptions: boolean;
+  /** The drive was unplugged after this open. */
+  isGone(): boolean;
   /** A record without a filemark behind it is, or is no longer, the last thing written. */
   noteWriting(isWriting: boolean): Promise<void>;
   /** Others may open the drive. */
@@ -254,6 +256,9 @@ export class VirtualDrive implements TapeDrive {
   close(): Promise<void> {
     return this.#turn.run('close', async () => {
       try {
+        if (this.#motion === 'writing' && this.#home.isGone()) {
+          throw new TapeError('EIO', 'close', 'the drive is gone');
+        }
         if (this.#motion === 'writing') {
           const late = this.#takePending();
           if (late === 'EIO') throw new TapeError('EIO', 'close', 'a record is not on the tape');
@@ -268,7 +273,11 @@ export class VirtualDrive implements TapeDrive {
   }
 
   #run<T>(operation: TapeOperation, body: () => Promise<T>): Promise<T> {
-    return this.#turn.run(operation, body);
+    return this.#turn.run(operation, async () => {
+      if (!this.#home.isGone()) return body();
+      const isTransfer = operation === 'read' || operation === 'write';
+      throw new TapeError(isTransfer ? 'ENXIO' : 'ENODEV', operation, 'the drive is gone');
+    });
   }
 
   /** Is a cartridge there? A new one begins at its beginning. */

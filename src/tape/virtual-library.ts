@@ -20,7 +20,6 @@ import { StorageError, errnoOf } from '../base/errors.ts';
 import { TapeError } from './drive.ts';
 import type { TapeDevice, TapeDrive } from './drive.ts';
 import { tryOwn } from './exclusive.ts';
-import type { Ownership } from './exclusive.ts';
 import {
   isCartridgeName,
   newCartridge,
@@ -52,7 +51,8 @@ export type CartridgeChange = Partial<
 
 interface Drive {
   readonly mechanism: VirtualMechanism;
-  readonly state: StState;
+  /** The driver's, anew for each connection; undefined while the drive is unplugged. */
+  state: StState | undefined;
 }
 
 export class VirtualLibrary {
@@ -200,7 +200,17 @@ export class VirtualLibrary {
 
   /** Options that an administrator has set with `mt`, and that outlast every close. */
   setDriverOptions(options: { blockSizeBytes?: number; asyncWrites?: boolean }, drive = 0): void {
-    Object.assign(this.#drive(drive).state, options);
+    Object.assign(defined(this.#drive(drive).state, 'driver of an unplugged drive'), options);
+  }
+
+  /** Pulls the drive's cable: there is no such device, and who has it open has lost it. */
+  unplug(drive = 0): void {
+    this.#drive(drive).state = undefined;
+  }
+
+  /** Back again: the tape stands where it stood, and the driver knows nothing of it. */
+  plugIn(drive = 0): void {
+    this.#drive(drive).state ??= new StState();
   }
 
   /** Closes the files of cartridges, also where a drive was left open. */
@@ -210,31 +220,26 @@ export class VirtualLibrary {
 
   async #openDrive(drive: number, mode: 'read' | 'write'): Promise<TapeDrive> {
     const { mechanism, state } = this.#drive(drive);
+    if (state === undefined) throw new TapeError('ENOENT', 'open');
     const { dev, ino } = await stat(this.directory);
     const ownership = await tryOwn(`spindle-tape-${dev}-${ino}-${drive}`);
     if (ownership === undefined) throw new TapeError('EBUSY', 'open');
     try {
       const marker = join(this.directory, `drive-${drive}.writing`);
       await this.#finishKilledWriter(marker, mechanism);
-      return await VirtualDrive.open(mechanism, state, mode, this.#home(ownership, marker, drive));
+      return await VirtualDrive.open(mechanism, state, mode, {
+        mayChangeOptions: this.#options.mayChangeOptions ?? true,
+        isGone: () => this.#drive(drive).state !== state,
+        noteWriting: (isWriting) => noteWriting(marker, isWriting),
+        release: async () => {
+          await mechanism.rest();
+          await ownership.release();
+        },
+      });
     } catch (error) {
       await ownership.release();
       throw error;
     }
-  }
-
-  #home(ownership: Ownership, marker: string, drive: number) {
-    return {
-      mayChangeOptions: this.#options.mayChangeOptions ?? true,
-      noteWriting: async (isWriting: boolean) => {
-        if (isWriting) await writeFile(marker, '', { mode: 0o600 });
-        else await rm(marker, { force: true });
-      },
-      release: async () => {
-        await this.#drive(drive).mechanism.rest();
-        await ownership.release();
-      },
-    };
   }
 
   /**
@@ -320,4 +325,9 @@ export class VirtualLibrary {
 function isSamePlace(a: Place, b: Place): boolean {
   if (a.kind === 'drive') return b.kind === 'drive' && a.drive === b.drive;
   return a.kind === 'slot' && b.kind === 'slot' && a.slot === b.slot;
+}
+
+async function noteWriting(marker: string, isWriting: boolean): Promise<void> {
+  if (isWriting) await writeFile(marker, '', { mode: 0o600 });
+  else await rm(marker, { force: true });
 }

@@ -24,6 +24,9 @@ export interface TapeHarness {
   administer(options: { blockSizeBytes?: number; asyncWrites?: boolean }): Promise<void>;
   /** Lengths of records, 'FM' for filemarks. */
   objects(cartridge: 'A' | 'B'): Promise<(number | 'FM')[]>;
+  /** The drive is unplugged, and comes back. */
+  unplug(): Promise<void>;
+  plugIn(): Promise<void>;
   /** A process writes that many records of 64 KiB and is killed. */
   killWriter(records: number): Promise<void>;
   dispose(): Promise<void>;

@@ -133,6 +133,29 @@ export function describeChange(name: string, bench: TapeBench): void {
       expect(await codeOf(drive.read(buffer))).toBe('EIO');
     });
 
+    it('a drive that goes away says so, and comes back with the tape where it stood', async () => {
+      const drive = await bench.ready();
+      await write(drive, 1000, 'FM', 2000);
+      await bench.harness.unplug();
+      try {
+        expect(await codeOf(drive.write(record(3000)))).toBe('ENXIO');
+        expect(await codeOf(drive.read(buffer))).toBe('ENXIO');
+        expect(await codeOf(drive.writeFilemarks(1))).toBe('ENODEV');
+        expect(await codeOf(drive.status())).toBe('ENODEV');
+        expect(await codeOf(drive.tell())).toBe('ENODEV');
+        expect(await codeOf(drive.rewind())).toBe('ENODEV');
+        bench.leave();
+        expect(await codeOf(drive.close())).toBe('EIO');
+        expect(await codeOf(bench.harness.device.open('write'))).toBe('ENOENT');
+      } finally {
+        await bench.harness.plugIn();
+      }
+      const again = await bench.ready();
+      expect(await again.status()).toMatchObject({ online: true, file: -1, block: -1 });
+      expect(await again.tell()).toBe(3);
+      expect(await bench.objects()).toEqual([1000, 'FM', 2000]);
+    });
+
     it('taken out while open: EIO, and a new open finds none', async () => {
       const drive = await bench.ready();
       await write(drive, 1000, 'FM');

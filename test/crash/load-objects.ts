@@ -101,7 +101,11 @@ async function freeze(world: World, random: Random): Promise<void> {
 }
 
 /** The copy is there. */
-export function settleCopy(world: World, copy: CopyModel, view: CopyView): void {
+export function settleCopy(
+  world: World,
+  copy: CopyModel,
+  view: Pick<CopyView, 'id' | 'sourceCapacityBytes'>,
+): void {
   copy.id = view.id;
   copy.existence = 'sure';
   copy.snapshot.end = Math.min(copy.snapshot.end, world.tick());

@@ -182,6 +182,40 @@ export class BackupModel {
   }
 }
 
+/** Copies that were frozen together: there are all of them, or none. */
+export class GroupModel {
+  id: string | undefined;
+  existence: Existence = 'maybe';
+  readonly name: string;
+  /** Also those that were deleted since. */
+  readonly copies: readonly CopyModel[];
+  /** Of the sources at the freeze, once they are known. */
+  diskNames: readonly string[] = [];
+  isDeleting = false;
+
+  constructor(name: string, copies: readonly CopyModel[]) {
+    this.name = name;
+    this.copies = copies;
+  }
+
+  get ref(): string {
+    return this.id ?? this.name;
+  }
+}
+
+/** The backups of a group: they are complete together, or there is none. */
+export class GroupBackupModel {
+  readonly name: string;
+  readonly backups: readonly BackupModel[];
+  readonly diskNames: readonly string[];
+
+  constructor(name: string, backups: readonly BackupModel[], diskNames: readonly string[]) {
+    this.name = name;
+    this.backups = backups;
+    this.diskNames = diskNames;
+  }
+}
+
 /** A job that was asked for. */
 export interface JobModel {
   id: string | undefined;
@@ -201,6 +235,7 @@ export interface Makes {
   readonly name: string;
   /** Of what it freezes. */
   readonly snapshot?: Snapshot;
+  readonly snapshots?: readonly Snapshot[];
   /** The answer is a job, not the thing. */
   readonly byJob?: boolean;
 }

@@ -4,6 +4,7 @@ import { Client, Lost } from './client.ts';
 import { type DaemonOptions, DaemonProcess } from './daemon-process.ts';
 import { actOnBackups, createTarget } from './load-backups.ts';
 import { actOnData } from './load-data.ts';
+import { actOnGroups } from './load-groups.ts';
 import { actOnObjects, createDisk } from './load-objects.ts';
 import type { Random } from './random.ts';
 import { verifyAll } from './verify.ts';
@@ -103,6 +104,7 @@ export class Store {
     add(random.int(2, 5), actOnData);
     add(random.int(1, 2), actOnObjects);
     add(random.int(1, 2), actOnBackups);
+    add(1, actOnGroups);
     try {
       await Promise.all(actors);
     } finally {

@@ -11,6 +11,7 @@ import { continueUpload } from './load-uploads.ts';
 import { checkCopy, settleCopy } from './load-objects.ts';
 import { type CutPost, type DiskModel, wrongBytes } from './model.ts';
 import { readFull } from './read-whole.ts';
+import { verifyTogether } from './verify-groups.ts';
 import { verifyChanges } from './verify-changes.ts';
 import { Violation } from './violation.ts';
 import type { World } from './world.ts';
@@ -24,6 +25,7 @@ export async function verifyAll(world: World): Promise<void> {
   await repeatCutPosts(world);
   await adoptJobs(world);
   await endJobs(world);
+  await verifyTogether(world);
   await findDisks(world);
   await findCopies(world);
   await findBackups(world);
@@ -64,8 +66,9 @@ async function repeatCutPosts(world: World): Promise<void> {
     if (!world.random.chance(0.7)) continue;
     const before = await idOf(world, post);
     const { json, key, makes } = post;
-    if (before === undefined && makes?.snapshot !== undefined) {
-      makes.snapshot.takenAgain = world.tick();
+    const taken = [makes?.snapshot, ...(makes?.snapshots ?? [])];
+    for (const snapshot of taken) {
+      if (before === undefined && snapshot !== undefined) snapshot.takenAgain = world.tick();
     }
     const ask = json === undefined ? { key } : { json, key };
     const answer = await world.client.ask('POST', post.path, ask);

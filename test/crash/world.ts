@@ -3,7 +3,16 @@ import { randomUUID } from 'node:crypto';
 import type { JobView } from '../../src/api/views.ts';
 import { type Answer, type Ask, type Client, Lost } from './client.ts';
 import { END, type Write } from './history.ts';
-import type { BackupModel, CopyModel, CutPost, DiskModel, JobModel, Makes } from './model.ts';
+import type {
+  BackupModel,
+  CopyModel,
+  CutPost,
+  DiskModel,
+  GroupBackupModel,
+  GroupModel,
+  JobModel,
+  Makes,
+} from './model.ts';
 import { Random } from './random.ts';
 import { Violation } from './violation.ts';
 
@@ -27,14 +36,19 @@ export interface Limits {
   readonly copies: number;
   readonly backups: number;
   readonly jobs: number;
+  readonly groups: number;
 }
 
 export class World {
   readonly random: Random;
-  readonly limits: Limits = { disks: 7, copies: 8, backups: 8, jobs: 6 };
+  readonly limits: Limits = { disks: 7, copies: 8, backups: 8, jobs: 6, groups: 4 };
   disks: DiskModel[] = [];
   copies: CopyModel[] = [];
   backups: BackupModel[] = [];
+  groups: GroupModel[] = [];
+  groupBackups: GroupBackupModel[] = [];
+  /** Disks that were asked for together since the last start: there are all or none. */
+  newTogether: (readonly DiskModel[])[] = [];
   jobs: JobModel[] = [];
   cutPosts: CutPost[] = [];
   pools: string[] = ['default'];
@@ -199,6 +213,12 @@ export class World {
     }
     if (this.isDying) throw new Lost(code);
     throw new Violation(`${what} was answered ${answer.status}`, { body: text });
+  }
+
+  /** It was never begun. */
+  forgetGroupBackup(set: GroupBackupModel): void {
+    this.groupBackups = this.groupBackups.filter((each) => each !== set);
+    this.backups = this.backups.filter((each) => !set.backups.includes(each));
   }
 
   usableDisk(random: Random): DiskModel | undefined {

@@ -32,6 +32,7 @@ const shown = [
   `curl $U/backups/b1/restores -H "$J" -d '{"method":"write-back","disk":"d1"}'`,
   'curl -X POST -T monday.spindle "$U/restores?method=remap&disk=d3"',
   'curl $U/check',
+  `curl $U/groups -H "$J" -d '{"name":"g1","disks":["x","y","z"]}'`,
 ];
 
 interface Answered {

@@ -1,12 +1,13 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { KIB } from '../../src/base/units.ts';
-import { Allocator, type Chosen, GROUP_BLOCKS } from '../../src/pool/allocator.ts';
+import { type Allocation, Allocator, type Chosen, GROUP_BLOCKS } from '../../src/pool/allocator.ts';
 import { MetadataPages } from '../../src/pool/metadata-pages.ts';
 import { MemoryMetadata } from '../support/memory-metadata.ts';
 
 type Command =
   | { do: 'allocate'; count: number; keepFree: number }
+  | { do: 'allocate run'; count: number; hint: number }
   | { do: 'apply' | 'free' | 'release'; pick: number }
   | { do: 'grow'; blocks: number }
   | { do: 'reopen' };
@@ -18,6 +19,14 @@ const command: fc.Arbitrary<Command> = fc.oneof(
       do: fc.constant('allocate' as const),
       count: fc.integer({ min: 1, max: 12 }),
       keepFree: fc.constantFrom(0, 0, 0, 5),
+    }),
+  },
+  {
+    weight: 4,
+    arbitrary: fc.record({
+      do: fc.constant('allocate run' as const),
+      count: fc.integer({ min: 1, max: 12 }),
+      hint: fc.integer({ min: 0, max: 30 }),
     }),
   },
   {
@@ -64,6 +73,8 @@ class World {
     switch (each.do) {
       case 'allocate':
         return this.#allocate(each.count, each.keepFree);
+      case 'allocate run':
+        return this.#allocateRun(each.count, each.hint);
       case 'apply':
         return this.#move(each.pick, 'chosen', 'used', (block) => {
           this.#allocator.apply(block);
@@ -104,10 +115,42 @@ class World {
 
   async #allocate(count: number, keepFree: number): Promise<void> {
     const free = this.#states.filter((state) => state === 'free').length;
-    const chosen = await this.#choose(count, keepFree);
+    const choose = () => this.#allocator.allocate(count, keepFree);
+    const chosen = await this.#choose(choose);
     expect(chosen === 'full').toBe(free - keepFree < count);
     if (chosen === 'full') return;
     expect(chosen).toHaveLength(count);
+    this.#take(chosen);
+  }
+
+  /** Consecutive blocks of one extent: all that were asked for, if they are there in a row. */
+  async #allocateRun(count: number, hint: number): Promise<void> {
+    const free = this.#states.filter((state) => state === 'free').length;
+    const chosen = await this.#choose(() => this.#allocator.allocateRun(count, 0, hint));
+    expect(chosen === 'full').toBe(free < count);
+    if (chosen === 'full') return;
+    const blocks = chosen.map(({ block }) => block);
+    expect(blocks).toEqual(blocks.map((_, index) => (blocks[0] ?? 0) + index));
+    expect(blocks.length).toBe(Math.min(count, Math.max(1, this.#longestRun())));
+    this.#take(chosen);
+  }
+
+  /** Free blocks in a row below the marks, within a group and an extent. */
+  #longestRun(): number {
+    let longest = 0;
+    for (const { firstBlock, blocks } of this.#allocator.extents) {
+      let length = 0;
+      for (let block = firstBlock; block < firstBlock + blocks; block += 1) {
+        const isFree = this.#states[block] === 'free' && this.#isBelowMark(block);
+        if (block % GROUP_BLOCKS === 0 || !isFree) length = 0;
+        if (isFree) length += 1;
+        longest = Math.max(longest, length);
+      }
+    }
+    return longest;
+  }
+
+  #take(chosen: readonly Chosen[]): void {
     for (const { block, virgin } of chosen) {
       expect(this.#states[block]).toBe('free');
       // what was never handed out may be called touched, never the other way round
@@ -117,9 +160,9 @@ class World {
     }
   }
 
-  async #choose(count: number, keepFree: number): Promise<Chosen[] | 'full'> {
+  async #choose(choose: () => Allocation): Promise<Chosen[] | 'full'> {
     for (let tries = 0; tries < 1000; tries += 1) {
-      const answer = this.#allocator.allocate(count, keepFree);
+      const answer = choose();
       if (answer.kind === 'full') return 'full';
       if (answer.kind === 'missing') await this.#pages.ensure(answer.pages);
       if (answer.kind === 'raise') this.#raise();

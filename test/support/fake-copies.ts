@@ -5,7 +5,9 @@ import { StorageError } from '../../src/base/errors.ts';
 import { readBlocks, runsOf } from './fake-blocks.ts';
 import type { Blocks } from './fake-blocks.ts';
 import type { FakeDisk, FakeDisks } from './fake-disks.ts';
-import type { FakePool } from './fake-pools.ts';
+import type { Job } from '../../src/job/job.ts';
+import type { FakeJobs, Work } from './fake-jobs.ts';
+import type { FakePool, FakePools } from './fake-pools.ts';
 import { find, Users } from './fake-world.ts';
 import type { FakeWorld } from './fake-world.ts';
 
@@ -16,7 +18,9 @@ export class FakeCopy implements api.Copy {
   readonly diskName: string;
   readonly pool: FakePool;
   readonly layout: api.CopyLayout;
-  readonly placement = 'shared';
+  readonly placement: api.CopyPlacement;
+  readonly state = 'ready';
+  dedicated: { -readonly [Field in keyof api.DedicatedFacts]: api.DedicatedFacts[Field] } | null;
   readonly generation: number;
   readonly sourceCapacityBytes: number;
   readonly blocks: Blocks;
@@ -31,20 +35,27 @@ export class FakeCopy implements api.Copy {
   readonly userSet = new Users();
   readonly #world: FakeWorld;
 
-  constructor(world: FakeWorld, disk: FakeDisk, request: api.FreezeRequest) {
+  constructor(world: FakeWorld, disk: FakeDisk, request: api.FreezeRequest, pool: FakePool) {
     this.#world = world;
     this.id = world.id();
     this.name = request.name;
     this.diskId = disk.id;
     this.diskName = disk.name;
-    this.pool = disk.pool;
+    this.placement = request.placement ?? 'shared';
+    this.pool = pool;
     this.layout = request.layout ?? 'compact';
     this.generation = ++world.generation;
     this.sourceCapacityBytes = disk.capacityBytes;
-    this.blocks = new Map(disk.blocks);
+    const isShared = this.placement === 'shared';
+    const copied = [...disk.blocks].map(([block, bytes]) => [block, Buffer.from(bytes)] as const);
+    this.blocks = new Map(isShared ? disk.blocks : copied);
     this.blockSet = new Set(this.blocks.values());
     this.history = new Set(disk.history);
     this.sources = [...this.blocks.keys()].sort((a, b) => a - b);
+    const { preserve = 'redirect', onPreserveError = 'fail-write' } = request;
+    const owedBlocks = this.sources.length;
+    const facts = { preserve, onPreserveError, owedBlocks, job: null, problem: null };
+    this.dedicated = isShared ? null : facts;
     this.frozenAtMs = world.clock.nowMs();
     this.labels = request.labels ?? {};
   }
@@ -101,6 +112,14 @@ export class FakeCopy implements api.Copy {
     return next === undefined ? { runs: page } : { runs: page, next };
   }
 
+  async dataBlocks(fromX: number, maxRuns: number) {
+    const { runs, next } = await this.correspondence(fromX, maxRuns);
+    const owed = this.dedicated === null ? 'shared' : 'settled';
+    const state = (this.dedicated?.owedBlocks ?? 0) > 0 ? ('owed' as const) : owed;
+    const states = runs.map((run) => ({ ...run, state }) as const);
+    return next === undefined ? { runs: states } : { runs: states, next };
+  }
+
   async exclusiveBytes(): Promise<number> {
     const others = [...this.#world.disks.values(), ...this.#world.copies.values()];
     const held = new Set(others.flatMap((one) => (one === this ? [] : [...one.blocks.values()])));
@@ -110,13 +129,18 @@ export class FakeCopy implements api.Copy {
 }
 
 export class FakeCopies implements api.Copies {
+  readonly contiguity = { blocks: 0, runs: 0 };
   readonly #copies = new Map<string, FakeCopy>();
   readonly #world: FakeWorld;
   readonly #disks: FakeDisks;
+  readonly #pools: FakePools;
+  readonly #jobs: FakeJobs;
 
-  constructor(world: FakeWorld, disks: FakeDisks) {
+  constructor(world: FakeWorld, disks: FakeDisks, pools: FakePools, jobs: FakeJobs) {
     this.#world = world;
     this.#disks = disks;
+    this.#pools = pools;
+    this.#jobs = jobs;
   }
 
   async freeze(
@@ -124,13 +148,52 @@ export class FakeCopies implements api.Copies {
     request: api.FreezeRequest,
     effects?: Effects<api.Copy>,
   ): Promise<FakeCopy> {
-    const copy = this.make(this.#disks.get(diskRef), request);
+    const disk = this.#disks.get(diskRef);
+    const pool = request.pool === undefined ? disk.pool : this.#pools.get(request.pool);
+    if (pool.blockSizeBytes !== disk.blockSizeBytes) {
+      throw new StorageError('POOL_MISMATCH', 'other blocks', { field: 'pool' });
+    }
+    const bytes = disk.blocks.size * disk.blockSizeBytes;
+    if (request.placement === 'dedicated' && bytes > pool.freeBytes) {
+      throw new StorageError('POOL_FULL', 'no room', { pool: pool.name });
+    }
+    const copy = this.make(disk, request, pool);
+    if (copy.dedicated !== null && bytes > 0) await this.#fill(copy, request.maxBytesPerSecond);
     await this.#world.commit(effects, copy);
     return copy;
   }
 
-  make(disk: FakeDisk, request: api.FreezeRequest): FakeCopy {
-    const copy = new FakeCopy(this.#world, disk, request);
+  async fill(ref: string, effects?: Effects<Job>): Promise<Job> {
+    const copy = this.get(ref);
+    const { job, owedBlocks = 0 } = copy.dedicated ?? {};
+    const live = this.#jobs.runner.liveJobs().find(({ id }) => id === job);
+    if (live !== undefined) return live;
+    if (owedBlocks > 0) return this.#fill(copy, undefined, effects);
+    throw new StorageError('JOB_STATE', 'nothing is owed', { copy: copy.name });
+  }
+
+  async #fill(copy: FakeCopy, rate: number | undefined, effects?: Effects<Job>): Promise<Job> {
+    const subject = { copy: copy.name, copyId: copy.id, disk: copy.diskName };
+    const facts = copy.dedicated!;
+    const work: Work = async (context) => {
+      await context.throttle(facts.owedBlocks * copy.blockSizeBytes);
+      this.contiguity.blocks += facts.owedBlocks;
+      this.contiguity.runs += 1;
+      Object.assign(facts, { owedBlocks: 0, job: null });
+      return { copy: copy.name, copyId: copy.id, usedBlocks: copy.usedBlocks, physicalRuns: 1 };
+    };
+    const abandon = (): void => {
+      facts.job = null;
+    };
+    const submission = { kind: 'copy-data', subject, work, abandon, maxBytesPerSecond: rate };
+    return this.#jobs.submit(submission, (job) => {
+      facts.job = job.id;
+      return effects?.(job) ?? [];
+    });
+  }
+
+  make(disk: FakeDisk, request: api.FreezeRequest, pool = disk.pool): FakeCopy {
+    const copy = new FakeCopy(this.#world, disk, request, pool);
     this.#world.takeName(copy.name, copy.id);
     this.#world.copies.set(copy.id, copy);
     this.#copies.set(copy.id, copy);
@@ -162,6 +225,8 @@ export class FakeCopies implements api.Copies {
     if (copy.userSet.all.size > 0) {
       throw new StorageError('COPY_IN_USE', 'in use', { users: copy.userSet.list() });
     }
+    const { job = null } = copy.dedicated ?? {};
+    if (job !== null) await this.#jobs.runner.cancel(job);
     this.#world.copies.delete(copy.id);
     this.#copies.delete(copy.id);
     this.#world.names.delete(copy.name);

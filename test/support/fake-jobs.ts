@@ -61,6 +61,9 @@ const kinds = [
   'restore',
   'scan',
   'check',
+  'retention',
+  'schedule',
+  'copy-data',
 ] as const;
 
 export class FakeJobs {

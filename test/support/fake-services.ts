@@ -12,6 +12,8 @@ import { FakeImages } from './fake-image.ts';
 import { FakeJobs } from './fake-jobs.ts';
 import { FakePools } from './fake-pools.ts';
 import { FakeRestores } from './fake-restores.ts';
+import { FakeRetention } from './fake-retention.ts';
+import { FakeSchedules } from './fake-schedules.ts';
 import { FakeWorld } from './fake-world.ts';
 import { MemoryMetadata } from './memory-metadata.ts';
 
@@ -27,7 +29,7 @@ export async function fakeServices(): Promise<FakeServices> {
   const jobs = new FakeJobs(records, systemClock);
   const pools = new FakePools(world);
   const disks = new FakeDisks(world, pools);
-  const copies = new FakeCopies(world, disks);
+  const copies = new FakeCopies(world, disks, pools, jobs);
   const groups = new FakeGroups(world, disks, copies);
   const targets = new FakeTargets(world, jobs);
   const backups = new FakeBackups(world, jobs, targets, copies, groups);
@@ -43,6 +45,8 @@ export async function fakeServices(): Promise<FakeServices> {
     targets,
     backups,
     restores,
+    retention: new FakeRetention(jobs, targets, backups),
+    schedules: new FakeSchedules({ world, jobs, disks, targets, backups }),
     jobs: jobs.runner,
     check: {
       quick: async () => ({ ok: true, findings: [] }),

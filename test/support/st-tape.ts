@@ -6,6 +6,10 @@
  * /load?cart=T001, /unload, /protect?cart=T001&on=0, /worm, /size, /bad, /fault, /records.
  */
 import { execFile } from 'node:child_process';
+import { existsSync } from 'node:fs';
+import { realpath, writeFile } from 'node:fs/promises';
+import { basename, join } from 'node:path';
+import { setTimeout } from 'node:timers/promises';
 import { promisify } from 'node:util';
 import type { TapeDrive } from '../../src/tape/drive.ts';
 import { stDevice } from '../../src/tape/st-drive.ts';
@@ -29,6 +33,8 @@ export class StTapeHarness implements TapeHarness {
   readonly device = stDevice(process.env['SPINDLE_TEST_TAPE'] ?? '/dev/nst0');
   readonly #control = process.env['SPINDLE_TEST_TAPE_CONTROL'] ?? 'http://127.0.0.1:3261';
   readonly #changer = process.env['SPINDLE_TEST_TAPE_CHANGER'] ?? '/dev/sg1';
+
+  #host = '';
 
   static async make(): Promise<StTapeHarness> {
     return new StTapeHarness();
@@ -114,6 +120,17 @@ export class StTapeHarness implements TapeHarness {
   async objects(cartridge: Letter): Promise<(number | 'FM')[]> {
     const objects = await this.#command('records', { cart: cartridges[cartridge] });
     return objects as (number | 'FM')[];
+  }
+
+  async unplug(): Promise<void> {
+    const device = `/sys/class/scsi_tape/${basename(this.device.path)}/device`;
+    this.#host = /\/(host\d+)\//.exec(await realpath(device))?.[1] ?? '';
+    await writeFile(join(device, 'delete'), '1');
+  }
+
+  async plugIn(): Promise<void> {
+    await writeFile(`/sys/class/scsi_host/${this.#host}/scan`, '- - -');
+    while (!existsSync(this.device.path)) await setTimeout(50);
   }
 
   async killWriter(records: number): Promise<void> {

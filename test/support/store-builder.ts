@@ -112,7 +112,10 @@ export class StoreBuilder {
     generation: number,
     capacityBlocks: number,
     state = 'ready',
+    owed = 0,
   ): this {
+    const own = this.#root(node, state === 'deleted' ? 0 : 1);
+    const theirs = this.#root(owed, owed === 0 ? 0 : 1);
     this.row('copies', {
       id: `${name}-id`,
       name,
@@ -122,7 +125,12 @@ export class StoreBuilder {
       lineage: null,
       state,
       group_id: null,
-      ...this.#root(node, state === 'deleted' ? 0 : 1),
+      ...own,
+      mapped_blocks: Number(own['mapped_blocks']) + Number(theirs['mapped_blocks']),
+      owed_pool: owed === 0 ? null : POOL,
+      owed_node: owed === 0 ? null : owed,
+      owed_height: owed === 0 ? null : (theirs['root_height'] ?? null),
+      owed_blocks: owed === 0 ? null : (theirs['mapped_blocks'] ?? null),
     });
     return this;
   }

@@ -76,6 +76,14 @@ export class VirtualTapeHarness implements TapeHarness {
     return objects.map((length) => (length === FILEMARK ? 'FM' : length));
   }
 
+  async unplug(): Promise<void> {
+    this.library.unplug();
+  }
+
+  async plugIn(): Promise<void> {
+    this.library.plugIn();
+  }
+
   async killWriter(records: number): Promise<void> {
     await killTapeWriter('virtual', this.library.directory, records);
   }

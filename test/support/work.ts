@@ -14,6 +14,7 @@ import { Names } from '../../src/disk/names.ts';
 import { isEnd, type Job } from '../../src/job/job.ts';
 import { RowJobStore } from '../../src/job/row-job-store.ts';
 import { JobRunner } from '../../src/job/runner.ts';
+import type { JobKind } from '../../src/job/scheduler.ts';
 import { Meta } from '../../src/meta/meta.ts';
 import { blockFileSystem } from '../../src/pool/block-file.ts';
 import type { RowChange } from '../../src/pool/metadata-store.ts';
@@ -34,6 +35,14 @@ export interface WorkBench {
   close(): Promise<void>;
 }
 
+/** Something beside the backups that has jobs and rows of its own. */
+export interface Beside {
+  readonly kinds: Readonly<Record<string, JobKind<RowChange>>>;
+  onJobEnd(job: Job): void;
+  open(): Promise<void>;
+  settle(): Promise<void>;
+}
+
 export async function makeFolder(): Promise<string> {
   return mkdtemp(join(tmpdir(), 'spindle-work-'));
 }
@@ -45,7 +54,11 @@ export async function removeFolder(dir: string): Promise<void> {
 /** Opens what the folder holds; a fresh one gets a sparse pool `default`. */
 export async function openWork(
   dir: string,
-  o: { poolBytes?: number; blockSizeBytes?: number } = {},
+  o: {
+    poolBytes?: number;
+    blockSizeBytes?: number;
+    beside?: (parts: { meta: Meta; work: Work; runner: () => JobRunner<RowChange> }) => Beside;
+  } = {},
 ): Promise<WorkBench> {
   const errors: unknown[] = [];
   const onError = (error: unknown): void => {
@@ -70,21 +83,25 @@ export async function openWork(
     onError,
     runner: () => runner,
   });
-  const runner = new JobRunner<RowChange>({
+  const beside = o.beside?.({ meta, work, runner: () => runner });
+  const runner: JobRunner<RowChange> = new JobRunner<RowChange>({
     store: new RowJobStore(meta),
-    kinds: work.kinds,
+    kinds: { ...work.kinds, ...beside?.kinds },
     isRetryable: () => false,
     onError,
     onEnd: (job) => {
       work.onJobEnd(job);
+      beside?.onJobEnd(job);
     },
   });
   await pools.open();
   await disks.open();
   await copies.open();
   await work.open();
+  await beside?.open();
   await runner.recover();
   await work.settle();
+  await beside?.settle();
   if (pools.list().length === 0) {
     await mkdir(join(dir, 'pools'), { recursive: true });
     await pools.create({

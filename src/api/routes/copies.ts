@@ -1,14 +1,25 @@
 /** /v1/disks/{disk}/copies and /v1/copies */
 import type { Static } from 'typebox';
+import { StorageError } from '../../base/errors.ts';
+import type { Job } from '../../job/job.ts';
 import { checkName, entityTag } from '../conditions.ts';
 import type { ApiContext, ApiInstance } from '../context.ts';
-import { json, keyHeader, matchHeader, noContent, operation, path } from '../operation.ts';
+import {
+  json,
+  keyHeader,
+  matchHeader,
+  noContent,
+  operation,
+  path,
+  waitHeader,
+} from '../operation.ts';
 import { pageOf } from '../pages.ts';
 import {
   answerPost,
   changeObject,
   created,
   deleteObject,
+  jobAct,
   refuseUsed,
   withUsers,
 } from '../reply.ts';
@@ -22,6 +33,7 @@ import {
   UpdateCopySchema,
 } from '../schemas/copy.ts';
 import { dryRunQuery, forceQuery, query, refTo } from '../schemas/fields.ts';
+import { JobSchema } from '../schemas/job.ts';
 import { WouldFreeSchema } from '../schemas/problem.ts';
 import type { Copy } from '../storage-services.ts';
 import { copyView } from '../views.ts';
@@ -32,6 +44,7 @@ const params = path('copy', 'Name or id of the copy.');
 
 export function copyRoutes(app: ApiInstance, context: ApiContext): void {
   addFreeze(app, context);
+  addFilling(app, context);
   addReading(app, context);
   addChanges(app, context);
 }
@@ -57,12 +70,49 @@ function addFreeze(app: ApiInstance, context: ApiContext): void {
     handler: async (request, reply) => {
       checkName(request.body.name, 'name');
       checkLabels(request.body.labels);
+      checkPlacement(request.body);
       const { disk } = request.params;
       return answerPost<Copy>(context, request, reply, {
         run: (effects) => context.services.copies.freeze(disk, request.body, effects),
         describe: (copy) => created(copy, `/v1/copies/${copy.name}`, view(copy)),
       });
     },
+  });
+}
+
+/** @throws VALIDATION_FAILED for what only a dedicated copy has */
+function checkPlacement(body: Static<typeof CreateCopySchema>): void {
+  if (body.placement === 'dedicated') return;
+  const fields = ['pool', 'preserve', 'onPreserveError', 'maxBytesPerSecond'] as const;
+  const field = fields.find((name) => body[name] !== undefined);
+  if (field === undefined) return;
+  const message = `${field} belongs to placement dedicated`;
+  throw new StorageError('VALIDATION_FAILED', message, { field });
+}
+
+function addFilling(app: ApiInstance, context: ApiContext): void {
+  app.post('/copies/:copy/data-blocks', {
+    schema: operation(
+      {
+        operationId: 'fillCopy',
+        tag,
+        summary: 'Bring over what a dedicated copy is still owed',
+        description:
+          'For one whose job has failed or was cancelled; a live job is answered as it is.',
+        ok: { 202: json(JobSchema, 'The job.') },
+      },
+      { params },
+      { ...keyHeader, ...waitHeader },
+    ),
+    handler: (request, reply) =>
+      answerPost<Job>(
+        context,
+        request,
+        reply,
+        jobAct(context, request, (effects) =>
+          context.services.copies.fill(request.params.copy, effects),
+        ),
+      ),
   });
 }
 

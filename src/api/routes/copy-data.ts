@@ -14,10 +14,11 @@ import {
   CopyReadQuery,
   CorrespondenceQuery,
   CorrespondenceSchema,
+  DataBlocksSchema,
 } from '../schemas/copy.ts';
 import { AllocationQuery, AllocationSchema } from '../schemas/disk.ts';
 import { readAhead } from '../send.ts';
-import type { Copy, CopyLayout, CorrespondenceRun } from '../storage-services.ts';
+import type { Copy, CopyLayout, CorrespondenceRun, DataBlockRun } from '../storage-services.ts';
 
 const tag = 'copies';
 const params = path('copy', 'Name or id of the copy.');
@@ -173,6 +174,26 @@ export function copyTableRoutes(app: ApiInstance, context: ApiContext): void {
       return reply;
     },
   });
+  app.get('/copies/:copy/data-blocks', {
+    schema: operation(
+      {
+        operationId: 'listDataBlocks',
+        tag,
+        summary: 'The data block table: which blocks are still owed by the source',
+        description:
+          'As it is now; a block that was owed on one page may be settled on the next. ' +
+          'With `Accept: application/x-ndjson` all of it, a line each.',
+        ok: { 200: jsonOrLines(DataBlocksSchema, 'Runs in ascending order.') },
+      },
+      { params, querystring: CorrespondenceQuery },
+    ),
+    handler: async (request, reply) => {
+      const table = dataBlocksOf(context.services.copies.get(request.params.copy));
+      if (!wantsLines(request)) return pageOfTable(table, limitsOf(request.query), 0);
+      await sendLines(context, reply, linesOfTable(table, 0));
+      return reply;
+    },
+  });
   app.get('/copies/:copy/allocation', {
     schema: operation(
       {
@@ -242,6 +263,16 @@ function correspondenceOf(copy: Copy): Table<CorrespondenceRun> {
         return { copyBlock, sourceBlock, length };
       });
       return next === undefined ? { items } : { items, next };
+    },
+  };
+}
+
+function dataBlocksOf(copy: Copy): Table<DataBlockRun> {
+  return {
+    kind: 'data-blocks',
+    async read(from, maxItems) {
+      const { runs, next } = await copy.dataBlocks(from, maxItems);
+      return next === undefined ? { items: [...runs] } : { items: [...runs], next };
     },
   };
 }

@@ -9,6 +9,7 @@ import {
   labels,
   listOf,
   newName,
+  nullableRefTo,
   nullableText,
   oneOfThese,
   pageQuery,
@@ -26,7 +27,26 @@ const layout = oneOfThese(
   ['compact', 'full'],
   'Default view: only the used blocks, packed; or the source’s whole address range.',
 );
-const placement = oneOfThese(['shared'], 'The copy refers to the blocks of its source.');
+const placement = oneOfThese(
+  ['shared', 'dedicated'],
+  'The blocks are those of the source; or the copy’s own, filled in the background.',
+);
+const preserves = ['redirect', 'copy-first'] as const;
+const preserve = oneOfThese(
+  preserves,
+  'When the source updates a block that it still owes a dedicated copy: it writes to another ' +
+    'place; or the block is brought over first, and the source overwrites it where it is.',
+);
+const preserveErrors = ['fail-write', 'invalidate-copy'] as const;
+const onPreserveError = oneOfThese(
+  preserveErrors,
+  'If such a block cannot be preserved: the write fails; or the copy becomes invalid.',
+);
+
+const CopyProblem = shown('CopyProblem', 'Why a copy is invalid.', {
+  code: text('Stable code for programs, explained in docs/errors.md.'),
+  detail: text('What happened, for a person.'),
+});
 
 export const CopySchema = shown('Copy', 'A read-only point-in-time copy of a disk.', {
   id: text('UUID.'),
@@ -38,6 +58,15 @@ export const CopySchema = shown('Copy', 'A read-only point-in-time copy of a dis
   poolId: text('Id of its pool.'),
   layout,
   placement,
+  state: oneOfThese(
+    ['ready', 'invalid'],
+    'An invalid copy has lost a block before it could be brought over: it is never served.',
+  ),
+  owedBlocks: count('Blocks of a dedicated copy that are still in the pool of its source.'),
+  preserve: nullableText('Of a dedicated copy: `redirect` or `copy-first`.'),
+  onPreserveError: nullableText('Of a dedicated copy: `fail-write` or `invalidate-copy`.'),
+  job: nullableText('Job that fills a dedicated copy, by id; null if none does.'),
+  problem: nullableRefTo(CopyProblem, 'Why it is invalid.'),
   generation: count('Orders the copies of a store.'),
   usedBlocks: count('Mapped blocks of the source at the freeze.'),
   blockSizeBytes: bytes('Size of a block'),
@@ -62,6 +91,12 @@ export const CreateCopySchema = asked('CreateCopy', 'Freeze a disk.', {
   name: newName('Name'),
   layout: Type.Optional(layout),
   placement: Type.Optional(placement),
+  pool: Type.Optional(
+    reference('Dedicated: pool of its blocks, by name or id; default: the source’s'),
+  ),
+  preserve: Type.Optional(preserve),
+  onPreserveError: Type.Optional(onPreserveError),
+  maxBytesPerSecond: Type.Optional(bytes('Dedicated: rate limit per second of filling it', 1)),
   labels: Type.Optional(labels),
 });
 
@@ -104,6 +139,25 @@ export const CorrespondenceSchema = shown(
   },
 );
 
+export const DataBlockRunSchema = shown(
+  'DataBlockRun',
+  'A run of blocks of one state: copyBlock + i of the copy is sourceBlock + i of the disk.',
+  {
+    copyBlock: count('First block in the copy (X).'),
+    sourceBlock: count('First block in the source (A).'),
+    length: count('Blocks in the run.'),
+    state: oneOfThese(
+      ['shared', 'owed', 'settled'],
+      'The source’s for as long as the copy lives; the source’s until it is brought over; its own.',
+    ),
+  },
+);
+
+export const DataBlocksSchema = shown('DataBlocks', 'The data block table, ascending.', {
+  items: listOf(refTo(DataBlockRunSchema), 'The runs.'),
+  nextPageToken: nullableText('`pageToken` of the next page; null after the last.'),
+});
+
 export const CorrespondenceQuery = query({ ...pageQuery, maxResults });
 
 export const ChangedRangeSchema = shown('ChangedRange', 'A range that differs.', {
@@ -134,12 +188,15 @@ export const ChangesQuery = query({
 });
 
 export const copySchemas = [
+  CopyProblem,
   CopySchema,
   CopyListSchema,
   CreateCopySchema,
   UpdateCopySchema,
   CorrespondenceRunSchema,
   CorrespondenceSchema,
+  DataBlockRunSchema,
+  DataBlocksSchema,
   ChangedRangeSchema,
   ChangesSchema,
 ];

@@ -11,6 +11,8 @@ import { jobSchemas } from './job.ts';
 import { poolSchemas } from './pool.ts';
 import { AffectedSchema, ProblemSchema, WouldFreeSchema } from './problem.ts';
 import { restoreSchemas } from './restore.ts';
+import { retentionSchemas } from './retention.ts';
+import { scheduleSchemas } from './schedule.ts';
 import { targetSchemas } from './target.ts';
 
 export const namedSchemas: readonly TSchema[] = [
@@ -24,6 +26,8 @@ export const namedSchemas: readonly TSchema[] = [
   ...targetSchemas,
   ...backupSchemas,
   ...restoreSchemas,
+  ...retentionSchemas,
+  ...scheduleSchemas,
   ...jobSchemas,
 ];
 

@@ -301,10 +301,10 @@ describe('an incremental image', () => {
       await session.push(image);
       await session.finish();
     })();
-    const { copyId, generation } = bench.work.backups.get('mon');
+    const { base } = bench.work.backups.get('tue');
     await expect(sent).rejects.toMatchObject({
       code: 'BASE_MISSING',
-      details: { reason: 'upload', baseCopyId: copyId, baseGeneration: generation },
+      details: { reason: 'upload', base },
     });
     expect(await bench.ended(session.job)).toMatchObject({ state: 'failed' });
     expect(bench.disks.find('d2')).toBeUndefined();

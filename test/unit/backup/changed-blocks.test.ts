@@ -44,7 +44,7 @@ async function twoCopies(): Promise<{ base: Copy; copy: Copy; runs: readonly Cha
 describe('the blocks of an incremental image', () => {
   it('are found from any block on, over thousands of runs', { timeout: 120_000 }, async () => {
     const { base, copy, runs } = await twoCopies();
-    const changed = await ChangedBlocks.since(copy, checkpointOf(base));
+    const changed = await ChangedBlocks.since(bench.copies, copy, checkpointOf(base));
     const blocks = runs
       .filter(({ kind }) => kind === 'data')
       .flatMap(({ first, length }) => Array.from({ length }, (_, index) => first + index));
@@ -82,7 +82,7 @@ describe('the blocks of an incremental image', () => {
     await bench.disks.create({ name: 'd1', capacityBytes: TIB });
     const base = await freeze(bench.copies, 'd1', { name: 'base' });
     const copy = await freeze(bench.copies, 'd1', { name: 'copy' });
-    const changed = await ChangedBlocks.since(copy, checkpointOf(base));
+    const changed = await ChangedBlocks.since(bench.copies, copy, checkpointOf(base));
     expect(changed).toMatchObject({ blocks: 0, ranges: 0 });
     expect((await changed.places(0, 0)).source).toHaveLength(0);
   });
@@ -92,6 +92,8 @@ describe('the blocks of an incremental image', () => {
     const base = await freeze(bench.copies, 'd1', { name: 'base' });
     const copy = await freeze(bench.copies, 'd1', { name: 'copy' });
     const stopped = AbortSignal.abort(new Error('stop'));
-    await expect(ChangedBlocks.since(copy, checkpointOf(base), stopped)).rejects.toThrow('stop');
+    await expect(
+      ChangedBlocks.since(bench.copies, copy, checkpointOf(base), stopped),
+    ).rejects.toThrow('stop');
   });
 });

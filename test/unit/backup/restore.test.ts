@@ -80,7 +80,7 @@ describe('a backup', () => {
     expect(checkpoints.list().map(({ id }) => id)).toEqual([copyId, copy.id]);
     await bench.disks.get('d1').write(65536, randomBytes(65536));
     await freeze(bench.copies, 'd1', { name: 'tuesday' });
-    const changes = new CopyService(bench.copies).changes('tuesday', copy.id);
+    const changes = new CopyService(bench.copies, bench.work.copiers).changes('tuesday', copy.id);
     const wanted = { runs: [{ block: 1, length: 1, kind: 'data' }] };
     expect(await changes.runs(0, 10)).toEqual(wanted);
     await deleteBackup(bench.work.backups, 'b1');

@@ -120,6 +120,8 @@ describe('a chain of images', () => {
     controller.abort();
     const segments = chain.segments({ onDamage: 'fail', signal: controller.signal });
     expect(await codeOf(() => segments.next())).toBe('CANCELLED');
+    const source = chainSource(chain, controller.signal);
+    expect(await codeOf(() => source.sourceBlocks(0, 1))).toBe('CANCELLED');
   });
 });
 

@@ -51,9 +51,9 @@ class Source implements FlushSource {
 
 function world() {
   const store = new RecordingMetadata();
-  const sources = [new Source(), new Source()] as const;
+  const sources = [new Source(), new Source(), new Source()] as const;
   const flushers = sources.map((source, pool) => new Flusher(store, pool, source));
-  const [a, b] = flushers as [Flusher, Flusher];
+  const [a, b, c] = flushers as [Flusher, Flusher, Flusher];
   /** For each batch, its pools and their page numbers. */
   const batches = (): string[] =>
     store.batches.map(({ pages }) =>
@@ -61,7 +61,7 @@ function world() {
         .map(({ pool, images }) => `${pool}:${images.map((one) => one.number).join()}`)
         .join(' '),
     );
-  return { store, sources, a, b, batches };
+  return { store, sources, a, b, c, batches };
 }
 
 describe('a flush of several pools', () => {
@@ -102,7 +102,102 @@ describe('a flush of several pools', () => {
     const first = new JointFlush(store, [a, b]).run();
     const second = new JointFlush(store, [b, a]).run();
     await Promise.all([first, second]);
-    expect(batches()).toEqual(['0:1 1:', '1: 0:']);
+    expect(batches()).toEqual(['0:1 1:']);
+  });
+
+  it('takes another one in that shares a pool with it: neither is committed in part', async () => {
+    const { store, sources, a, b, c, batches } = world();
+    let release = (): void => undefined;
+    sources[1].hold = new Promise<void>((resolve) => {
+      release = resolve;
+    });
+    sources[1].change(9);
+    const busy = b.flush();
+    await new Promise((resolve) => setImmediate(resolve));
+    sources[0].change(1);
+    sources[1].change(2);
+    const first = new JointFlush(store, [a, b]).run();
+    await new Promise((resolve) => setImmediate(resolve));
+    sources[0].change(3);
+    sources[2].change(4);
+    const second = new JointFlush(store, [c, a], [effect]).run();
+    await new Promise((resolve) => setTimeout(resolve, 5));
+    expect(batches()).toEqual([]);
+    release();
+    await Promise.all([busy, first, second]);
+    expect(batches()).toEqual(['1:9', '0:1,3 1:2 2:4']);
+    expect(store.batches[1]!.rows).toEqual([effect]);
+  });
+
+  it('joins two that were asked for apart when a third shares pools with both', async () => {
+    const { store, sources, a, b, c, batches } = world();
+    const d = new Flusher(store, 3, new Source());
+    let release = (): void => undefined;
+    const hold = new Promise<void>((resolve) => {
+      release = resolve;
+    });
+    sources[0].hold = hold;
+    sources[0].change(9);
+    const busy = a.flush();
+    sources[2].hold = hold;
+    sources[2].change(8);
+    const busyToo = c.flush();
+    await new Promise((resolve) => setImmediate(resolve));
+    const runs = [[a, b] as const, [c, d] as const, [b, d] as const].map((members) =>
+      new JointFlush(store, members).run(),
+    );
+    sources[1].change(5);
+    release();
+    await Promise.all([busy, busyToo, ...runs]);
+    expect(batches().length).toBe(3);
+    expect(batches().at(-1)).toBe('0: 1:5 2: 3:');
+  });
+
+  it('undoes what cannot become durable as a whole before anyone goes on', async () => {
+    const { store, sources, a, b, batches } = world();
+    sources[0].change(1);
+    sources[1].change(2);
+    sources[0].syncFails = new StorageError('POOL_POISONED', 'the disk is gone');
+    const undo = async (): Promise<void> => {
+      await new Promise((resolve) => setTimeout(resolve, 5));
+      sources[1].pending = [];
+    };
+    const joint = new JointFlush(store, [a, b], [effect], undo).run();
+    const waits = b.flush();
+    await expect(joint).rejects.toThrow('the disk is gone');
+    await waits;
+    expect(batches()).toEqual([]);
+  });
+
+  it('poisons all if that cannot be undone', async () => {
+    const { store, sources, a, b, batches } = world();
+    sources[1].change(2);
+    sources[0].syncFails = new StorageError('POOL_POISONED', 'the disk is gone');
+    const undo = (): Promise<void> => Promise.reject(new Error('cannot'));
+    const joint = new JointFlush(store, [a, b], [], undo).run();
+    const waits = b.flush();
+    await expect(joint).rejects.toThrow('the disk is gone');
+    await expect(waits).rejects.toThrow('the disk is gone');
+    expect([batches(), b.failure?.message]).toEqual([[], 'the disk is gone']);
+  });
+
+  it('is tried again without one that was taken in and failed', async () => {
+    const { store, sources, a, b, c, batches } = world();
+    sources[0].change(1);
+    sources[1].change(2);
+    sources[2].change(3);
+    sources[2].syncFails = new StorageError('POOL_POISONED', 'the disk is gone');
+    const good = new JointFlush(store, [a, b], [effect]).run();
+    const bad = new JointFlush(store, [b, c], [], () => {
+      sources[1].pending = sources[1].pending.filter(({ number }) => number !== 7);
+      return Promise.resolve();
+    }).run();
+    sources[1].change(7);
+    await expect(bad).rejects.toThrow('the disk is gone');
+    await good;
+    expect(batches()).toEqual(['0:1 1:2']);
+    expect(store.batches[0]!.rows).toEqual([effect]);
+    expect([a.failure, b.failure]).toEqual([undefined, undefined]);
   });
 
   it('that meets a full database changes nothing and can be repeated', async () => {

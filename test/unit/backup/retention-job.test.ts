@@ -1,0 +1,86 @@
+import { randomBytes } from 'node:crypto';
+import { rename } from 'node:fs/promises';
+import { join } from 'node:path';
+import { afterEach, beforeEach, expect, it } from 'vitest';
+import { beginBackup } from '../../../src/backup/begin-backup.ts';
+import { submitRetention } from '../../../src/backup/retention-job.ts';
+import { MIB } from '../../../src/base/units.ts';
+import { makeFolder, openWork, removeFolder, type WorkBench } from '../../support/work.ts';
+
+let dir: string;
+let bench: WorkBench;
+
+beforeEach(async () => {
+  dir = await makeFolder();
+  bench = await openWork(dir);
+  const { disk } = await bench.disks.create({ name: 'd1', capacityBytes: 64 * MIB });
+  await disk.write(0, randomBytes(4 * MIB));
+  await bench.work.targets.create({ name: 'shelf', kind: 'directory', path: 'shelf' });
+  for (const name of ['b1', 'b2', 'b3', 'b4']) {
+    const job = await beginBackup(bench.work.backups, { name, disk: 'd1', target: 'shelf' });
+    expect(await bench.ended(job)).toMatchObject({ state: 'succeeded' });
+  }
+});
+
+afterEach(async () => {
+  expect(bench.errors).toEqual([]);
+  await bench.close();
+  await removeFolder(dir);
+});
+
+function names(): string[] {
+  return bench.work.backups.list().map(({ name }) => name);
+}
+
+it('leaves a backup that a restore reads, and deletes the others', async () => {
+  const { backups, restores } = bench.work;
+  const reading = await restores.fromBackup('b2', {
+    method: 'remap',
+    disk: 'd2',
+    maxBytesPerSecond: 1,
+  });
+  const job = await bench.ended(await submitRetention(backups, { keepLast: 1 }));
+  expect(job).toMatchObject({
+    state: 'succeeded',
+    result: { deletedBackups: 2, left: [{ backup: 'b2', code: 'BACKUP_IN_USE' }] },
+  });
+  expect(names()).toEqual(['b2', 'b4']);
+  await bench.runner.update(reading.id, { maxBytesPerSecond: null });
+  expect(await bench.ended(reading)).toMatchObject({ state: 'succeeded' });
+});
+
+it('fails with the reason when the target is away, and what is gone is told', async () => {
+  const shelf = join(dir, 'shelf');
+  await rename(shelf, `${shelf}-away`);
+  const job = await bench.ended(await submitRetention(bench.work.backups, { keepLast: 1 }));
+  expect(job).toMatchObject({
+    state: 'failed',
+    problem: { code: 'TARGET_UNAVAILABLE', backup: 'b3', deleted: [] },
+  });
+  expect(names()).toHaveLength(4);
+  await rename(`${shelf}-away`, shelf);
+  const again = await bench.ended(await submitRetention(bench.work.backups, { keepLast: 1 }));
+  expect(again).toMatchObject({ state: 'succeeded', result: { deletedBackups: 3 } });
+});
+
+it('goes on after a restart in the middle, and its result names all that was deleted', async () => {
+  const { backups } = bench.work;
+  const matching = backups.matching.bind(backups);
+  let isHeld = false;
+  const { promise: held, resolve: letGo } = Promise.withResolvers<undefined>();
+  backups.matching = async (target, body) => {
+    if (isHeld) await held;
+    isHeld = true;
+    return matching(target, body);
+  };
+  const job = await submitRetention(backups, { keepLast: 1 });
+  while (names().length > 3) await new Promise((resolve) => setTimeout(resolve, 5));
+  const closing = bench.close();
+  await new Promise((resolve) => setTimeout(resolve, 50));
+  letGo(undefined);
+  await closing;
+  bench = await openWork(dir);
+  const ended = await bench.ended(job);
+  expect(ended).toMatchObject({ state: 'succeeded', result: { deletedBackups: 3 } });
+  expect(names()).toEqual(['b4']);
+});
