@@ -3,7 +3,7 @@
  * anew between two backups, here and there or in one piece; a disk that nobody touched; a disk that
  * was trimmed to nothing.
  *
- * `node bench/incremental.ts [ROUNDS]` (default 5). BENCH_DIR: where 24 GiB are free.
+ * `node bench/incremental.ts [ROUNDS]` (default 5). BENCH_DIR: where 16 GiB are free.
  */
 import { randomBytes } from 'node:crypto';
 import { GIB, MIB } from '../src/base/units.ts';

@@ -169,10 +169,14 @@ async function runGroupBackup(backups: Backups, context: JobContext<RowChange>):
   backups.endCopyUse(job.id);
   const mediumBytes = sum(records.map((record) => record.mediumBytes));
   context.progress({ doneBytes: mediumBytes, totalBytes: mediumBytes });
+  return resultOf(first.group, records);
+}
+
+function resultOf({ name, id }: BackupGroup, records: readonly BackupRecord[]): Json {
   return {
-    group: first.group.name,
-    groupId: first.group.id,
-    mediumBytes,
+    group: name,
+    groupId: id,
+    mediumBytes: sum(records.map(({ mediumBytes }) => mediumBytes)),
     backups: records.map((record) => ({
       backup: record.name,
       backupId: record.id,
@@ -203,28 +207,37 @@ async function completeAll(
   await backups.saveTogether(changed);
 }
 
-async function abandonGroup(backups: Backups, job: Job): Promise<void> {
-  const records = membersOf(backups, job).filter(({ state }) => state !== 'complete');
+async function abandonGroup(
+  backups: Backups,
+  job: Job,
+): Promise<{ readonly result: Json } | undefined> {
+  const records = membersOf(backups, job);
+  const group = records[0]?.group;
   try {
-    if (records.length > 0) await undo(backups, records);
+    const isDone = records.length > 0 && (await undo(backups, records));
+    return isDone && group !== undefined ? { result: resultOf(group, records) } : undefined;
   } finally {
     backups.endCopyUse(job.id);
   }
 }
 
-/** What was complete before it could be stopped is listed; of anything less nothing is left. */
-async function undo(backups: Backups, records: readonly BackupRecord[]): Promise<void> {
-  const [first] = records;
-  if (first === undefined) return;
+/**
+ * Of anything less than all nothing is left.
+ * @returns true if all were complete before it could be stopped
+ */
+async function undo(backups: Backups, records: readonly BackupRecord[]): Promise<boolean> {
+  const left = records.filter(({ state }) => state !== 'complete' && state !== 'damaged');
+  const [first] = left;
+  if (first === undefined) return true;
   try {
     const { targets } = backups.options;
     const medium = targets.medium(targets.get(first.targetId));
     const found = [];
-    for (const record of records) found.push({ record, state: await stateOf(medium, record) });
-    const whole = first.group?.members.length === records.length;
-    if (whole && found.every(({ state }) => state === 'there')) {
-      await completeAll(backups, medium, records);
-      return;
+    for (const record of left) found.push({ record, state: await stateOf(medium, record) });
+    const isWhole = first.group?.members.length === left.length;
+    if (isWhole && found.every(({ state }) => state === 'there')) {
+      await completeAll(backups, medium, left);
+      return true;
     }
     for (const { record, state } of found) {
       if (state === 'foreign') continue;
@@ -232,11 +245,14 @@ async function undo(backups: Backups, records: readonly BackupRecord[]): Promise
         if (!isStorageError(error, 'NOT_FOUND')) throw error;
       });
     }
-    await backups.forget(...records);
+    await backups.forget(...left);
   } catch (error) {
-    if (isStorageError(error, 'NOT_FOUND')) return backups.forget(...records);
-    await backups.saveTogether(records.map((record) => ({ record, to: { state: 'incomplete' } })));
+    if (isStorageError(error, 'NOT_FOUND')) await backups.forget(...left);
+    else {
+      await backups.saveTogether(left.map((record) => ({ record, to: { state: 'incomplete' } })));
+    }
   }
+  return false;
 }
 
 async function stateOf(

@@ -128,8 +128,11 @@ export function groupRestoreKind(backups: Backups): JobKind<RowChange> {
     },
     abandon: async (job) => {
       backups.endCopyUse(job.id);
+      const done = await readMark(backups, job.id);
+      if (done !== undefined) return { result: done };
       const { copies } = backups.options;
       while (disksOfJob(copies, job.id) !== undefined) await undoRestore(copies, job.id, false);
+      return undefined;
     },
   };
 }

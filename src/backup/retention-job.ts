@@ -5,11 +5,13 @@
  * deletes nothing more. The newest go first, so nothing is deleted before what is built on it. A
  * backup that somebody uses, or that something new is built on, is left for the next time.
  *
- * Its checkpoint and result name each backup that was deleted, with the reason.
+ * Its checkpoint and result name each backup that was deleted, with the reason; the checkpoint also
+ * what is to go, so that a deletion which a crash has cut is brought to its end.
  */
 import { isStorageError, StorageError } from '../base/errors.ts';
 import { checkTimeZone } from '../base/time-zone.ts';
-import { isJsonObject, type Job, type Json, type JsonObject } from '../job/job.ts';
+import { isJsonList, isJsonObject, textsOf } from '../job/job.ts';
+import type { Job, Json, JsonObject } from '../job/job.ts';
 import type { JobContext } from '../job/job-run.ts';
 import type { JobKind } from '../job/scheduler.ts';
 import type { RowChange } from '../pool/metadata-store.ts';
@@ -59,6 +61,13 @@ export interface RetentionResult {
   /** What should have gone and could not. */
   readonly left: readonly Left[];
   readonly keptBackups: number;
+}
+
+/** How far it has come. */
+export interface RetentionState {
+  readonly deleted: RetentionResult['deleted'];
+  /** Ids of what an attempt was going to delete. */
+  readonly going: readonly string[];
 }
 
 const TELL_AT_MOST = 1000;
@@ -138,9 +147,9 @@ export function retentionKind(backups: Backups): JobKind<RowChange> {
     async run(context): Promise<Json> {
       const plan = readPlan(context.job.parameters);
       const { checkpoint } = context.job;
-      const before = isJsonObject(checkpoint) ? readDeleted(checkpoint['deleted']) : [];
-      const result = await carryOut(backups, plan, context, before, async (deleted) => {
-        await context.checkpoint({ deleted: toldOf(deleted) });
+      const before = readState(checkpoint);
+      const result = await carryOut(backups, plan, context, before, async (state) => {
+        await context.checkpoint(stateJson(state));
       });
       return resultJson(result);
     },
@@ -149,22 +158,30 @@ export function retentionKind(backups: Backups): JobKind<RowChange> {
 
 /**
  * Deletes what is to go, and goes on after what is in use or needed.
- * @param before what an earlier attempt deleted
- * @param remember called after each deletion with all of them
+ * @param before how far an earlier attempt came
+ * @param remember called before the first deletion and after each
  * @throws TARGET_UNAVAILABLE and others, with `deleted`: what comes after is left
  */
 export async function carryOut(
   backups: Backups,
   plan: RetentionPlan,
   context: Pick<JobContext, 'signal' | 'log'>,
-  before: RetentionResult['deleted'],
-  remember: (deleted: RetentionResult['deleted']) => Promise<void>,
+  before: RetentionState,
+  remember: (state: RetentionState) => Promise<void>,
 ): Promise<RetentionResult> {
+  const deleted = [...before.deleted];
+  for (const id of before.going) {
+    const cut = backups.find(id);
+    if (cut?.state !== 'incomplete') continue;
+    await deleteBackup(backups, id);
+    deleted.push({ backup: cut.name, reason: 'its deletion had begun' });
+  }
   const decisions = decide(backups, plan);
-  const deleted = [...before];
   const left: Left[] = [];
-  for (const { item, action, reason } of decisions) {
-    if (action === 'keep') continue;
+  const doomed = decisions.filter(({ action }) => action === 'delete');
+  const going = doomed.map(({ item }) => item.id);
+  if (going.length > 0) await remember({ deleted, going });
+  for (const { item, reason } of doomed) {
     context.signal.throwIfAborted();
     try {
       await deleteBackup(backups, item.id);
@@ -177,9 +194,9 @@ export async function carryOut(
       if (code !== 'NOT_FOUND') left.push({ backup: item.name, code, detail: message });
       continue;
     }
-    await remember(deleted);
+    await remember({ deleted, going });
   }
-  const keptBackups = decisions.filter(({ action }) => action === 'keep').length;
+  const keptBackups = decisions.length - doomed.length;
   return { deleted, left, keptBackups };
 }
 
@@ -231,11 +248,19 @@ function readPlan(parameters: Json): RetentionPlan {
   throw new StorageError('METADATA_INVALID', 'a retention job has no valid plan');
 }
 
-export function readDeleted(value: Json | undefined): { backup: string; reason: string }[] {
-  if (!Array.isArray(value)) return [];
-  return value.flatMap((each: Json) => {
-    if (!isJsonObject(each)) return [];
-    const { backup, reason } = each;
-    return typeof backup === 'string' && typeof reason === 'string' ? [{ backup, reason }] : [];
-  });
+export function stateJson({ deleted, going }: RetentionState): JsonObject {
+  return { deleted: toldOf(deleted), going: [...going] };
+}
+
+export function readState(value: Json | undefined): RetentionState {
+  if (value === undefined || !isJsonObject(value)) return { deleted: [], going: [] };
+  const { deleted, going } = value;
+  const texts = isJsonList(going) ? going : [];
+  return {
+    deleted: (isJsonList(deleted) ? deleted : []).flatMap((each) => {
+      const { backup, reason } = textsOf(each);
+      return backup === undefined || reason === undefined ? [] : [{ backup, reason }];
+    }),
+    going: texts.flatMap((id) => (typeof id === 'string' ? [id] : [])),
+  };
 }

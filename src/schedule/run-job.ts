@@ -18,11 +18,13 @@ import type { Backups } from '../backup/backups.ts';
 import { beginGroupBackup } from '../backup/group-backup.ts';
 import {
   carryOut,
-  type RetentionResult,
-  readDeleted,
+  readState,
   resultJson,
+  type RetentionState,
+  stateJson,
 } from '../backup/retention-job.ts';
 import { policyFrom, type RetentionPolicy } from '../backup/retention.ts';
+import { rfc3339 } from '../base/clock.ts';
 import { type ErrorCode, errorCodes, isStorageError, StorageError } from '../base/errors.ts';
 import { freezeGroup } from '../copy/freeze-group.ts';
 import { isJsonList, isJsonObject, textsOf, toJson } from '../job/job.ts';
@@ -70,7 +72,7 @@ interface Outcome {
 
 interface Progress {
   readonly outcomes: readonly Outcome[];
-  readonly deleted: RetentionResult['deleted'];
+  readonly retention: RetentionState;
 }
 
 export function runKind(backups: Backups, ends: JobEnds): JobKind<RowChange> {
@@ -102,16 +104,16 @@ class Run {
   readonly #context: JobContext<RowChange>;
   readonly #plan: RunPlan;
   readonly #outcomes: Map<string, Outcome>;
-  #deleted: RetentionResult['deleted'];
+  #retention: RetentionState;
 
   constructor(backups: Backups, ends: JobEnds, context: JobContext<RowChange>) {
     this.#backups = backups;
     this.#ends = ends;
     this.#context = context;
     this.#plan = readRunPlan(context.job);
-    const { outcomes, deleted } = readProgress(context.job);
+    const { outcomes, retention } = readProgress(context.job);
     this.#outcomes = new Map(outcomes.map((each) => [each.name, each]));
-    this.#deleted = deleted;
+    this.#retention = retention;
   }
 
   async run(): Promise<Json> {
@@ -207,9 +209,9 @@ class Run {
       policy,
     };
     try {
-      const before = this.#deleted;
-      const result = await carryOut(this.#backups, plan, this.#context, before, async (deleted) => {
-        this.#deleted = deleted;
+      const before = this.#retention;
+      const result = await carryOut(this.#backups, plan, this.#context, before, async (state) => {
+        this.#retention = state;
         await this.#save();
       });
       return resultJson(result);
@@ -229,7 +231,7 @@ class Run {
 
   async #save(): Promise<void> {
     const outcomes = [...this.#outcomes.values()].map((each) => ({ ...each }));
-    await this.#context.checkpoint({ outcomes, deleted: this.#deleted.map((one) => ({ ...one })) });
+    await this.#context.checkpoint({ outcomes, retention: stateJson(this.#retention) });
   }
 
   /** Of a group there is one for all. */
@@ -282,8 +284,10 @@ function isErrorCode(code: Json | undefined): code is ErrorCode {
 }
 
 function readProgress({ checkpoint }: Job): Progress {
-  if (checkpoint === null || !isJsonObject(checkpoint)) return { outcomes: [], deleted: [] };
-  const { outcomes, deleted } = checkpoint;
+  if (checkpoint === null || !isJsonObject(checkpoint)) {
+    return { outcomes: [], retention: readState(undefined) };
+  }
+  const { outcomes, retention } = checkpoint;
   return {
     outcomes: listOf(outcomes).flatMap((each): Outcome[] => {
       if (!isJsonObject(each) || typeof each['name'] !== 'string') return [];
@@ -297,12 +301,18 @@ function readProgress({ checkpoint }: Job): Progress {
         },
       ];
     }),
-    deleted: readDeleted(deleted),
+    retention: readState(retention),
   };
 }
 
 function listOf(value: Json | undefined): readonly Json[] {
   return isJsonList(value) ? value : [];
+}
+
+/** What the job is about, for people. */
+export function subjectOf({ schedule, scheduledAtMs, target }: RunPlan): JsonObject {
+  const at = scheduledAtMs === null ? {} : { scheduledAt: rfc3339(scheduledAtMs) };
+  return { schedule: schedule.name, scheduleId: schedule.id, ...at, target: target.name };
 }
 
 export function planJson(plan: RunPlan): JsonObject {

@@ -38,7 +38,7 @@ import {
   type ScheduleRequest,
   settingsOf,
 } from './requested.ts';
-import { planJson, runKind, type RunPlan } from './run-job.ts';
+import { planJson, runKind, type RunPlan, subjectOf } from './run-job.ts';
 import { memberName, runName } from './run-names.ts';
 import { LOOK_EVERY_MS, WakeUp } from './wake-up.ts';
 
@@ -315,14 +315,14 @@ export class Schedules {
   ): Promise<Job> {
     this.get(record.id);
     const startedAtMs = this.#o.clock.nowMs();
-    const { progress: before, settings } = record;
+    const { progress: before } = record;
     const runPlan = this.#runPlan(record, instantMs, startedAtMs);
     const [only, ...others] = runPlan.members;
     try {
       return await this.#o.runner().submit(
         {
           kind: 'schedule',
-          subject: { schedule: record.name, scheduleId: record.id, target: settings.target.name },
+          subject: subjectOf(runPlan),
           parameters: planJson(runPlan),
           target: runPlan.target.name,
           ...(others.length === 0 && only !== undefined ? { disk: only.disk.name } : {}),

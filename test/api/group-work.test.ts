@@ -159,7 +159,7 @@ describe('a restore of a group from its copies', () => {
 
   it('puts all working disks back, or others', async () => {
     const { api, bytes } = await worldWithGroup();
-    const later = await overwrite(api);
+    await overwrite(api);
     const dry = await api.post('/groups/g/restores?dryRun=true', { method: 'write-back' });
     expect(dry.body.wouldFreeBytes).toBe(6 * MIB);
     expect(dry.body.affects).toMatchObject(DISKS.map((name) => ({ kind: 'disk', name })));
@@ -169,7 +169,6 @@ describe('a restore of a group from its copies', () => {
     expect(done.body).toMatchObject({ kind: 'group-restore', state: 'succeeded' });
     expect(done.body.result).toMatchObject({ disks: DISKS.map((disk) => ({ disk })) });
     for (const name of DISKS) await expectHolds(api, name, bytes[name]!);
-    expect(later).toHaveProperty('x');
     await api.disk('w');
     const disks = [{ disk: 'x', to: 'w' }];
     const moved = await api.post('/groups/g/restores', { method: 'write-back', disks }, wait);

@@ -1,9 +1,10 @@
 /** Disks and copies made, renamed, resized, restored and deleted. */
 import type { CopyView, DiskView } from '../../src/api/views.ts';
 import { Content } from './content.ts';
-import { CopyModel, DiskModel, type Snapshot } from './model.ts';
+import { CopyModel, DiskModel, type JobModel, type Snapshot } from './model.ts';
 import type { Random } from './random.ts';
 import { readCompact, readFull } from './read-whole.ts';
+import { subjectIs, succeeded } from './restore-models.ts';
 import type { World } from './world.ts';
 
 const MIB = 1024 * 1024;
@@ -84,20 +85,60 @@ async function freeze(world: World, random: Random): Promise<void> {
   const copy = new CopyModel(name, snapshot);
   world.copies.push(copy);
   const path = `/disks/${disk.ref}/copies`;
-  world.count('freeze');
+  const dedicated = dedicatedOptions(random);
+  const job = dedicated === undefined ? undefined : copyJob(world, name);
+  copy.isDedicated = dedicated !== undefined;
+  world.count(dedicated === undefined ? 'freeze' : `freeze ${dedicated.preserve}`);
+  const codes = disk.isDeleting ? ['NOT_FOUND', 'POOL_MISMATCH'] : ['POOL_MISMATCH'];
   await world.post(
     path,
-    { name, layout: random.chance(0.5) ? 'compact' : 'full' },
+    { name, layout: random.chance(0.5) ? 'compact' : 'full', ...dedicated },
     (answer) => {
       if (answer.status === 201) {
-        settleCopy(world, copy, JSON.parse(answer.body.toString()) as CopyView);
+        const view = JSON.parse(answer.body.toString()) as CopyView;
+        settleCopy(world, copy, view);
+        if (job !== undefined && view.job === null) world.endJob(job, undefined);
+        else if (job !== undefined) job.id = view.job ?? undefined;
         return;
       }
-      world.refused(`POST ${path}`, answer, disk.isDeleting ? ['NOT_FOUND'] : []);
+      world.refused(`POST ${path}`, answer, codes);
       world.copies = world.copies.filter((each) => each !== copy);
+      if (job !== undefined) world.endJob(job, undefined);
     },
     { list: '/copies', name, snapshot },
   );
+}
+
+interface DedicatedOptions {
+  readonly placement: 'dedicated';
+  readonly pool: string;
+  readonly preserve: 'redirect' | 'copy-first';
+  readonly onPreserveError: 'fail-write';
+  readonly maxBytesPerSecond?: number;
+}
+
+/** Half of the copies have blocks of their own, filled at various rates. */
+function dedicatedOptions(random: Random): DedicatedOptions | undefined {
+  if (random.chance(0.5)) return undefined;
+  const pool = random.pick(['apart', 'default', 'fine', 'coarse']) ?? 'apart';
+  const preserve = random.chance(0.5) ? 'redirect' : 'copy-first';
+  const rate = random.chance(0.5) ? { maxBytesPerSecond: random.size(MIB, 64 * MIB) } : {};
+  return { placement: 'dedicated', pool, preserve, onPreserveError: 'fail-write', ...rate };
+}
+
+/** The job that fills a dedicated copy, which comes with it. */
+function copyJob(world: World, name: string): JobModel {
+  const job: JobModel = {
+    id: undefined,
+    kind: 'copy-data',
+    what: `filling of ${name}`,
+    matches: (view) => subjectIs(view, 'copy-data', 'copy', name),
+    settle: (view) => {
+      if (succeeded(view, `filling of ${name}`)) world.count('copy filled');
+    },
+  };
+  world.jobs.push(job);
+  return job;
 }
 
 /** The copy is there. */
@@ -155,7 +196,8 @@ async function remapCopy(world: World, random: Random): Promise<void> {
   const disk = diskFrom(random, name, copy.snapshot);
   world.disks.push(disk);
   const codes = copy.isDeleting ? ['NOT_FOUND'] : [];
-  if (random.chance(0.5)) {
+  // of one that is being filled a restore is a job
+  if (copy.isDedicated || random.chance(0.5)) {
     await postDisk(world, '/disks', { name, fromCopy: copy.ref }, disk, [...codes, 'NOT_FOUND']);
   } else {
     const json = { method: 'remap', disk: name };

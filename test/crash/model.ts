@@ -140,6 +140,7 @@ export class CopyModel {
   readonly names: Set<string>;
   readonly snapshot: Snapshot;
   isDeleting = false;
+  isDedicated = false;
   /** Of its image, once downloaded. */
   imageDigest: string | undefined;
 

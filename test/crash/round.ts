@@ -33,7 +33,8 @@ export class Store {
     await this.#start();
     const { world } = this;
     await createTarget(world);
-    for (const [name, blockSizeBytes] of Object.entries({ fine: 16384, coarse: 1048576 })) {
+    const pools = { fine: 16384, coarse: 1048576, apart: 65536 };
+    for (const [name, blockSizeBytes] of Object.entries(pools)) {
       const sizeBytes = (world.random.chance(0.5) ? 24 : 64) * 1024 * 1024;
       const files = [{ path: `${name}.pool`, sizeBytes }];
       await world.client.json('POST', '/pools', { json: { name, blockSizeBytes, files } });

@@ -81,8 +81,10 @@ export class ScheduleBench {
     return items.toReversed().map((job) => instantOf(job));
   }
 
+  /** Names of the backups, sorted: those of one moment have no order. */
   backups(): string[] {
-    return this.bench.work.backups.list().map(({ name }) => name);
+    const names = this.bench.work.backups.list().map(({ name }) => name);
+    return names.sort();
   }
 
   get(name: string): ScheduleRecord {

@@ -107,3 +107,81 @@ it('ends a job whose pool is gone with that reason', async () => {
   const again = await LocalDaemon.ready(given);
   expect(await again.get('/check')).toEqual({ ok: true, findings: [] });
 });
+
+/** A copy in a pool of which the last 2 MiB of 6 are still owed. */
+async function halfFilled(daemon: LocalDaemon, more: Record<string, unknown>): Promise<void> {
+  const slow = { placement: 'dedicated', pool: 'second', maxBytesPerSecond: 1 };
+  const made = await daemon.post('/disks/here/copies', { ...slow, ...more });
+  const copy = (await made.json()) as { name: string; job: string };
+  for (;;) {
+    const { owedBlocks } = await daemon.get(`/copies/${copy.name}`);
+    if (owedBlocks === 32) break;
+    await new Promise((resolve) => setTimeout(resolve, 10));
+  }
+  await daemon.fetch(`/jobs/${copy.job}/pause`, { method: 'POST' });
+}
+
+it('serves a dedicated copy that was filled, of a disk whose pool is gone', async () => {
+  const { given, second } = await store();
+  const first = await LocalDaemon.ready(given);
+  await fill(first, second);
+  const wanted = { name: 'apart', placement: 'dedicated', pool: 'default' };
+  const made = await first.post('/disks/lost/copies', wanted);
+  const { job } = (await made.json()) as { job: string };
+  await first.fetch(`/jobs/${job}`, { headers: { prefer: 'wait=20' } });
+  await first.stop();
+  await rename(second, `${second}.away`);
+
+  const daemon = await LocalDaemon.ready(given);
+  expect(await daemon.get('/copies/apart')).toMatchObject({ owedBlocks: 0, disk: 'lost' });
+  expect(await daemon.bytes('/copies/apart/data')).toEqual(Buffer.from(data));
+  const remapped = await daemon.post('/copies/apart/restores', { method: 'remap', disk: 'r1' });
+  expect(remapped.status).toBe(201);
+  expect((await daemon.fetch('/copies/apart', { method: 'DELETE' })).status).toBe(204);
+  expect((await daemon.get('/check'))['findings']).toHaveLength(1);
+});
+
+it('does as it was told where the pool of a dedicated copy is gone', async () => {
+  const { given, second } = await store();
+  const first = await LocalDaemon.ready(given);
+  await fill(first, second);
+  for (const mib of [2, 4]) await first.put(`/disks/here/data?offset=${mib * MIB}`, data);
+  await halfFilled(first, { name: 'strict', preserve: 'copy-first' });
+  const frail = { preserve: 'copy-first', onPreserveError: 'invalidate-copy' };
+  await halfFilled(first, { name: 'frail', ...frail });
+  await first.stop();
+  await rename(second, `${second}.away`);
+
+  const daemon = await LocalDaemon.ready(given);
+  const write = (): Promise<Response> => daemon.put(`/disks/here/data?offset=${4 * MIB}`, data);
+  expect(await problemOf(write())).toMatchObject({ ...refusal, copy: 'strict' });
+  expect(await daemon.bytes('/copies/strict/data?offset=4194304')).toEqual(Buffer.from(data));
+  await daemon.stop();
+  await rename(`${second}.away`, second);
+  const again = await LocalDaemon.ready(given);
+  expect((await again.fetch('/copies/strict', { method: 'DELETE' })).status).toBe(204);
+  await again.stop();
+  await rename(second, `${second}.away`);
+
+  const last = await LocalDaemon.ready(given);
+  expect((await last.put(`/disks/here/data?offset=${4 * MIB}`, data)).status).toBe(204);
+  const problem = { code: 'POOL_UNAVAILABLE' };
+  expect(await last.get('/copies/frail')).toMatchObject({ state: 'invalid', problem });
+  const invalid = { status: 409, code: 'COPY_INVALID', reason: problem };
+  for (const path of ['data', 'image', 'correspondence', 'allocation', 'data-blocks']) {
+    expect(await problemOf(last.fetch(`/copies/frail/${path}`))).toMatchObject(invalid);
+  }
+  const restore = { method: 'remap', disk: 'r1' };
+  expect(await problemOf(last.post('/copies/frail/restores', restore))).toMatchObject(invalid);
+  await last.post('/targets', { name: 'shelf', kind: 'directory', path: 'backups' });
+  const backup = { name: 'b1', copy: 'frail', target: 'shelf' };
+  expect(await problemOf(last.post('/backups', backup))).toMatchObject(invalid);
+  expect((await last.get('/copies'))['items']).toContainEqual(
+    expect.objectContaining({ name: 'frail', state: 'invalid', usedBlocks: 96 }),
+  );
+  await last.stop();
+  await rename(`${second}.away`, second);
+  const end = await LocalDaemon.ready(given);
+  expect((await end.fetch('/copies/frail', { method: 'DELETE' })).status).toBe(204);
+  expect(await end.get('/check')).toEqual({ ok: true, findings: [] });
+});

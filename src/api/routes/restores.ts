@@ -90,8 +90,8 @@ function addFromBackup(app: ApiInstance, context: ApiContext): void {
           'the pool for the used blocks of the image, for a write-back beside the old contents ' +
           '(`onlyDiffering`: only for blocks that differ). Damage fails the job with the exact ' +
           'ranges, unless `onDamage` is `skip`. The name of a group backup restores all its ' +
-          'disks as a unit, by remap (to `name`-DISK) or write-back (`safetyCopy`-DISK): all of them ' +
-          'or none. With `dryRun` nothing is changed: 200 with what would be lost.',
+          'disks as a unit, by remap (to `name`-DISK) or write-back (`safetyCopy`-DISK): all of ' +
+          'them or none. With `dryRun` nothing is changed: 200 with what would be lost.',
         ok: {
           200: json(WouldFreeSchema, 'What a dry run found.'),
           202: json(JobSchema, 'The job that does it.'),

@@ -1,11 +1,13 @@
 import { randomBytes } from 'node:crypto';
-import { readdir, rm, readFile, writeFile } from 'node:fs/promises';
+import { readdir, rename, rm, readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
+import { deleteBackup } from '../../../src/backup/delete-backup.ts';
 import { beginGroupBackup } from '../../../src/backup/group-backup.ts';
 import { partsDone } from '../../../src/backup/group-members.ts';
 import { restoreGroup, restoreGroupBackup } from '../../../src/backup/group-restore.ts';
 import { submitScan } from '../../../src/backup/scan-job.ts';
+import { StorageError } from '../../../src/base/errors.ts';
 import { KIB, MIB } from '../../../src/base/units.ts';
 import { freezeGroup } from '../../../src/copy/freeze-group.ts';
 import type { Disk } from '../../../src/disk/disk.ts';
@@ -151,6 +153,32 @@ describe('a group backup', () => {
     await bench.copies.groups.delete('g');
   });
 
+  it('that is cancelled when all is on the medium has succeeded', async () => {
+    const job = await begin({ maxBytesPerSecond: 8 * MIB });
+    const { backups } = bench.work;
+    // the last commit is the one that makes all complete: before it the job is cancelled
+    vi.spyOn(backups, 'saveTogether').mockImplementationOnce(async () => {
+      await bench.runner.cancel(job.id);
+      throw new StorageError('METADATA_FULL', 'made by the test');
+    });
+    const ended = await bench.ended(job);
+    expect(ended).toMatchObject({ state: 'succeeded', result: { group: 'n' } });
+    expect(states()).toEqual(DISKS.map((disk) => `n-${disk} complete`));
+  });
+
+  it('that is cancelled while its target is away is listed as incomplete, all of it', async () => {
+    const job = await begin({ maxBytesPerSecond: MIB });
+    await untilPart(job, 1);
+    await rename(join(dir, 'shelf'), join(dir, 'away'));
+    await bench.runner.cancel(job.id);
+    await bench.ended(job);
+    expect(states()).toEqual(DISKS.map((disk) => `n-${disk} incomplete`));
+    await rename(join(dir, 'away'), join(dir, 'shelf'));
+    const { backups } = bench.work;
+    for (const { id } of backups.ofGroup('n')) await deleteBackup(backups, id);
+    expect([await onMedium(), states()]).toEqual([[], []]);
+  });
+
   it('that fails takes its parts away, but no foreign backup of that name', async () => {
     await backUp(bench, { name: 'n-y', copy: 'g-y' });
     await bench.work.backups.forget(bench.work.backups.get('n-y'));
@@ -278,6 +306,16 @@ describe('a group back from its live copies', () => {
     // each disk is fenced by itself, then all are swapped and free at once, with the mark
     expect(rows('disks').slice(-3)).toEqual([1, 1, 3]);
     expect(rows('store')[0]).toBe(1);
+    await expectHolds(DISKS, frozen);
+  });
+
+  it('goes on after the daemon ended between the fences and the swap', async () => {
+    await overwrite();
+    const made = await restoreGroup(bench.work.backups, 'g', { method: 'write-back' });
+    if (!('job' in made)) throw new Error('no job');
+    await restart();
+    const job = await bench.ended(await bench.runner.get(made.job.id));
+    expect(job).toMatchObject({ state: 'succeeded', result: { method: 'write-back' } });
     await expectHolds(DISKS, frozen);
   });
 

@@ -3,7 +3,7 @@ import { rename } from 'node:fs/promises';
 import { join } from 'node:path';
 import { afterEach, beforeEach, expect, it } from 'vitest';
 import { beginBackup } from '../../../src/backup/begin-backup.ts';
-import { submitRetention } from '../../../src/backup/retention-job.ts';
+import { carryOut, planRetention, submitRetention } from '../../../src/backup/retention-job.ts';
 import { MIB } from '../../../src/base/units.ts';
 import { makeFolder, openWork, removeFolder, type WorkBench } from '../../support/work.ts';
 
@@ -83,4 +83,17 @@ it('goes on after a restart in the middle, and its result names all that was del
   const ended = await bench.ended(job);
   expect(ended).toMatchObject({ state: 'succeeded', result: { deletedBackups: 3 } });
   expect(names()).toEqual(['b4']);
+});
+
+it('ends a deletion that a crash has cut, and leaves other incomplete ones alone', async () => {
+  const { backups } = bench.work;
+  const [b1, b2] = [backups.get('b1'), backups.get('b2')];
+  b1.state = 'incomplete';
+  b2.state = 'incomplete';
+  const state = { deleted: [{ backup: 'b0', reason: 'old' }], going: [b2.id, 'gone'] };
+  const context = { signal: new AbortController().signal, log: () => undefined };
+  const plan = planRetention(backups, { keepLast: 1 });
+  const result = await carryOut(backups, plan, context, state, async () => undefined);
+  expect(result.deleted.map(({ backup }) => backup)).toEqual(['b0', 'b2', 'b3']);
+  expect(names()).toEqual(['b1', 'b4']);
 });
