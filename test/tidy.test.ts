@@ -59,7 +59,7 @@ const onlyIn: Record<string, RegExp> = {
   'better-sqlite3': /^meta\//,
   croner: /^schedule\/cron\.ts$/,
   'node:fs':
-    /^(pool\/(block-file|block-reader|lock|preallocate)|meta\/files|config|daemon\/data-dir|tape\/(tap-file|library-file|virtual-library|st-drive))\.ts$|^target\//,
+    /^(pool\/(block-file|block-reader|lock|preallocate)|meta\/files|config|daemon\/data-dir|tape\/(catalog|tap-file|library-file|virtual-library|st-drive))\.ts$|^target\//,
   koffi: /^tape\/ioctl\.ts$/,
 };
 

@@ -59,6 +59,7 @@ export class DirectoryTarget implements Target {
     seekable: true,
     rangeRead: true,
     createOnce: false,
+    parallelWrites: true,
   };
   /** The base directory, absolute; which paths are allowed is decided by paths.ts. */
   readonly path: string;

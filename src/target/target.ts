@@ -20,11 +20,15 @@
  *  6. A complete backup is never changed; its name is taken until it is removed.
  *  7. One sink a name at a time; the calls of one sink follow each other, each awaited.
  *  8. Names are checked here again: a hostile one never reaches the medium.
+ *  9. On an append-only medium `remove` takes a backup out of what the target knows; its bytes stay
+ *     until the medium is overwritten. A resumed transfer repeats its bytes: what was confirmed
+ *     behind `resumeFrom` is not written again.
  *
  * Errors by code: NAME_INVALID, NAME_TAKEN (complete backup of that name), BACKUP_IN_USE (a sink
  * is open), NOT_FOUND, BACKUP_INCOMPLETE, TARGET_INVALID (cannot resume there: begin at 0; or
  * unreadable manifest), TARGET_FULL, TARGET_UNAVAILABLE, IMAGE_TRUNCATED (read beyond the end),
- * DATA_UNREADABLE (this range only; others may be read). Details carry `target` and `backup`.
+ * DATA_UNREADABLE (this range only; others may be read), TARGET_IN_USE, and on tape MEDIUM_… with
+ * what to do next. Details carry `target` and `backup`.
  */
 import { isUuid } from '../base/clock.ts';
 import { StorageError } from '../base/errors.ts';
@@ -38,6 +42,8 @@ export interface TargetCapabilities {
   readonly rangeRead: boolean;
   /** The medium itself refuses to replace what exists (object lock, conditional put). */
   readonly createOnce: boolean;
+  /** Several sinks may be open at once. Else the second is refused with TARGET_IN_USE. */
+  readonly parallelWrites: boolean;
 }
 
 /** Plain JSON. What is in it is the caller's; at most 1 MiB as text. */
@@ -51,6 +57,11 @@ export interface BackupEntry {
 export interface CreateOptions {
   /** Default 0: a left-over of an earlier transfer is dropped. */
   readonly resumeFrom?: number;
+  /**
+   * Names the bytes: whoever gives it again gives the same bytes. An append-only target then keeps
+   * what it confirmed of an earlier transfer, wherever this one begins, and writes only the rest.
+   */
+  readonly contentId?: string;
 }
 
 /** Where the bytes of one image go. */

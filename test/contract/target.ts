@@ -154,6 +154,17 @@ export function describeTarget(name: string, make: () => Promise<TargetHarness>)
 
       it('is not mixed up with others that are written at the same time', async () => {
         const names = ['b1', 'b2', 'b3', 'b4', 'b5', 'b6'];
+        if (!target.capabilities.parallelWrites) {
+          const only = await begin(target, 'b1');
+          expect(await codeOf(target.createBackup('b2'))).toBe('TARGET_IN_USE');
+          await only.write([patterned(3_000_000)]);
+          expect(await codeOf(target.createBackup('b2'))).toBe('TARGET_IN_USE');
+          await only.commit(manifest);
+          await store(target, 'b2', patterned(3_000_000, 2));
+          expect((await contents(target, 'b1')).equals(patterned(3_000_000))).toBe(true);
+          expect((await contents(target, 'b2')).equals(patterned(3_000_000, 2))).toBe(true);
+          return;
+        }
         const sinks = await Promise.all(names.map((backup) => begin(target, backup)));
         for (let at = 0; at < 3_000_000; at += 700_001) {
           await Promise.all(
@@ -281,6 +292,39 @@ export function describeTarget(name: string, make: () => Promise<TargetHarness>)
         await second.write([bytes.subarray(confirmed)]);
         await second.commit(manifest);
         expect((await contents(target, 'b1')).equals(bytes)).toBe(true);
+      });
+    });
+
+    describe('bytes that have a name', () => {
+      const bytes = patterned(3_000_000);
+      const named = { contentId: 'image-1' };
+
+      it('are the same bytes in the end, wherever the next transfer begins', async () => {
+        const first = await target.createBackup('b1', named);
+        dropped.push(first);
+        await first.write([bytes.subarray(0, 1_700_000)]);
+        await first.confirm();
+        const after = await harness.reopen();
+        const second = await after.createBackup('b1', named);
+        dropped.push(second);
+        expect(second.offset).toBe(0);
+        for (let at = 0; at < bytes.length; at += 450_000) {
+          await second.write([bytes.subarray(at, at + 450_000)]);
+        }
+        await second.commit(manifest);
+        expect((await contents(after, 'b1')).equals(bytes)).toBe(true);
+      });
+
+      it('are other bytes under another name', async () => {
+        const first = await target.createBackup('b1', named);
+        dropped.push(first);
+        await first.write([bytes.subarray(0, 1_700_000)]);
+        await first.confirm();
+        await first.abort(true);
+        const second = await target.createBackup('b1', { contentId: 'image-2' });
+        await second.write([patterned(2_000_000, 8)]);
+        await second.commit(manifest);
+        expect((await contents(target, 'b1')).equals(patterned(2_000_000, 8))).toBe(true);
       });
     });
 

@@ -1,0 +1,207 @@
+/**
+ * What the catalog of a set of cartridges says: cartridges, and the backups on them. Pure.
+ *
+ * It is the sum of the lines of a journal (catalog.ts), each told once, in order. Cartridges can be
+ * scanned in any order, any number of times: what a scan found replaces what was known of that
+ * cartridge. A backup that was removed stays so, whatever is found of it later.
+ */
+import { missingRanges, resumePosition, sortParts } from './assemble.ts';
+import { LABEL_ONLY } from './append.ts';
+import type { KnownEnd } from './append.ts';
+import type { Json } from './fields.ts';
+import type { VolumeLabel } from './label.ts';
+import { partEnd } from './parts.ts';
+import type { PartEntry } from './parts.ts';
+import type { SetPosition } from './set-writer.ts';
+
+export interface CatalogPart {
+  readonly entry: PartEntry;
+  /** Of a final part; null if it cannot be read. */
+  readonly manifest: Json | null;
+  /** What the bytes are, as its header says. */
+  readonly contentId: string | null;
+}
+
+export type CatalogLine =
+  | { readonly kind: 'volume'; readonly label: VolumeLabel }
+  | {
+      readonly kind: 'scanned';
+      readonly label: VolumeLabel;
+      readonly parts: readonly CatalogPart[];
+      readonly isFull: boolean;
+    }
+  | { readonly kind: 'full'; readonly volumeId: string }
+  | { readonly kind: 'overwritten'; readonly volumeId: string }
+  | {
+      readonly kind: 'begun';
+      readonly backupId: string;
+      readonly backup: string;
+      readonly contentId: string | null;
+    }
+  | { readonly kind: 'part'; readonly part: CatalogPart }
+  | { readonly kind: 'removed'; readonly backupId: string };
+
+export interface CatalogVolume {
+  readonly label: VolumeLabel;
+  readonly isFull: boolean;
+  /** Where it may be written on. */
+  readonly end: KnownEnd;
+  /** Bytes of images on it, also of backups that were removed. */
+  readonly dataBytes: number;
+}
+
+export class CatalogBackup {
+  readonly backupId: string;
+  readonly name: string;
+  readonly contentId: string | null;
+  /** By place in the image. */
+  readonly parts: readonly PartEntry[];
+  /** Of the final part; null also if that cannot be read. */
+  readonly manifest: Json | null;
+
+  constructor(
+    backupId: string,
+    name: string,
+    contentId: string | null,
+    parts: readonly CatalogPart[],
+  ) {
+    this.backupId = backupId;
+    this.name = name;
+    this.contentId = contentId ?? parts.find((part) => part.contentId !== null)?.contentId ?? null;
+    this.parts = sortParts(parts.map(({ entry }) => entry));
+    this.manifest = parts.find(({ manifest }) => manifest !== null)?.manifest ?? null;
+  }
+
+  /** Its final part is known. Bytes may be missing all the same. */
+  get isComplete(): boolean {
+    return this.#final !== undefined;
+  }
+
+  /** Length of the image of a complete one. */
+  get imageBytes(): number {
+    return this.#final === undefined ? 0 : partEnd(this.#final);
+  }
+
+  /** Bytes of a complete one that no known cartridge holds. */
+  get missingBytes(): number {
+    const missing = missingRanges(this.parts, this.imageBytes);
+    return missing.reduce((sum, { length }) => sum + length, 0);
+  }
+
+  get position(): SetPosition {
+    return resumePosition(this.parts);
+  }
+
+  get #final(): PartEntry | undefined {
+    return this.parts.find(({ state }) => state === 'final');
+  }
+}
+
+interface Begun {
+  readonly name: string;
+  readonly contentId: string | null;
+}
+
+export class CatalogState {
+  readonly #labels = new Map<string, VolumeLabel>();
+  readonly #full = new Set<string>();
+  readonly #begun = new Map<string, Begun>();
+  readonly #removed = new Set<string>();
+  /** By partId: what is told again is not there twice. */
+  readonly #parts = new Map<string, CatalogPart>();
+
+  constructor(lines: Iterable<CatalogLine> = []) {
+    for (const line of lines) this.#add(line);
+  }
+
+  /** By number, then by time of labelling. */
+  get volumes(): CatalogVolume[] {
+    const parts = [...this.#parts.values()];
+    return [...this.#labels.values()]
+      .sort((a, b) => a.number - b.number || a.labelledAtMs - b.labelledAtMs)
+      .map((label) => this.#volume(label, parts));
+  }
+
+  volume(volumeId: string): CatalogVolume | undefined {
+    const label = this.#labels.get(volumeId);
+    return label === undefined ? undefined : this.#volume(label, [...this.#parts.values()]);
+  }
+
+  /** All that were not removed; of several with one name the newest is the last. */
+  get backups(): CatalogBackup[] {
+    const ids = new Set(this.#begun.keys());
+    for (const { entry } of this.#parts.values()) ids.add(entry.backupId);
+    const found = [...ids].filter((id) => !this.#removed.has(id)).map((id) => this.#backup(id));
+    return found.sort((a, b) => (a.backupId < b.backupId ? -1 : 1));
+  }
+
+  /** The one that this name stands for: a complete one first, then the newest. */
+  byName(name: string): CatalogBackup | undefined {
+    const found = this.backups.filter((backup) => backup.name === name);
+    return found.findLast(({ isComplete }) => isComplete) ?? found.at(-1);
+  }
+
+  /** Cartridges with bytes of backups that were not removed. */
+  get volumesInUse(): string[] {
+    return [...new Set(this.backups.flatMap(({ parts }) => parts.map((part) => part.volumeId)))];
+  }
+
+  #add(line: CatalogLine): void {
+    switch (line.kind) {
+      case 'volume':
+        this.#labels.set(line.label.volumeId, line.label);
+        return;
+      case 'scanned':
+        this.#forgetVolume(line.label.volumeId);
+        this.#labels.set(line.label.volumeId, line.label);
+        for (const part of line.parts) this.#parts.set(part.entry.partId, part);
+        if (line.isFull) this.#full.add(line.label.volumeId);
+        return;
+      case 'full':
+        this.#full.add(line.volumeId);
+        return;
+      case 'overwritten':
+        this.#forgetVolume(line.volumeId);
+        return;
+      case 'begun':
+        this.#begun.set(line.backupId, { name: line.backup, contentId: line.contentId });
+        return;
+      case 'part':
+        this.#parts.set(line.part.entry.partId, line.part);
+        return;
+      case 'removed':
+        this.#removed.add(line.backupId);
+    }
+  }
+
+  #forgetVolume(volumeId: string): void {
+    this.#labels.delete(volumeId);
+    this.#full.delete(volumeId);
+    for (const [partId, { entry }] of this.#parts) {
+      if (entry.volumeId !== volumeId) continue;
+      this.#parts.delete(partId);
+    }
+  }
+
+  #volume(label: VolumeLabel, parts: readonly CatalogPart[]): CatalogVolume {
+    const entries = parts
+      .map(({ entry }) => entry)
+      .filter(({ volumeId }) => volumeId === label.volumeId)
+      .sort((a, b) => a.place.object - b.place.object);
+    const closed = entries.filter(({ state, endsVolume }) => state !== 'open' || endsVolume);
+    const last = closed.at(-1);
+    return {
+      label,
+      isFull: this.#full.has(label.volumeId) || entries.some(({ endsVolume }) => endsVolume),
+      end: last === undefined ? LABEL_ONLY : { place: last.end, partId: last.partId },
+      dataBytes: entries.reduce((sum, { dataBytes }) => sum + dataBytes, 0),
+    };
+  }
+
+  #backup(backupId: string): CatalogBackup {
+    const parts = [...this.#parts.values()].filter(({ entry }) => entry.backupId === backupId);
+    const begun = this.#begun.get(backupId);
+    const told = parts.find(({ entry }) => entry.backup !== null)?.entry.backup;
+    return new CatalogBackup(backupId, begun?.name ?? told ?? '', begun?.contentId ?? null, parts);
+  }
+}

@@ -1,0 +1,147 @@
+/**
+ * Getting cartridges into the drive of a tape target: what is loaded is looked at, what is needed
+ * is waited for.
+ *
+ * Invariants:
+ *  1. A cartridge is given only after its label was proven to be the needed one.
+ *  2. While a cartridge is waited for, the drive is closed and its door unlocked.
+ *  3. What a cartridge holds behind the catalog's end is noted before anything is written to it.
+ */
+import { StorageError } from '../base/errors.ts';
+import { openForAppend } from '../tape/append.ts';
+import type { AppendPoint } from '../tape/append.ts';
+import type { TapeCatalog } from '../tape/catalog.ts';
+import type { CatalogPart, CatalogVolume } from '../tape/catalog-state.ts';
+import type { TapeDevice } from '../tape/drive.ts';
+import { volumeName } from '../tape/media.ts';
+import type { ScannedPart } from '../tape/scan.ts';
+import { mountVolume, releaseVolume } from '../tape/volume.ts';
+import type { MountedVolume } from '../tape/volume.ts';
+import { VolumeWriter } from '../tape/volume-writer.ts';
+
+/** The cartridge that somebody has to put into the drive. */
+export interface NeededMedium {
+  readonly set: string;
+  readonly volumeNumber: number;
+  /** Of a labelled cartridge; null: a new one is to be labelled as this number of the set. */
+  readonly label: string | null;
+  /** Why what is in the drive does not serve. */
+  readonly reason: string;
+  readonly code: string;
+}
+
+export interface DriveUseOptions {
+  /** The drive as it is now; called before each opening. */
+  readonly openDevice: () => Promise<TapeDevice>;
+  readonly catalog: TapeCatalog;
+  readonly set: string;
+  /** Resolves when the drive may hold another cartridge; throws to give up. */
+  readonly waitForMedium: (needed: NeededMedium) => Promise<void>;
+}
+
+/** Another cartridge, or an open tab, may help. */
+const helpedByHands = new Set([
+  'MEDIUM_ABSENT',
+  'MEDIUM_BLANK',
+  'MEDIUM_FOREIGN',
+  'MEDIUM_UNSUPPORTED',
+  'MEDIUM_WRONG',
+  'MEDIUM_READ_ONLY',
+]);
+
+export class DriveUse {
+  readonly #o: DriveUseOptions;
+
+  constructor(options: DriveUseOptions) {
+    this.#o = options;
+  }
+
+  /** A cartridge for reading. @throws what waiting throws; TARGET_UNAVAILABLE */
+  async mountForRead({ label }: CatalogVolume): Promise<MountedVolume> {
+    const { label: name, set, number: volumeNumber } = label;
+    return this.#withHands(
+      async () => mountVolume(await this.#o.openDevice(), 'read', volumeName(label)),
+      async () => ({ set, volumeNumber, label: name }),
+    );
+  }
+
+  /** A cartridge of the set that takes more. @throws as above; MEDIUM_MISMATCH */
+  async nextVolume(): Promise<VolumeWriter> {
+    return this.#withHands(
+      () => this.#append(),
+      () => this.#neededForWrite(),
+    );
+  }
+
+  async #withHands<T>(
+    work: () => Promise<T>,
+    needed: () => Promise<Pick<NeededMedium, 'set' | 'volumeNumber' | 'label'>>,
+  ): Promise<T> {
+    for (;;) {
+      try {
+        return await work();
+      } catch (error) {
+        if (!(error instanceof StorageError) || !helpedByHands.has(error.code)) throw error;
+        const { code, message: reason } = error;
+        await this.#o.waitForMedium({ ...(await needed()), reason, code });
+      }
+    }
+  }
+
+  async #append(): Promise<VolumeWriter> {
+    const { catalog, set } = this.#o;
+    const device = await this.#o.openDevice();
+    const volume = await mountVolume(device, 'write');
+    const { label } = volume;
+    await releaseVolume(volume);
+    const known = (await catalog.read()).volume(label.volumeId);
+    const facts = { found: volumeName(label) };
+    if (label.set !== set) {
+      const message = `cartridge ${label.label} is of set ${label.set}`;
+      throw new StorageError('MEDIUM_WRONG', message, facts);
+    }
+    if (known === undefined) {
+      const message = `cartridge ${label.label} is not in the catalog: scan it first`;
+      throw new StorageError('MEDIUM_WRONG', message, facts);
+    }
+    if (known.isFull) throw isFull(label.label);
+    const point = await openForAppend(device, volumeName(label), known.end);
+    try {
+      return await this.#taken(point);
+    } catch (error) {
+      await releaseVolume(point.volume);
+      throw error;
+    }
+  }
+
+  async #taken({ volume, place, adopted, isFull: hasEnded }: AppendPoint): Promise<VolumeWriter> {
+    const { catalog } = this.#o;
+    const { volumeId, label } = volume.label;
+    if (adopted.length > 0) {
+      await catalog.add(
+        ...adopted.map((part) => ({ kind: 'part' as const, part: catalogPart(part) })),
+      );
+    }
+    if (!hasEnded) return new VolumeWriter(volume, place);
+    await catalog.add({ kind: 'full', volumeId });
+    throw isFull(label);
+  }
+
+  async #neededForWrite() {
+    const { catalog, set } = this.#o;
+    const volumes = (await catalog.read()).volumes.filter(({ label }) => label.set === set);
+    const open = volumes.findLast((volume) => !volume.isFull)?.label;
+    const volumeNumber = open?.number ?? (volumes.at(-1)?.label.number ?? 0) + 1;
+    return { set, volumeNumber, label: open?.label ?? null };
+  }
+}
+
+function isFull(label: string): StorageError {
+  return new StorageError('MEDIUM_WRONG', `cartridge ${label} is full`);
+}
+
+/** What the catalog notes of a part that was found on a cartridge. */
+export function catalogPart({ entry, header, manifest }: ScannedPart): CatalogPart {
+  const contentId = header?.info?.['contentId'];
+  return { entry, manifest, contentId: typeof contentId === 'string' ? contentId : null };
+}

@@ -1,0 +1,160 @@
+/**
+ * A tape target over a virtual library, with hands that load what is needed, and its accidents:
+ * the program dies, the power goes, the drive refuses bytes.
+ */
+import { stat, truncate } from 'node:fs/promises';
+import { join } from 'node:path';
+import { systemClock, uuidv7 } from '../../src/base/clock.ts';
+import { StorageError } from '../../src/base/errors.ts';
+import { TapeCatalog } from '../../src/tape/catalog.ts';
+import { TapeError } from '../../src/tape/drive.ts';
+import type { TapeDevice, TapeDrive } from '../../src/tape/drive.ts';
+import { labelVolume } from '../../src/tape/label-volume.ts';
+import { VirtualLibrary } from '../../src/tape/virtual-library.ts';
+import { tapPath } from '../../src/tape/library-file.ts';
+import type { NeededMedium } from '../../src/target/tape-drive-use.ts';
+import { TapeTarget } from '../../src/target/tape-target.ts';
+
+const KIB = 1024;
+
+export interface TapeBenchOptions {
+  readonly cartridgeBytes?: number;
+  readonly partBytes?: number;
+}
+
+/** A drive that can be taken away from who holds it, and that can be made to fail. */
+class BenchDrive {
+  readonly drive: TapeDrive;
+  isDead = false;
+
+  constructor(drive: TapeDrive) {
+    this.drive = drive;
+  }
+
+  /** What SIGKILL does to it. */
+  async kill(): Promise<void> {
+    if (this.isDead) return;
+    this.isDead = true;
+    await this.drive.close();
+  }
+}
+
+export class TapeBench {
+  readonly directory: string;
+  readonly options: TapeBenchOptions;
+  /** What was waited for. */
+  readonly needed: NeededMedium[] = [];
+  refuses: 'full' | 'broken' | undefined;
+  #open: BenchDrive | undefined;
+  /** By label. */
+  readonly #cartridges = new Map<string, string>();
+  /** Length of each file when a filemark was last confirmed. */
+  readonly #durable = new Map<string, number>();
+
+  constructor(directory: string, options: TapeBenchOptions = {}) {
+    this.directory = directory;
+    this.options = options;
+  }
+
+  get catalog(): TapeCatalog {
+    return new TapeCatalog(join(this.directory, 'catalog.jsonl'));
+  }
+
+  get tapes(): string {
+    return join(this.directory, 'tapes');
+  }
+
+  target(catalog = this.catalog): TapeTarget {
+    return new TapeTarget({
+      openDevice: () => this.device(),
+      catalog,
+      set: 'nightly',
+      path: this.tapes,
+      clock: systemClock,
+      waitForMedium: (needed) => this.#fetch(needed),
+      ...(this.options.partBytes === undefined ? {} : { partBytes: this.options.partBytes }),
+    });
+  }
+
+  /** The program dies. */
+  async reopen(): Promise<TapeTarget> {
+    await this.#open?.kill();
+    this.#open = undefined;
+    return this.target();
+  }
+
+  async cutPower(): Promise<void> {
+    await this.#open?.kill();
+    this.#open = undefined;
+    for (const [path, size] of this.#durable) await truncate(path, size);
+  }
+
+  library(): Promise<VirtualLibrary> {
+    return VirtualLibrary.open(this.tapes, { slots: 64 });
+  }
+
+  async device(): Promise<TapeDevice> {
+    const device = (await this.library()).device();
+    return {
+      path: device.path,
+      open: async (mode) => {
+        const held = new BenchDrive(await device.open(mode));
+        this.#open = held;
+        return this.#watched(held);
+      },
+    };
+  }
+
+  #watched(held: BenchDrive): TapeDrive {
+    return new Proxy(held.drive, {
+      get: (drive, name: keyof TapeDrive) => {
+        const method: unknown = Reflect.get(drive, name);
+        if (typeof method !== 'function') return method;
+        return async (...args: unknown[]): Promise<unknown> => {
+          if (held.isDead) throw new TapeError('ENODEV', 'status', 'the program is dead');
+          if (name === 'write' && this.refuses === 'full') throw new TapeError('ENOSPC', 'write');
+          if (name === 'write' && this.refuses === 'broken') throw new TapeError('EIO', 'write');
+          const result: unknown = await Reflect.apply(method, drive, args);
+          if (name === 'close') held.isDead = true;
+          if (name === 'writeFilemarks') await this.#noteDurable();
+          return result;
+        };
+      },
+    });
+  }
+
+  async #noteDurable(): Promise<void> {
+    for (const { name } of (await this.library()).cartridges()) {
+      const path = tapPath(this.tapes, name);
+      this.#durable.set(path, (await stat(path)).size);
+    }
+  }
+
+  async #fetch(needed: NeededMedium): Promise<void> {
+    this.needed.push(needed);
+    if (this.refuses === 'full') {
+      throw new StorageError('TARGET_FULL', 'there is no further cartridge');
+    }
+    const library = await this.library();
+    const there = library.cartridges();
+    if (needed.label !== null) return library.load(this.#cartridges.get(needed.label) ?? '');
+    const name = `T${String(there.length + 1).padStart(3, '0')}`;
+    await library.addCartridge(name, this.options.cartridgeBytes ?? 64 * KIB * KIB, 256 * KIB);
+    await library.load(name);
+    const { volumes } = await this.catalog.read();
+    const label = {
+      volumeId: uuidv7(systemClock),
+      label: `${needed.set}-${needed.volumeNumber}`,
+      set: needed.set,
+      setId: volumes.at(-1)?.label.setId ?? uuidv7(systemClock),
+      number: needed.volumeNumber,
+      previousVolumeId: volumes.at(-1)?.label.volumeId ?? null,
+      recordBytes: 64 * KIB,
+      labelledAtMs: systemClock.nowMs(),
+      expiresAtMs: null,
+    };
+    await labelVolume(await this.device(), { label, nowMs: label.labelledAtMs });
+    this.#cartridges.set(label.label, name);
+    await this.catalog.add({ kind: 'volume', label });
+  }
+}
