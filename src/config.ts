@@ -48,7 +48,9 @@ const Settings = Type.Object(
       }),
     ),
     devices: Type.Optional(
-      Type.Array(Type.String({ minLength: 1 }), { description: 'Devices that pools may use.' }),
+      Type.Array(Type.String({ minLength: 1 }), {
+        description: 'Devices that pools and targets may use.',
+      }),
     ),
     metadataCopy: Type.Optional(
       Type.String({
@@ -81,7 +83,7 @@ export interface Config {
   readonly poolBytes: number;
   /** Absolute; the first one is where relative paths start. */
   readonly roots: readonly string[];
-  /** Absolute paths of devices that a pool may use. */
+  /** Absolute paths of devices that a pool or target may use. */
   readonly devices: readonly string[];
   /** Absolute file for the regular copy of the metadata; undefined: in the data directory. */
   readonly metadataCopy: string | undefined;

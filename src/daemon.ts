@@ -13,6 +13,7 @@
  *  2. Requests have ended before jobs are parked, jobs before pools are closed, pools before the
  *     database, and the lock is given up last.
  */
+import { dirname, join } from 'node:path';
 import type { Logger } from 'pino';
 import { defaultLimits } from './api/limits.ts';
 import { problemKinds } from './api/problem.ts';
@@ -25,7 +26,7 @@ import type { Config } from './config.ts';
 import { ConfigError } from './config.ts';
 import { Copies } from './copy/copies.ts';
 import { Closers } from './daemon/closers.ts';
-import { DataDir } from './daemon/data-dir.ts';
+import { CATALOGS_FOLDER, DataDir } from './daemon/data-dir.ts';
 import { makeDefaultPool } from './daemon/default-pool.ts';
 import { Upkeep } from './daemon/upkeep.ts';
 import { packageVersion } from './daemon/version.ts';
@@ -270,7 +271,8 @@ export function makeParts(o: PartsOptions): Parts {
     store: meta,
     clock: systemClock,
     copies,
-    resolvePath: (path) => paths.forTarget(path),
+    resolvePath: (path, kind) => (kind === 'tape' ? paths.forDevice(path) : paths.forTarget(path)),
+    catalogs: join(dirname(o.database), CATALOGS_FOLDER),
     runner: () => runner,
     onError: (error) => {
       o.onError('backups', error);

@@ -43,6 +43,7 @@ import { retentionRoutes } from './routes/retention.ts';
 import { restoreRoutes, uploadRoutes } from './routes/restores.ts';
 import { checkReady, metricsRoute, openRoutes } from './routes/service.ts';
 import { scheduleRoutes } from './routes/schedules.ts';
+import { mediaRoutes } from './routes/media.ts';
 import { targetRoutes } from './routes/targets.ts';
 import { namedSchemas } from './schemas/registry.ts';
 import type { Services } from './services.ts';
@@ -139,6 +140,7 @@ async function addResources(v1: ApiInstance, context: ApiContext): Promise<void>
     groupRoutes(json, context);
     groupWorkRoutes(json, context);
     targetRoutes(json, context);
+    mediaRoutes(json, context);
     backupRoutes(json, context);
     restoreRoutes(json, context);
     retentionRoutes(json, context);

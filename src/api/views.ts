@@ -12,10 +12,11 @@ import type { GroupCopySchema, GroupSchema } from './schemas/group.ts';
 import type { JobSchema } from './schemas/job.ts';
 import type { PoolSchema } from './schemas/pool.ts';
 import type { ScheduleSchema } from './schemas/schedule.ts';
+import type { MediumSchema } from './schemas/medium.ts';
 import type { TargetSchema } from './schemas/target.ts';
 import type { User } from './service-types.ts';
 import type { Copy, CopyImage, Disk, Group, GroupMember, Pool } from './storage-services.ts';
-import type { Backup, Schedule, ScheduleRun, Target } from './work-services.ts';
+import type { Backup, Medium, Schedule, ScheduleRun, Target } from './work-services.ts';
 
 export type JobView = Static<typeof JobSchema>;
 export type DiskView = Static<typeof DiskSchema>;
@@ -148,8 +149,20 @@ function groupCopyView(member: GroupMember): Static<typeof GroupCopySchema> {
 }
 
 export function targetView(target: Target): Static<typeof TargetSchema> {
-  const { id, name, kind, path, labels, version, createdAtMs } = target;
-  return { id, name, kind, path, labels: { ...labels }, version, createdAt: rfc3339(createdAtMs) };
+  const { labels, createdAtMs, id, name, kind, path, set, version } = target;
+  const shown = { id, name, kind, path, set, version };
+  return { ...shown, labels: { ...labels }, createdAt: rfc3339(createdAtMs) };
+}
+
+export function mediumView(medium: Medium): Static<typeof MediumSchema> {
+  const { volumeId, labelledAtMs, expiresAtMs, backups, ...rest } = medium;
+  return {
+    ...rest,
+    id: volumeId,
+    labelledAt: labelledAtMs === null ? null : rfc3339(labelledAtMs),
+    expiresAt: expiresAtMs === null ? null : rfc3339(expiresAtMs),
+    backups: [...backups],
+  };
 }
 
 export function backupView(backup: Backup): Static<typeof BackupSchema> {

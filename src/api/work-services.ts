@@ -4,14 +4,24 @@
 import type { StorageError } from '../base/errors.ts';
 import type { Job } from '../job/job.ts';
 import type { JobFilter, JobPage } from '../job/runner.ts';
+import type { TapeMedia } from '../target/tape-media.ts';
 import type { Effects, ForceOption, Labels, Rename } from './service-types.ts';
 import type { Copy, Disk } from './storage-services.ts';
+
+export type { Medium } from '../target/tape-media.ts';
+
+/** What hands do. @throws TARGET_IN_USE while a job has the drive and does not wait for a medium */
+export type Media = Pick<TapeMedia, 'list' | 'get' | 'add' | 'load' | 'unload' | 'label'>;
+
+export type TargetKind = 'directory' | 'tape' | 'virtual-tape';
 
 export interface Target {
   readonly id: string;
   readonly name: string;
-  readonly kind: 'directory';
+  readonly kind: TargetKind;
   readonly path: string;
+  /** Of its cartridges; null of a directory. */
+  readonly set: string | null;
   readonly labels: Labels;
   readonly version: number;
   readonly createdAtMs: number;
@@ -19,8 +29,9 @@ export interface Target {
 
 export interface CreateTarget {
   readonly name: string;
-  readonly kind: 'directory';
+  readonly kind: TargetKind;
   readonly path: string;
+  readonly set?: string;
   readonly labels?: Labels;
 }
 
@@ -38,6 +49,8 @@ export interface Targets {
   delete(ref: string, options: ForceOption): Promise<void>;
   /** Rebuilds the catalog from the medium. */
   scan(ref: string, effects?: Effects<Job>): Promise<Job>;
+  /** Its cartridges. @throws NOT_FOUND; VALIDATION_FAILED: it has none */
+  media(ref: string): Media;
 }
 
 export type BackupLevel = 'full' | 'incremental';

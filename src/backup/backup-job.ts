@@ -25,7 +25,7 @@ import {
   reports,
   textParameter,
 } from './transfer.ts';
-import { runTask } from './worker-client.ts';
+import { runOnTarget } from './target-task.ts';
 import type { PoolPlaces } from './worker-protocol.ts';
 
 export function backupKind(backups: Backups): JobKind<RowChange> {
@@ -100,10 +100,13 @@ export async function transfer(
   if (await isThere(medium, record)) return;
   const source = await openSource(backups, record, copy, context.signal);
   record.dataBytes = source.facts.usedBlocks * source.facts.blockSizeBytes;
-  await runTask(
+  await runOnTarget(
+    backups,
+    context,
+    target,
     {
       kind: 'backup',
-      target: { kind: target.kind, path: target.path },
+      target: targets.place(target),
       name: record.mediumName,
       resumeFrom: confirmedOffset(context.job),
       facts: source.facts,
@@ -120,7 +123,6 @@ export async function transfer(
       },
       ...reports(context),
     },
-    context.signal,
   );
 }
 

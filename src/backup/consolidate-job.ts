@@ -4,6 +4,7 @@
  *
  * Damage in a member is never copied on: it ends the job, and the members stay as they are.
  */
+import { StorageError } from '../base/errors.ts';
 import { uuidv7 } from '../base/clock.ts';
 import { ImageFrame } from '../image/format.ts';
 import type { Job, Json } from '../job/job.ts';
@@ -24,7 +25,7 @@ import {
   parameter,
   reports,
 } from './transfer.ts';
-import { runTask } from './worker-client.ts';
+import { runOnTarget } from './target-task.ts';
 
 export interface ConsolidateRequest {
   /** Of the new backup. */
@@ -48,6 +49,10 @@ export async function beginConsolidate(
   const source = chain.at(-1) ?? chain[0];
   assertNew(backups, request.name);
   const target = backups.options.targets.get(source.targetId);
+  if (!backups.options.targets.medium(target).capabilities.parallelWrites) {
+    const message = `target ${target.name} has one drive: it cannot be read and written at once`;
+    throw new StorageError('VALIDATION_FAILED', message, { field: 'target', target: target.name });
+  }
   const record = recordOf(backups, source, request);
   backups.add(record);
   try {
@@ -156,17 +161,19 @@ async function runConsolidate(backups: Backups, context: JobContext<RowChange>):
     if (await isThere(medium, record)) return;
     const chain = backups.readableChain(parameter(context.job, 'from'));
     backups.use(chain, context.job.id);
-    await runTask(
+    await runOnTarget(
+      backups,
+      context,
+      target,
       {
         kind: 'consolidate',
-        target: { kind: target.kind, path: target.path },
+        target: targets.place(target),
         name: record.mediumName,
         resumeFrom: confirmedOffset(context.job),
         from: chain.map(({ mediumName }) => mediumName),
         manifest: manifestOf(record),
       },
       reports(context),
-      context.signal,
     );
   });
   await complete(medium, record);

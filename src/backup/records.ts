@@ -5,12 +5,17 @@ import type { Row, RowChange } from '../pool/metadata-store.ts';
 
 export type Labels = Readonly<Record<string, string>>;
 
+export const targetKinds = ['directory', 'tape', 'virtual-tape'] as const;
+export type TargetKind = (typeof targetKinds)[number];
+
 export interface TargetRecord {
   readonly id: string;
   name: string;
-  readonly kind: 'directory';
-  /** Absolute, without links. */
+  readonly kind: TargetKind;
+  /** Absolute, without links: a directory, or a device. */
   readonly path: string;
+  /** Of the cartridges; null of a directory. */
+  readonly set: string | null;
   labels: Labels;
   readonly creation: string;
   version: number;
@@ -88,7 +93,9 @@ export function targetRow(record: TargetRecord): RowChange {
     row: {
       name: record.name,
       kind: record.kind,
-      settings: JSON.stringify({ path: record.path }),
+      settings: JSON.stringify(
+        record.set === null ? { path: record.path } : { path: record.path, set: record.set },
+      ),
       labels: JSON.stringify(record.labels),
       creation: record.creation,
       version: record.version,
@@ -98,11 +105,14 @@ export function targetRow(record: TargetRecord): RowChange {
 }
 
 export function readTarget(row: Row): TargetRecord {
+  const settings = objectOf(row['settings']);
+  const set = textOf(settings, 'set');
   return {
     id: String(row['id']),
     name: String(row['name']),
-    kind: 'directory',
-    path: textOf(objectOf(row['settings']), 'path'),
+    kind: targetKinds.find((kind) => kind === row['kind']) ?? 'directory',
+    path: textOf(settings, 'path'),
+    set: set === '' ? null : set,
     labels: labelsOf(row['labels']),
     creation: String(row['creation']),
     version: Number(row['version']),

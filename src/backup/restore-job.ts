@@ -29,7 +29,7 @@ import { finishRestore, restoredJson, undoRestore, type Restored } from './resto
 import type { Uploads } from './uploads.ts';
 import { RestoreSession, rangesOf } from './restore-session.ts';
 import { waitForTarget } from './target-wait.ts';
-import { runTask } from './worker-client.ts';
+import { runOnTarget } from './target-task.ts';
 
 export function restoreKind(backups: Backups, uploads: Uploads): JobKind<RowChange> {
   return {
@@ -86,10 +86,13 @@ export async function fillFromBackup(
   await waitForTarget(context, target, targets.medium(target), async () => {
     session = new RestoreSession(backups, context, plan);
     const current = session;
-    const result = await runTask(
+    const result = await runOnTarget(
+      backups,
+      context,
+      target,
       {
         kind: 'read',
-        target: { kind: target.kind, path: target.path },
+        target: targets.place(target),
         names: chain.map(({ mediumName }) => mediumName),
         fromSegment: current.nextSegment,
         onDamage: plan.onDamage,
@@ -104,7 +107,6 @@ export async function fillFromBackup(
           return segment.data;
         },
       },
-      context.signal,
     );
     current.lose(lostOf(result));
   });

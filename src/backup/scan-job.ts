@@ -8,10 +8,11 @@
  */
 import { uuidv7 } from '../base/clock.ts';
 import { isStorageError, StorageError } from '../base/errors.ts';
-import type { Job, Json } from '../job/job.ts';
+import { type Job, type Json, toJson } from '../job/job.ts';
 import type { JobContext } from '../job/job-run.ts';
 import type { JobKind } from '../job/scheduler.ts';
 import type { RowChange } from '../pool/metadata-store.ts';
+import type { MediumScan } from '../target/tape-media.ts';
 import type { Target } from '../target/target.ts';
 import { parameter } from './transfer.ts';
 import type { Backups, JobMade } from './backups.ts';
@@ -25,6 +26,8 @@ interface ScanResult {
   readonly removed: string[];
   readonly incomplete: string[];
   readonly unreadable: { readonly name: string; readonly reason: string }[];
+  /** Cartridges that were read, of a target on tape. */
+  readonly media: MediumScan[];
 }
 
 export async function submitScan(backups: Backups, ref: string, effects?: JobMade): Promise<Job> {
@@ -49,13 +52,14 @@ export function scanKind(backups: Backups): JobKind<RowChange> {
       await waitForTarget(context, target, targets.medium(target), async () => {
         result = await scan(backups, context, target);
       });
-      return { ...result };
+      const { media, ...found } = result;
+      return target.kind === 'directory' ? found : { ...found, media: toJson(media) };
     },
   };
 }
 
 function newResult(): ScanResult {
-  return { added: [], known: [], removed: [], incomplete: [], unreadable: [] };
+  return { added: [], known: [], removed: [], incomplete: [], unreadable: [], media: [] };
 }
 
 async function scan(
@@ -64,7 +68,13 @@ async function scan(
   target: TargetRecord,
 ): Promise<ScanResult> {
   const result = newResult();
-  const medium = backups.options.targets.medium(target);
+  const { targets } = backups.options;
+  const medium = targets.medium(target);
+  if (target.kind !== 'directory') {
+    const media = targets.media(target);
+    const found = await targets.leases.hold(context, target, () => media.scan());
+    result.media.push(found);
+  }
   const seen = new Set<string>();
   for await (const entry of medium.list()) {
     context.signal.throwIfAborted();
@@ -76,7 +86,9 @@ async function scan(
     const { name } = entry;
     await backups.matching(target.id, () => takeIn(backups, { target, medium, name, result }));
   }
-  for (const record of backups.list()) {
+  // what is on cartridges that were not scanned is not gone
+  const mayForget = !medium.capabilities.appendOnly;
+  for (const record of mayForget ? backups.list() : []) {
     if (record.targetId !== target.id || seen.has(record.mediumName)) continue;
     await backups.matching(target.id, async () => {
       if (await isGone(backups, medium, record)) {

@@ -1,31 +1,52 @@
 /**
  * The targets of a store: where backups may go. The medium is the truth; this is its address book.
  */
+import { join } from 'node:path';
 import { type Clock, uuidv7 } from '../base/clock.ts';
 import { StorageError } from '../base/errors.ts';
 import { checkName } from '../disk/names.ts';
 import type { MetadataStore, RowChange } from '../pool/metadata-store.ts';
 import { DirectoryTarget } from '../target/file.ts';
+import { beginTape } from '../target/tape-device.ts';
+import type { TapeKind } from '../target/tape-device.ts';
+import type { TapeMedia } from '../target/tape-media.ts';
+import { forgetTape, tapeMediaAt } from '../target/tape-place.ts';
+import type { TapePlaceFacts } from '../target/tape-place.ts';
 import type { Target } from '../target/target.ts';
-import { type Labels, type TargetRecord, readTarget, targetRow } from './records.ts';
+import { DriveLeases } from './drive-leases.ts';
+import {
+  type Labels,
+  type TargetKind,
+  type TargetRecord,
+  readTarget,
+  targetRow,
+} from './records.ts';
+import { targetAt } from './worker-engine.ts';
+import type { TargetPlace } from './worker-protocol.ts';
 
 export interface TargetRequest {
   readonly name: string;
-  readonly kind: 'directory';
+  readonly kind: TargetKind;
+  /** Directory below the roots, or device that the operator named. */
   readonly path: string;
+  /** Of cartridges. Default: the name. */
+  readonly set?: string;
   readonly labels?: Labels;
 }
 
 export interface TargetsOptions {
   readonly store: MetadataStore;
   readonly clock: Clock;
-  /** Resolves a client's path below the roots. @throws PATH_NOT_ALLOWED */
-  readonly resolvePath: (path: string) => Promise<string>;
+  /** Resolves a client's path for this kind of target. @throws PATH_NOT_ALLOWED */
+  readonly resolvePath: (path: string, kind: TargetKind) => Promise<string>;
+  /** Where the catalogs of cartridges lie. */
+  readonly catalogs: string;
 }
 
 export class Targets {
   readonly #o: TargetsOptions;
   readonly #targets = new Map<string, TargetRecord>();
+  readonly leases = new DriveLeases();
 
   constructor(options: TargetsOptions) {
     this.#o = options;
@@ -55,9 +76,29 @@ export class Targets {
     return target;
   }
 
-  /** The medium. */
+  /** Its address, for any thread. */
+  place(record: TargetRecord): TargetPlace {
+    const { kind, path } = record;
+    return kind === 'directory' ? { kind, path } : this.#tapePlace(record, kind);
+  }
+
+  /** The medium, as far as no cartridge is needed: what needs one goes through `runOnTarget`. */
   medium(record: TargetRecord): Target {
-    return new DirectoryTarget(record.path);
+    return targetAt(this.place(record), async ({ reason }) => {
+      throw new StorageError('MEDIUM_ABSENT', reason, { target: record.name });
+    });
+  }
+
+  /** What hands do with its cartridges. @throws VALIDATION_FAILED if it has none */
+  media(record: TargetRecord): TapeMedia {
+    const { kind, name } = record;
+    if (kind !== 'directory') return tapeMediaAt(this.#tapePlace(record, kind));
+    const message = `target ${name} has no cartridges`;
+    throw new StorageError('VALIDATION_FAILED', message, { field: 'target', target: name });
+  }
+
+  #tapePlace({ id, name, path, set }: TargetRecord, kind: TapeKind): TapePlaceFacts {
+    return { kind, path, catalog: join(this.#o.catalogs, `${id}.jsonl`), set: set ?? name };
   }
 
   /**
@@ -69,8 +110,18 @@ export class Targets {
     effects?: (made: { target: TargetRecord; created: boolean }) => readonly RowChange[],
   ): Promise<{ target: TargetRecord; created: boolean }> {
     checkName(request.name);
-    const path = await this.#o.resolvePath(request.path);
-    const creation = JSON.stringify({ kind: request.kind, path, labels: request.labels ?? {} });
+    if (request.kind === 'directory' && request.set !== undefined) {
+      throw new StorageError('VALIDATION_FAILED', 'a directory has no set', { field: 'set' });
+    }
+    if (request.set !== undefined) checkName(request.set, 'set');
+    const set = request.kind === 'directory' ? null : (request.set ?? request.name);
+    const path = await this.#o.resolvePath(request.path, request.kind);
+    const creation = JSON.stringify({
+      kind: request.kind,
+      path,
+      labels: request.labels ?? {},
+      ...(set === null ? {} : { set }),
+    });
     const there = this.list().find((target) => target.name === request.name);
     if (there !== undefined) {
       if (there.creation === creation) return { target: there, created: false };
@@ -88,6 +139,7 @@ export class Targets {
       name: request.name,
       kind: request.kind,
       path,
+      set,
       labels: request.labels ?? {},
       creation,
       version: 1,
@@ -95,7 +147,8 @@ export class Targets {
     };
     this.#targets.set(record.id, record);
     try {
-      await DirectoryTarget.create(path);
+      if (record.kind === 'directory') await DirectoryTarget.create(path);
+      else await beginTape(record.kind, path);
       const made = { target: record, created: true };
       await this.#commit([targetRow(record), ...(effects?.(made) ?? [])]);
       return made;
@@ -124,6 +177,8 @@ export class Targets {
     const gone: RowChange = { table: 'targets', key: { id: record.id }, row: undefined };
     await this.#commit([gone, ...rows]);
     this.#targets.delete(record.id);
+    const { kind } = record;
+    if (kind !== 'directory') await forgetTape(this.#tapePlace(record, kind));
   }
 
   async #commit(rows: readonly RowChange[]): Promise<void> {

@@ -16,7 +16,7 @@ import { parameter } from './transfer.ts';
 import type { Backups, JobMade } from './backups.ts';
 import type { BackupRecord } from './records.ts';
 import { waitForTarget } from './target-wait.ts';
-import { runTask } from './worker-client.ts';
+import { runOnTarget } from './target-task.ts';
 
 /** @throws NOT_FOUND, BACKUP_INCOMPLETE */
 export async function submitVerify(backups: Backups, ref: string, effects?: JobMade): Promise<Job> {
@@ -57,10 +57,13 @@ async function runVerifyJob(backups: Backups, context: JobContext<RowChange>): P
   let told = 0;
   let found: VerifyResult | undefined;
   await waitForTarget(context, target, targets.medium(target), async () => {
-    const result = await runTask(
+    const result = await runOnTarget(
+      backups,
+      context,
+      target,
       {
         kind: 'verify',
-        target: { kind: target.kind, path: target.path },
+        target: targets.place(target),
         name: record.mediumName,
         chain: missing === null ? members.map(({ mediumName }) => mediumName) : [],
       },
@@ -73,7 +76,6 @@ async function runVerifyJob(backups: Backups, context: JobContext<RowChange>): P
           return undefined;
         },
       },
-      context.signal,
     );
     found = isVerifyResult(result) ? result : undefined;
   });

@@ -22,6 +22,7 @@ import { Restores } from './restores.ts';
 import { retentionKind } from './retention-job.ts';
 import { scanKind } from './scan-job.ts';
 import { Targets } from './targets.ts';
+import type { TargetsOptions } from './targets.ts';
 import { Uploads } from './uploads.ts';
 import { verifyKind } from './verify-job.ts';
 
@@ -40,8 +41,10 @@ export interface WorkOptions {
   readonly store: MetadataStore;
   readonly clock: Clock;
   readonly copies: Copies;
-  /** Resolves a client's path below the roots. @throws PATH_NOT_ALLOWED */
-  readonly resolvePath: (path: string) => Promise<string>;
+  /** Resolves a client's path for this kind of target. @throws PATH_NOT_ALLOWED */
+  readonly resolvePath: TargetsOptions['resolvePath'];
+  /** Where the catalogs of cartridges lie. */
+  readonly catalogs: string;
   /** Made after this, with `kinds`. */
   readonly runner: () => JobRunner<RowChange>;
   readonly onError: (error: unknown) => void;
@@ -58,8 +61,8 @@ export class Work {
 
   constructor(options: WorkOptions) {
     this.#o = options;
-    const { store, clock, copies, runner, resolvePath } = options;
-    this.targets = new Targets({ store, clock, resolvePath });
+    const { store, clock, copies, runner, resolvePath, catalogs } = options;
+    this.targets = new Targets({ store, clock, resolvePath, catalogs });
     this.backups = new Backups({ store, clock, copies, runner, targets: this.targets });
     this.restores = new Restores(this.backups);
     this.uploads = new Uploads(this.backups);

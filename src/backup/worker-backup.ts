@@ -41,7 +41,7 @@ export async function runConsolidate(
   engine: Engine,
   task: Extract<Task, { kind: 'consolidate' }>,
 ): Promise<BackupDone> {
-  return withChain(task.target, task.from, (chain) =>
+  return withChain(engine, task.target, task.from, (chain) =>
     writeImage(engine, chainSource(chain, engine.signal), task, new BusyTimes()),
   );
 }
@@ -54,7 +54,7 @@ async function writeImage(
 ): Promise<BackupDone> {
   const writer = new ImageWriter(source, { signal: engine.signal });
   const { imageBytes } = writer.layout;
-  const sink = await openSink(openTarget(task.target), task);
+  const sink = await openSink(openTarget(task.target, engine), task);
   try {
     await copyImage(engine, writer, sink, busy);
     await sink.commit({ ...task.manifest, imageBytes });
@@ -68,13 +68,16 @@ async function writeImage(
 /** Where the last attempt was confirmed, or from 0 if the target cannot go on there. */
 async function openSink(
   target: ReturnType<typeof openTarget>,
-  task: Pick<BackupTask, 'name' | 'resumeFrom'>,
+  task: Pick<BackupTask, 'name' | 'resumeFrom' | 'manifest'>,
 ): Promise<BackupSink> {
+  const { name, resumeFrom, manifest } = task;
+  const { imageId } = manifest;
+  const named = typeof imageId === 'string' ? { contentId: imageId } : {};
   try {
-    return await target.createBackup(task.name, { resumeFrom: task.resumeFrom });
+    return await target.createBackup(name, { resumeFrom, ...named });
   } catch (error) {
-    if (task.resumeFrom === 0 || !isStorageError(error, 'TARGET_INVALID')) throw error;
-    return target.createBackup(task.name);
+    if (resumeFrom === 0 || !isStorageError(error, 'TARGET_INVALID')) throw error;
+    return target.createBackup(name, named);
   }
 }
 

@@ -2,6 +2,8 @@
  * The engine as a job worker sees it, and targets opened in a worker.
  */
 import { DirectoryTarget } from '../target/file.ts';
+import type { NeededMedium } from '../target/tape-drive-use.ts';
+import { tapeTargetAt } from '../target/tape-place.ts';
 import type { Target } from '../target/target.ts';
 import { systemClock } from '../base/clock.ts';
 import type { BusyMs, CallName, Calls, TargetPlace } from './worker-protocol.ts';
@@ -17,8 +19,20 @@ export interface Engine {
   ): Promise<Calls[Name]['answer']>;
 }
 
-export function openTarget(place: TargetPlace): Target {
-  return new DirectoryTarget(place.path);
+/** The target for a task of this engine, which is asked for cartridges. */
+export function openTarget(place: TargetPlace, engine: Pick<Engine, 'call'>): Target {
+  return targetAt(place, async (needed) => {
+    await engine.call('medium', [needed]);
+  });
+}
+
+/** @param waitForMedium throws where no cartridge can be waited for */
+export function targetAt(
+  place: TargetPlace,
+  waitForMedium: (needed: NeededMedium) => Promise<void>,
+): Target {
+  if (place.kind === 'directory') return new DirectoryTarget(place.path);
+  return tapeTargetAt(place, waitForMedium);
 }
 
 /** Adds up how long each stage was at work; pieces of one stage that overlap count once. */

@@ -7,12 +7,11 @@
  */
 import type { PackedError } from '../base/packed-error.ts';
 import type { ImageFacts } from '../image/format.ts';
+import type { NeededMedium } from '../target/tape-drive-use.ts';
+import type { TapePlaceFacts } from '../target/tape-place.ts';
 
 /** Where a target's bytes are; enough for a thread of its own to open it. */
-export interface TargetPlace {
-  readonly kind: 'directory';
-  readonly path: string;
-}
+export type TargetPlace = { readonly kind: 'directory'; readonly path: string } | TapePlaceFacts;
 
 /** Pool files as a reader needs them: a stretch of blocks lies in one file. */
 export interface PoolPlaces {
@@ -82,6 +81,8 @@ export interface Calls {
   };
   /** Durable on the target. */
   confirmed: { arguments: readonly [offset: number]; answer: undefined };
+  /** Answered when the drive may hold that cartridge. */
+  medium: { arguments: readonly [needed: NeededMedium]; answer: undefined };
   /** The image's facts, before its first segment. */
   facts: { arguments: readonly [facts: ImageFacts]; answer: undefined };
   /** The buffer goes to the engine and comes back, to be used again. */

@@ -14,7 +14,7 @@ type ReadTask = Extract<Task, { kind: 'read' }>;
 type VerifyTask = Extract<Task, { kind: 'verify' }>;
 
 export async function runVerify(engine: Engine, task: VerifyTask): Promise<VerifyResult> {
-  const bytes = await openTarget(task.target).open(task.name);
+  const bytes = await openTarget(task.target, engine).open(task.name);
   try {
     let told: Promise<unknown> = Promise.resolve();
     const result = await verifyImage(bytes, {
@@ -24,7 +24,9 @@ export async function runVerify(engine: Engine, task: VerifyTask): Promise<Verif
       },
     });
     await told;
-    if (task.chain.length > 0) await withChain(task.target, task.chain, checkLinks);
+    // the target may have one drive for both; a full image alone has no links
+    await bytes.close();
+    if (task.chain.length > 1) await withChain(engine, task.target, task.chain, checkLinks);
     return result;
   } finally {
     await bytes.close();
@@ -41,11 +43,12 @@ async function checkLinks(chain: ChainReader): Promise<void> {
 
 /** @param names of the backups, oldest first */
 export async function withChain<T>(
+  engine: Engine,
   place: TargetPlace,
   names: readonly string[],
   body: (chain: ChainReader) => Promise<T>,
 ): Promise<T> {
-  const target = openTarget(place);
+  const target = openTarget(place, engine);
   const members: BackupBytes[] = [];
   try {
     for (const name of names) members.push(await target.open(name));
@@ -59,7 +62,7 @@ export async function runRead(
   engine: Engine,
   task: ReadTask,
 ): Promise<{ damaged: readonly LostRange[] }> {
-  return withChain(task.target, task.names, (chain) => readChain(engine, task, chain));
+  return withChain(engine, task.target, task.names, (chain) => readChain(engine, task, chain));
 }
 
 async function readChain(

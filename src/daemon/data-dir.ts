@@ -12,6 +12,9 @@ import { join } from 'node:path';
 import { StorageError, errnoOf } from '../base/errors.ts';
 import { tryLock } from '../pool/lock.ts';
 
+/** In it: the catalogs of targets on tape. */
+export const CATALOGS_FOLDER = 'tape-catalogs';
+
 export class DataDir {
   readonly path: string;
   /** The metadata database. */
@@ -54,6 +57,7 @@ export class DataDir {
     return [
       join(this.path, 'lock'),
       join(this.path, 'meta.reserve'),
+      join(this.path, CATALOGS_FOLDER),
       database,
       ...beside,
       databaseCopy,

@@ -41,6 +41,12 @@ export class Paths {
     return real;
   }
 
+  /** A device that the operator named, for a target. @throws PATH_NOT_ALLOWED */
+  async forDevice(path: string): Promise<string> {
+    if (this.#rules.devices.includes(path)) return path;
+    throw notAllowed(path, 'it is not among the devices that SPINDLE_DEVICES names');
+  }
+
   /** The absolute path of a target's folder, which may be one already. @throws PATH_NOT_ALLOWED */
   async forTarget(path: string): Promise<string> {
     const { roots, own, poolFiles, targetFolders } = this.#rules;

@@ -52,6 +52,22 @@ export class TargetService implements api.Targets {
     await this.#targets.forget(target, []);
   }
 
+  /** What needs the drive is refused while a job uses it. */
+  media(ref: string): api.Media {
+    const targets = this.#targets;
+    const target = targets.get(ref);
+    const media = targets.media(target);
+    const { leases } = targets;
+    return {
+      list: () => media.list(),
+      get: (medium) => media.get(medium),
+      add: (cartridge, sizeBytes) => leases.hands(target, () => media.add(cartridge, sizeBytes)),
+      load: (medium) => leases.hands(target, () => media.load(medium)),
+      unload: (to) => leases.hands(target, () => media.unload(to)),
+      label: (request) => leases.hands(target, () => media.label(request)),
+    };
+  }
+
   async scan(ref: string, effects?: Effects<Job>): Promise<Job> {
     return submitScan(this.#backups, ref, effects);
   }

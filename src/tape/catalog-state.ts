@@ -23,10 +23,11 @@ export interface CatalogPart {
 }
 
 export type CatalogLine =
-  | { readonly kind: 'volume'; readonly label: VolumeLabel }
+  | { readonly kind: 'volume'; readonly label: VolumeLabel; readonly cartridge?: string }
   | {
       readonly kind: 'scanned';
       readonly label: VolumeLabel;
+      readonly cartridge?: string;
       readonly parts: readonly CatalogPart[];
       readonly isFull: boolean;
     }
@@ -105,6 +106,8 @@ interface Begun {
 export class CatalogState {
   readonly #labels = new Map<string, VolumeLabel>();
   readonly #full = new Set<string>();
+  /** Name in a library, by volumeId. */
+  readonly #cartridges = new Map<string, string>();
   readonly #begun = new Map<string, Begun>();
   readonly #removed = new Set<string>();
   /** By partId: what is told again is not there twice. */
@@ -125,6 +128,11 @@ export class CatalogState {
   volume(volumeId: string): CatalogVolume | undefined {
     const label = this.#labels.get(volumeId);
     return label === undefined ? undefined : this.#volume(label, [...this.#parts.values()]);
+  }
+
+  /** Its name in the library when it was last looked at. */
+  cartridgeOf(volumeId: string): string | undefined {
+    return this.#cartridges.get(volumeId);
   }
 
   /** All that were not removed; of several with one name the newest is the last. */
@@ -149,11 +157,11 @@ export class CatalogState {
   #add(line: CatalogLine): void {
     switch (line.kind) {
       case 'volume':
-        this.#labels.set(line.label.volumeId, line.label);
+        this.#addVolume(line.label, line.cartridge);
         return;
       case 'scanned':
         this.#forgetVolume(line.label.volumeId);
-        this.#labels.set(line.label.volumeId, line.label);
+        this.#addVolume(line.label, line.cartridge);
         for (const part of line.parts) this.#parts.set(part.entry.partId, part);
         if (line.isFull) this.#full.add(line.label.volumeId);
         return;
@@ -174,9 +182,20 @@ export class CatalogState {
     }
   }
 
+  #addVolume(label: VolumeLabel, cartridge: string | undefined): void {
+    this.#labels.set(label.volumeId, label);
+    if (cartridge === undefined) return;
+    // What was labelled anew elsewhere is not in this cartridge any more.
+    for (const [volumeId, name] of this.#cartridges) {
+      if (name === cartridge) this.#cartridges.delete(volumeId);
+    }
+    this.#cartridges.set(label.volumeId, cartridge);
+  }
+
   #forgetVolume(volumeId: string): void {
     this.#labels.delete(volumeId);
     this.#full.delete(volumeId);
+    this.#cartridges.delete(volumeId);
     for (const [partId, { entry }] of this.#parts) {
       if (entry.volumeId !== volumeId) continue;
       this.#parts.delete(partId);

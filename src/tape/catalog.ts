@@ -8,7 +8,7 @@
  *  1. `add` resolves when the lines are durable.
  *  2. A line that was cut off while it was written is no line; the next one is not harmed by it.
  */
-import { mkdir, open, readFile } from 'node:fs/promises';
+import { mkdir, open, readFile, rm } from 'node:fs/promises';
 import { dirname } from 'node:path';
 import { StorageError, errnoOf } from '../base/errors.ts';
 import { CatalogState } from './catalog-state.ts';
@@ -44,6 +44,11 @@ export class TapeCatalog {
     }
     const message = `${this.path} is no catalog of cartridges`;
     throw new StorageError('TARGET_INVALID', message, { path: this.path });
+  }
+
+  /** Removes the file. Idempotent. */
+  async forget(): Promise<void> {
+    await rm(this.path, { force: true });
   }
 
   /** Adds lines, durably, in this order. After a crash the last ones may be missing. */

@@ -7,7 +7,10 @@
 import { assert } from '../base/assert.ts';
 import { StorageError } from '../base/errors.ts';
 import type { ErrorDetails } from '../base/errors.ts';
+import { KIB, MIB } from '../base/units.ts';
 import { asMediumError } from '../tape/media.ts';
+import { holds, partEnd } from '../tape/parts.ts';
+import type { PartEntry } from '../tape/parts.ts';
 import type { TapeSetReader } from '../tape/set-reader.ts';
 import type { TapeSetWriter } from '../tape/set-writer.ts';
 import { MAX_MANIFEST_BYTES } from './target.ts';
@@ -123,6 +126,20 @@ export class TapeSink implements BackupSink {
   }
 }
 
+/**
+ * Kept in memory once they were read: an image begins with its header and table and ends with its
+ * trailer, and all of them are looked at again, when other cartridges are in the drive.
+ */
+const HEAD_BYTES = 2 * MIB;
+const TAIL_BYTES = 64 * KIB;
+
+/** A stretch of the image; its bytes once they were read without a loss. */
+interface Kept {
+  readonly offset: number;
+  readonly length: number;
+  bytes: Buffer | undefined;
+}
+
 /** Runs one piece of work with the drive at a time. */
 export type DriveTurn = <T>(work: () => Promise<T>) => Promise<T>;
 
@@ -131,19 +148,26 @@ export class TapeBytes implements BackupBytes {
   readonly #reader: TapeSetReader;
   readonly #turn: DriveTurn;
   readonly #facts: ErrorDetails;
+  readonly #kept: readonly Kept[];
   #closing: Promise<void> | undefined;
 
-  constructor(reader: TapeSetReader, turn: DriveTurn, facts: ErrorDetails) {
+  constructor(
+    reader: TapeSetReader,
+    turn: DriveTurn,
+    facts: ErrorDetails,
+    parts: readonly PartEntry[],
+  ) {
     this.sizeBytes = reader.imageBytes;
     this.#reader = reader;
     this.#turn = turn;
     this.#facts = facts;
+    this.#kept = keptOf(parts, this.sizeBytes);
   }
 
   async read(offset: number, into: Uint8Array): Promise<void> {
     assert(this.#closing === undefined, 'backup read after close');
     try {
-      await this.#turn(() => this.#reader.read(offset, into));
+      await this.#turn(() => this.#read(offset, into));
     } catch (error) {
       throw asMediumError(error, { ...this.#facts, offset, length: into.length });
     }
@@ -153,4 +177,33 @@ export class TapeBytes implements BackupBytes {
     this.#closing ??= this.#turn(() => this.#reader.close());
     return this.#closing;
   }
+
+  async #read(offset: number, into: Uint8Array): Promise<void> {
+    const end = offset + into.length;
+    const kept = this.#kept.find((each) => {
+      return each.offset <= offset && end <= each.offset + each.length;
+    });
+    if (kept === undefined) return this.#reader.read(offset, into);
+    if (kept.bytes === undefined) {
+      const bytes = Buffer.alloc(kept.length);
+      const lost = await this.#reader.readAvailable(kept.offset, bytes);
+      // A loss nearby is no loss of what was asked for.
+      if (lost.length > 0) return this.#reader.read(offset, into);
+      kept.bytes = bytes;
+    }
+    into.set(kept.bytes.subarray(offset - kept.offset, end - kept.offset));
+  }
+}
+
+/** No more than what lies on one cartridge with the first byte, and with the last one. */
+function keptOf(parts: readonly PartEntry[], sizeBytes: number): Kept[] {
+  const first = parts.find((part) => holds(part, 0));
+  const last = parts.findLast((part) => holds(part, sizeBytes - 1));
+  if (first === undefined || last === undefined) return [];
+  const head = Math.min(HEAD_BYTES, partEnd(first));
+  const tail = Math.max(sizeBytes - TAIL_BYTES, last.firstOffset);
+  return [
+    { offset: 0, length: head, bytes: undefined },
+    { offset: tail, length: sizeBytes - tail, bytes: undefined },
+  ];
 }

@@ -107,7 +107,7 @@ export class TapeTarget implements Target {
       backup.parts,
       backup.imageBytes,
     );
-    return new TapeBytes(reader, (work) => this.#turn.run(work), facts);
+    return new TapeBytes(reader, (work) => this.#turn.run(work), facts, backup.parts);
   }
 
   async readManifest(name: string): Promise<Manifest> {

@@ -244,7 +244,8 @@ describe('targets and backups', () => {
     const made = await api.post('/targets', target);
     expect(made.headers.get('location')).toBe('/v1/targets/t1');
     for (const wrong of [
-      { ...target, kind: 'tape' },
+      { ...target, kind: 'punch-cards' },
+      { ...target, name: 't3', set: 'nightly' },
       { ...target, path: '' },
     ]) {
       const post = { method: 'POST', json: wrong };

@@ -1,10 +1,14 @@
 /** Targets and backups of the fakes: whole images in memory. */
+import { join } from 'node:path';
 import type { Effects, ForceOption, Rename } from '../../src/api/service-types.ts';
 import type * as api from '../../src/api/work-services.ts';
 import { Chains } from '../../src/backup/chains.ts';
 import { StorageError } from '../../src/base/errors.ts';
 import { checkName } from '../../src/disk/names.ts';
 import type { Job } from '../../src/job/job.ts';
+import { beginTape } from '../../src/target/tape-device.ts';
+import { tapeMediaAt } from '../../src/target/tape-place.ts';
+import { temporaryDirectory } from './temporary.ts';
 import type { FakeCopies, FakeCopy } from './fake-copies.ts';
 import { fakeImageBytes, FakeImages } from './fake-image.ts';
 import type { FakeGroups } from './fake-groups.ts';
@@ -21,6 +25,7 @@ export class FakeTargets implements api.Targets {
   readonly #world: FakeWorld;
   readonly #jobs: FakeJobs;
   readonly #creations = new Map<string, string>();
+  readonly #media = new Map<string, api.Media>();
   isInUse: (target: api.Target) => boolean = () => false;
 
   constructor(world: FakeWorld, jobs: FakeJobs) {
@@ -38,9 +43,17 @@ export class FakeTargets implements api.Targets {
     if (request.path.includes('..')) {
       throw new StorageError('PATH_NOT_ALLOWED', 'outside of the roots', { path: request.path });
     }
+    if (request.kind === 'tape') {
+      throw new StorageError('PATH_NOT_ALLOWED', 'not a named device', { path: request.path });
+    }
     const { name, kind, path, labels = {} } = request;
+    if (kind === 'directory' && request.set !== undefined) {
+      throw new StorageError('VALIDATION_FAILED', 'a directory has no set', { field: 'set' });
+    }
+    const set = kind === 'directory' ? null : (request.set ?? name);
     const createdAtMs = this.#world.clock.nowMs();
-    const target = { id: this.#world.id(), name, kind, path, labels, version: 1, createdAtMs };
+    const target = { id: this.#world.id(), name, kind, path, set, labels, version: 1, createdAtMs };
+    if (set !== null) await this.#addMedia(target.id, set);
     this.targets.set(target.id, target);
     this.#creations.set(target.id, creation);
     await this.#world.commit(effects, target);
@@ -66,6 +79,20 @@ export class FakeTargets implements api.Targets {
       throw new StorageError('TARGET_IN_USE', 'it holds backups', { target: target.name });
     }
     this.targets.delete(target.id);
+  }
+
+  /** Virtual cartridges are what they are also here. */
+  async #addMedia(id: string, set: string): Promise<void> {
+    const path = await temporaryDirectory();
+    await beginTape('virtual-tape', path);
+    const catalog = join(path, 'catalog.jsonl');
+    this.#media.set(id, tapeMediaAt({ kind: 'virtual-tape', path, catalog, set }));
+  }
+
+  media(ref: string): api.Media {
+    const media = this.#media.get(this.get(ref).id);
+    if (media !== undefined) return media;
+    throw new StorageError('VALIDATION_FAILED', 'it has no cartridges', { field: 'target' });
   }
 
   async scan(ref: string, effects?: Effects<Job>): Promise<Job> {

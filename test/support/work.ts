@@ -80,6 +80,7 @@ export async function openWork(
     clock,
     copies,
     resolvePath,
+    catalogs: join(dir, 'tape-catalogs'),
     onError,
     runner: () => runner,
   });

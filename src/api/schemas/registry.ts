@@ -13,6 +13,7 @@ import { AffectedSchema, ProblemSchema, WouldFreeSchema } from './problem.ts';
 import { restoreSchemas } from './restore.ts';
 import { retentionSchemas } from './retention.ts';
 import { scheduleSchemas } from './schedule.ts';
+import { mediumSchemas } from './medium.ts';
 import { targetSchemas } from './target.ts';
 
 export const namedSchemas: readonly TSchema[] = [
@@ -24,6 +25,7 @@ export const namedSchemas: readonly TSchema[] = [
   ...copySchemas,
   ...groupSchemas,
   ...targetSchemas,
+  ...mediumSchemas,
   ...backupSchemas,
   ...restoreSchemas,
   ...retentionSchemas,

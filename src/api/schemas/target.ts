@@ -6,6 +6,7 @@ import {
   labelQuery,
   labels,
   newName,
+  nullableText,
   oneOfThese,
   pageQuery,
   pageSchema,
@@ -15,13 +16,17 @@ import {
   time,
 } from './fields.ts';
 
-const kind = oneOfThese(['directory'], 'What it is: a directory, one folder a backup.');
+const kind = oneOfThese(
+  ['directory', 'tape', 'virtual-tape'],
+  'directory: one folder a backup; tape: a drive; virtual-tape: a directory of cartridges.',
+);
 
 export const TargetSchema = shown('Target', 'Where backups live.', {
   id: text('UUID.'),
   name: text('Name.'),
   kind,
-  path: text('Absolute path of the directory.'),
+  path: text('Absolute path of the directory or device.'),
+  set: nullableText('Set of its cartridges; null of a directory.'),
   labels,
   version: count('Rises with each change by a client; the ETag names it.'),
   createdAt: time('When it was made'),
@@ -31,9 +36,12 @@ export const TargetListSchema = pageSchema(TargetSchema);
 export const CreateTargetSchema = asked('CreateTarget', 'A new target.', {
   name: newName('Name'),
   kind,
-  path: text('Directory below the roots, made if missing; a relative path starts at the first.', {
-    minLength: 1,
-  }),
+  path: text(
+    'Directory below the roots, made if missing; a relative path starts at the first. Of kind ' +
+      'tape: a device that SPINDLE_DEVICES names.',
+    { minLength: 1 },
+  ),
+  set: Type.Optional(newName('Set of its cartridges; not of a directory. Default: the name')),
   labels: Type.Optional(labels),
 });
 

@@ -88,7 +88,7 @@ describe('an incremental image', () => {
       await runTask(
         {
           kind: 'backup',
-          target: { kind: shelf.kind, path: shelf.path },
+          target: targets.place(shelf),
           name,
           resumeFrom: offset,
           facts,

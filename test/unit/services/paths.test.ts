@@ -54,6 +54,16 @@ describe('the file of a pool', () => {
   });
 });
 
+describe('the device of a target', () => {
+  it('is one that the operator named, spelled the same', async () => {
+    const { root, paths } = await world();
+    expect(await paths.forDevice('/dev/disk/by-id/one')).toBe('/dev/disk/by-id/one');
+    for (const path of ['/dev/nst0', '/dev/disk/by-id/../by-id/one', join(root, 'shelf'), '']) {
+      await expect(paths.forDevice(path)).rejects.toMatchObject(refused);
+    }
+  });
+});
+
 describe('the folder of a target', () => {
   it('may lie below a root, and be one already', async () => {
     const { root, paths } = await world();

@@ -1,0 +1,82 @@
+/** Cartridges in requests and answers. */
+import { Type } from 'typebox';
+import {
+  asked,
+  bytes,
+  listOf,
+  newName,
+  nullableBytes,
+  nullableText,
+  nullableTime,
+  oneOfThese,
+  pageQuery,
+  pageSchema,
+  query,
+  shown,
+  text,
+  time,
+} from './fields.ts';
+
+const nullableCount = (description: string) =>
+  Type.Unsafe<number | null>({ description, type: ['integer', 'null'], format: 'int64' });
+
+const states = ['unlabelled', 'appendable', 'full', 'other-set'] as const;
+
+export const MediumSchema = shown('Medium', 'A cartridge, by its label, its place, or both.', {
+  id: nullableText('UUID of its labelling; null: not labelled, as far as is known.'),
+  label: nullableText('What a person calls it.'),
+  set: nullableText('The set that it belongs to.'),
+  number: nullableCount('In its set, from 1.'),
+  state: oneOfThese(
+    states,
+    'unlabelled: nothing is known of it; appendable: takes more; full; other-set: never written.',
+  ),
+  labelledAt: nullableTime('When it was labelled'),
+  expiresAt: nullableTime('From then on it may be overwritten if no backup needs it; null: never'),
+  dataBytes: bytes('Bytes of images on it, also of backups that were deleted.'),
+  backups: listOf(text('Name.'), 'Backups, as named on the target, with bytes on it.'),
+  cartridge: nullableText('Name in the virtual library; null of a real cartridge.'),
+  place: nullableText('`drive`, `slot` or `shelf` of the virtual library; null: not known.'),
+  sizeBytes: nullableBytes('Room of a virtual cartridge.'),
+});
+export const MediumListSchema = pageSchema(MediumSchema);
+
+const CARTRIDGE = '^[A-Za-z0-9][A-Za-z0-9._-]{0,31}$';
+
+export const AddMediumSchema = asked('AddMedium', 'A new blank virtual cartridge.', {
+  cartridge: text('Its name, as on the sticker.', { pattern: CARTRIDGE }),
+  sizeBytes: Type.Optional(bytes('Its room. Default 256 MiB.', 1024 * 1024)),
+});
+
+export const LoadMediumSchema = asked('LoadMedium', 'What to put into the drive.', {
+  medium: text('Label, name of the cartridge, or id.', { minLength: 1, maxLength: 64 }),
+});
+
+export const LabelMediumSchema = asked('LabelMedium', 'A label for what is in the drive.', {
+  label: Type.Optional(newName('Label. Default SET-NUMBER')),
+  expiresAt: Type.Optional(time('From then on it may be overwritten. Default: never')),
+  recordBytes: Type.Optional(
+    Type.Integer({
+      description: 'Length of its records, a multiple of 64 KiB. Default 256 KiB.',
+      minimum: 65536,
+      maximum: 1048576,
+      multipleOf: 65536,
+    }),
+  ),
+  force: Type.Optional(
+    text('The label that is on it now, to overwrite it; `foreign` for what has none of ours.', {
+      minLength: 1,
+      maxLength: 63,
+    }),
+  ),
+});
+
+export const MediumQuery = query({ ...pageQuery });
+
+export const mediumSchemas = [
+  MediumSchema,
+  MediumListSchema,
+  AddMediumSchema,
+  LoadMediumSchema,
+  LabelMediumSchema,
+];

@@ -1,0 +1,43 @@
+/**
+ * A target on tape as an address: what any thread needs to open it.
+ */
+import { systemClock } from '../base/clock.ts';
+import { TapeCatalog } from '../tape/catalog.ts';
+import { openTapeDevice } from './tape-device.ts';
+import type { TapeKind } from './tape-device.ts';
+import type { NeededMedium } from './tape-drive-use.ts';
+import { TapeMedia } from './tape-media.ts';
+import { TapeTarget } from './tape-target.ts';
+
+export interface TapePlaceFacts {
+  readonly kind: TapeKind;
+  /** Of the device, or the directory of the library. */
+  readonly path: string;
+  /** File of its catalog. */
+  readonly catalog: string;
+  readonly set: string;
+}
+
+/** @param waitForMedium throws where no cartridge can be waited for */
+export function tapeTargetAt(
+  { kind, path, catalog, set }: TapePlaceFacts,
+  waitForMedium: (needed: NeededMedium) => Promise<void>,
+): TapeTarget {
+  return new TapeTarget({
+    openDevice: () => openTapeDevice(kind, path),
+    catalog: new TapeCatalog(catalog),
+    set,
+    path,
+    clock: systemClock,
+    waitForMedium,
+  });
+}
+
+export function tapeMediaAt({ catalog, ...facts }: TapePlaceFacts): TapeMedia {
+  return new TapeMedia({ ...facts, catalog: new TapeCatalog(catalog), clock: systemClock });
+}
+
+/** For a target that is given up: its cartridges stay as they are. */
+export async function forgetTape({ catalog }: TapePlaceFacts): Promise<void> {
+  await new TapeCatalog(catalog).forget();
+}
