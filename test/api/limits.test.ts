@@ -209,7 +209,7 @@ describe('a rate limit', () => {
     const { body } = await ended;
     expect(body).toMatchObject({ status: 409, code: 'DISK_IN_USE' });
     // what the rate let through by then
-    expect(body['writtenBytes']).toBeLessThan(5 * MIB);
+    expect(body.writtenBytes).toBeLessThan(5 * MIB);
     expect(disk.rate.waiting).toBe(0);
   });
 });
