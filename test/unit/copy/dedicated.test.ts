@@ -1,4 +1,4 @@
-import { describe, expect, it } from 'vitest';
+import { describe, expect, it, vi } from 'vitest';
 import { MIB } from '../../../src/base/units.ts';
 import type { Copy } from '../../../src/copy/copy.ts';
 import { settle, settleStep } from '../../../src/copy/dedicated/settle.ts';
@@ -118,6 +118,25 @@ describe('a dedicated copy', () => {
     const since = { kind: 'copy', copy: small.engine.copies.get('before') } as const;
     const { runs } = await changedRuns(copy, since, { from: 0, maxRuns: 10 });
     expect(runs).toEqual([{ first: 0, length: 1, kind: 'data' }]);
+  });
+
+  it.each([0, 8, 20])('takes its checksums along with %i of its places filled', async (to) => {
+    const { small } = await two();
+    const copy = await made(small, { pool: 'o' });
+    await settle(small.engine.copies, copy, { kind: 'range', from: 0, to });
+    if (to === 20) await settle(small.engine.copies, copy, { kind: 'all' });
+    await copy.keepChecksums(
+      0,
+      Uint32Array.from({ length: 10 }, (_, index) => index),
+    );
+    await small.engine.copies.checksums.write();
+    expect(await small.store.rows('checksums')).toHaveLength(1);
+    await small.engine.copies.delete('c');
+    await vi.waitFor(async () => {
+      expect(await small.store.rows('copies')).toEqual([]);
+    });
+    expect(await small.store.rows('checksums')).toEqual([]);
+    await small.rest();
   });
 
   it('may lie in the pool of its source', async () => {
