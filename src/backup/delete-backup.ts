@@ -31,7 +31,7 @@ export function planDeletion(
   const record = backups.get(ref);
   const neededBy = backups.chains().neededBy(new Set([record.id]));
   if (neededBy.length > 0 && !cascade) {
-    const message = `${neededBy.length} backups are built on backup ${record.name}`;
+    const message = `backup ${record.name} is what others are built on: ${neededBy.length}`;
     throw new StorageError('BACKUP_NEEDED', message, {
       backup: record.name,
       neededBy: neededBy.map(({ id, name }) => ({ id, name })),

@@ -193,6 +193,8 @@ interface CopyRow {
   readonly state: string;
 }
 
+const NO_ROOT: TableRow = { node: 0, height: 0, mapped: 0 };
+
 /** Copies and their states. */
 function readCopies(source: RowSource, findings: Findings): CopyRow[] {
   const owedColumns = ['owed_pool', 'owed_node', 'owed_height', 'owed_blocks'];
@@ -216,7 +218,9 @@ function readCopies(source: RowSource, findings: Findings): CopyRow[] {
         : { ...shared, name: undefined, pool: owedPool, ...readOwed(cells) };
     const name = state === 'internal' ? undefined : cells.text('name');
     const pool = cells.text('pool');
-    return { own: { ...shared, name, pool, ...readRoot(cells, owed?.mapped) }, owed, state };
+    // of a deleted one only the count of its blocks says something
+    const root = state === 'deleted' ? NO_ROOT : readRoot(cells, owed?.mapped);
+    return { own: { ...shared, name, pool, ...root }, owed, state };
   });
 }
 

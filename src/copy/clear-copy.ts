@@ -23,6 +23,9 @@ export async function giveUpOwed(
   if (dedicated?.owed === undefined) return;
   const { pool, root } = dedicated.owed;
   pool.assertWritable();
+  // what is left of the copy goes on telling how many blocks it had
+  const { record } = copy;
+  record.root = { ...record.root, mapped: record.root.mapped + root.mapped };
   dedicated.owed = undefined;
   reclaimerOf(pool).add(root);
   // nobody else writes the row any more: it goes with this pool's batch

@@ -261,7 +261,9 @@ export class Copies {
   drop(copy: Copy, isBackedUp?: boolean): void {
     this.options.disks.reclaimer(copy.pool).add(copy.record.root);
     if (copy.dedicated !== undefined) {
-      copy.record.root = EMPTY_ROOT;
+      // the count stays: it tells how many checksums there may be
+      const mapped = copy.usedBlocks - copy.dedicated.owedBlocks;
+      copy.record.root = { ...EMPTY_ROOT, mapped };
       copy.dedicated.releaseArena(copy.pool);
     }
     this.forget(copy, isBackedUp);

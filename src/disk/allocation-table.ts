@@ -227,18 +227,22 @@ function missingForDrops(space: TableSpace, leaf: Page, first: number, count: nu
 /**
  * Applies changes, ascending by A and all within one leaf, and gives the new root.
  * Blocks that lose their last holder are dropped; the root passed in must not be used again.
+ *
+ * @param youngest no birth in the table is later; default: the latest of the changes, since a disk
+ *   writes in its own generation
  */
 export function change(
   space: TableSpace,
   root: TableRoot,
   changes: readonly TableChange[],
+  youngest?: number,
 ): TableRoot {
   const [head] = changes;
   if (head === undefined) return root;
   const unmapsOnly = changes.every((each) => each.block < 0 && each.birth === 0);
   if (unmapsOnly && leafOf(space, root, head.logical) === undefined) return root;
-  const birth = changes.reduce((youngest, each) => Math.max(youngest, each.birth), 0);
-  const tall = grow(space, root, head.logical, birth);
+  const birth = changes.reduce((latest, each) => Math.max(latest, each.birth), 0);
+  const tall = grow(space, root, head.logical, youngest ?? birth);
   const path = writablePath(space, tall, head.logical);
   const leaf = path.at(-1);
   assert(leaf !== undefined, 'a path ends in a leaf');
@@ -263,9 +267,9 @@ function changeEntry(space: TableSpace, leaf: Page, change: TableChange): number
 
 /**
  * Puts new roots on top until A fits.
- * @param birth of what is mapped next: nothing in the table is younger; 0 if nothing is mapped
+ * @param youngest no birth in the table is later; 0 if that is not known
  */
-function grow(space: TableSpace, root: TableRoot, logical: number, birth: number): TableRoot {
+function grow(space: TableSpace, root: TableRoot, logical: number, youngest: number): TableRoot {
   let { node, height } = root;
   if (node === 0) {
     height = 1;
@@ -274,7 +278,7 @@ function grow(space: TableSpace, root: TableRoot, logical: number, birth: number
   }
   while (logical >= span(height)) {
     const page = space.pages.create('node', space.takeNodeId(), INNER_BYTES);
-    setChild(space, page, 0, { node, mapped: root.mapped, youngest: birth || ANY_BIRTH });
+    setChild(space, page, 0, { node, mapped: root.mapped, youngest: youngest || ANY_BIRTH });
     node = page.number;
     height += 1;
   }

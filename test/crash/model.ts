@@ -16,6 +16,8 @@ export class Snapshot {
   end = END;
   /** When it was taken only in the next life: what was not durable by then may be missing. */
   takenAgain: number | undefined;
+  /** Or its job had taken it before that, which nobody saw. */
+  orBefore = false;
   /** A job takes it, or takes it anew after a restart. */
   byJob = false;
   readonly #base: Content;
@@ -42,17 +44,34 @@ export class Snapshot {
       if (position === undefined) return;
       throw new Violation(`${what} has changed`, { position });
     }
-    // a write that is seen in it began before the instant: so what had ended by then is in it
-    const { latest } = this.#examine(actual, this.begin, what);
-    if (this.takenAgain === undefined) this.#examine(actual, Math.max(this.begin, latest), what);
+    const again = this.takenAgain;
+    if (again === undefined) this.#checkInstant(actual, what);
+    else if (!this.orBefore || !this.#fitsInstant(actual)) {
+      this.#examine(actual, ({ durable }) => durable <= again, what);
+    }
     this.content = actual;
     this.#writes = [];
   }
 
-  #examine(actual: Content, time: number, what: string): { latest: number } {
-    const again = this.takenAgain;
-    const isPast = ({ end, durable }: Write): boolean =>
-      again === undefined ? end <= time : durable <= again;
+  #fitsInstant(actual: Content): boolean {
+    try {
+      this.#checkInstant(actual, '');
+      return true;
+    } catch (error) {
+      if (error instanceof Violation) return false;
+      throw error;
+    }
+  }
+
+  /** Taken in the life in which it was asked for. */
+  #checkInstant(actual: Content, what: string): void {
+    const { latest } = this.#examine(actual, ({ end }) => end <= this.begin, what);
+    // a write that is seen in it began before the instant: so what had ended by then is in it
+    const instant = Math.max(this.begin, latest);
+    this.#examine(actual, ({ end }) => end <= instant, what);
+  }
+
+  #examine(actual: Content, isPast: (write: Write) => boolean, what: string): { latest: number } {
     const writes = this.#writes.filter((write) => write !== this.#except);
     const view = { base: this.#base, writes, isPast, end: this.end, isLive: false };
     const { mismatch, latest } = examine(view, actual);

@@ -143,7 +143,11 @@ export class World {
     const now = this.tick();
     for (const write of this.open) if (write.number >= 0) write.end = now;
     this.open.clear();
-    for (const { snapshot } of this.copies) if (snapshot.byJob) snapshot.takenAgain = now;
+    for (const { snapshot } of this.copies) {
+      if (!snapshot.byJob) continue;
+      snapshot.takenAgain = now;
+      snapshot.orBefore = true;
+    }
     if (!inGoodOrder) return;
     for (const { writes } of this.disks) {
       for (const write of writes) if (write.isCertain) write.durable = Math.min(write.durable, now);

@@ -161,7 +161,7 @@ function takeIn(copy: Copy, { moves, targets }: Group): void {
     next += 1;
     return { logical, block: defined(targets[next - 1], 'target'), birth };
   });
-  copy.record.root = change(copy.pool, copy.record.root, taken);
+  copy.record.root = change(copy.pool, copy.record.root, taken, copy.record.generation);
 }
 
 function leaving(moves: readonly Move[]): TableChange[] {

@@ -1,7 +1,8 @@
-import { describe, expect, it } from 'vitest';
+import { describe, expect, it, vi } from 'vitest';
 import { MIB } from '../../../src/base/units.ts';
 import type { Copy } from '../../../src/copy/copy.ts';
 import { settle, settleStep } from '../../../src/copy/dedicated/settle.ts';
+import { changedRuns } from '../../../src/copy/difference.ts';
 import { freeze } from '../../../src/copy/freeze.ts';
 import { remap } from '../../../src/copy/remap.ts';
 import type { Disk } from '../../../src/disk/disk.ts';
@@ -102,6 +103,40 @@ describe('a dedicated copy', () => {
     await engine.copies.delete('c');
     await small.rest();
     expect(engine.pools.get('o').allocator.usedBlocks).toBe(0);
+  });
+
+  it('knows of its youngest blocks where older ones make its table taller', async () => {
+    const { small } = await two();
+    const wide = await small.disk({ name: 'w', pool: 'p', capacityBytes: 2 ** 40 });
+    await wide.write(1000 * SIZE, fill(1));
+    await freeze(small.engine.copies, 'w', { name: 'before' });
+    await wide.write(0, fill(2));
+    const copy = await freeze(small.engine.copies, 'w', { name: 'c', dedicated: { pool: 'o' } });
+    await settle(small.engine.copies, copy, { kind: 'all' });
+    // every bound of births is checked there
+    await small.rest();
+    const since = { kind: 'copy', copy: small.engine.copies.get('before') } as const;
+    const { runs } = await changedRuns(copy, since, { from: 0, maxRuns: 10 });
+    expect(runs).toEqual([{ first: 0, length: 1, kind: 'data' }]);
+  });
+
+  it.each([0, 8, 20])('takes its checksums along with %i of its places filled', async (to) => {
+    const { small } = await two();
+    const copy = await made(small, { pool: 'o' });
+    await settle(small.engine.copies, copy, { kind: 'range', from: 0, to });
+    if (to === 20) await settle(small.engine.copies, copy, { kind: 'all' });
+    await copy.keepChecksums(
+      0,
+      Uint32Array.from({ length: 10 }, (_, index) => index),
+    );
+    await small.engine.copies.checksums.write();
+    expect(await small.store.rows('checksums')).toHaveLength(1);
+    await small.engine.copies.delete('c');
+    await vi.waitFor(async () => {
+      expect(await small.store.rows('copies')).toEqual([]);
+    });
+    expect(await small.store.rows('checksums')).toEqual([]);
+    await small.rest();
   });
 
   it('may lie in the pool of its source', async () => {

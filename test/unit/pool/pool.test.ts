@@ -58,6 +58,8 @@ describe('a full pool', () => {
     }
     const other = await small.disk({ name: 'e', capacityBytes: 2 ** 40 });
     const deleted = small.engine.disks.delete('d');
+    // its gate is closed first, for as many turns as that takes
+    while (small.engine.disks.find('d') !== undefined) await Promise.resolve();
     await other.write(0, Buffer.alloc(200 * SIZE, 9));
     await deleted;
     await small.rest();
