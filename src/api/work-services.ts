@@ -11,7 +11,10 @@ import type { Copy, Disk } from './storage-services.ts';
 export type { Medium } from '../target/tape-media.ts';
 
 /** What hands do. @throws TARGET_IN_USE while a job has the drive and does not wait for a medium */
-export type Media = Pick<TapeMedia, 'list' | 'get' | 'add' | 'load' | 'unload' | 'label'>;
+export type Media = Pick<
+  TapeMedia,
+  'list' | 'get' | 'add' | 'load' | 'unload' | 'label' | 'forget'
+>;
 
 export type TargetKind = 'directory' | 'tape' | 'virtual-tape';
 

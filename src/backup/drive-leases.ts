@@ -22,9 +22,14 @@ import type { TargetRecord } from './records.ts';
 /** A real drive is looked at so often: who loads a cartridge by hand tells nobody. */
 const LOOK_AGAIN_MS = 5000;
 
+/** So long hands wait for a job that looks at what they have done; then they are refused. */
+const LOOKING_MS = 2000;
+
 interface Holder {
   readonly job: string;
   isParked: boolean;
+  /** While it looks at what hands have done: resolved when it parks again or leaves. */
+  looking: Deferred<undefined> | undefined;
 }
 
 interface Drive {
@@ -51,7 +56,7 @@ export class DriveLeases {
     work: (lease: Lease) => Promise<T>,
   ): Promise<T> {
     const drive = this.#drive(target.path);
-    const holder: Holder = { job: context.job.id, isParked: false };
+    const holder: Holder = { job: context.job.id, isParked: false, looking: undefined };
     try {
       await this.#take(drive, holder, context, target);
       let since: { readonly of: string; readonly at: string } | undefined;
@@ -74,6 +79,7 @@ export class DriveLeases {
   async hands<T>(target: TargetRecord, work: () => Promise<T>): Promise<T> {
     const drive = this.#drive(target.path);
     return drive.hands.run(async () => {
+      await haveLooked(drive.holder);
       const { holder } = drive;
       if (holder !== undefined && !holder.isParked) {
         throw new StorageError('TARGET_IN_USE', `a job uses the drive of ${target.name}`, {
@@ -113,6 +119,7 @@ export class DriveLeases {
   #leave(drive: Drive, holder: Holder): void {
     const place = drive.queue.findIndex((each) => each.holder === holder);
     if (place >= 0) drive.queue.splice(place, 1);
+    holder.looking?.resolve(undefined);
     if (drive.holder !== holder) return;
     const next = drive.queue.shift();
     drive.holder = next?.holder;
@@ -140,6 +147,8 @@ export class DriveLeases {
     };
     const change = drive.changed.promise;
     holder.isParked = true;
+    holder.looking?.resolve(undefined);
+    holder.looking = undefined;
     try {
       const { signal } = context;
       const isTape = target.kind === 'tape';
@@ -149,6 +158,7 @@ export class DriveLeases {
       // Hands that are at it finish first.
       await drive.hands.run(async () => {
         holder.isParked = false;
+        holder.looking = deferred();
       });
     }
     return undefined;
@@ -172,6 +182,18 @@ export class DriveLeases {
     this.#drives.set(path, made);
     return made;
   }
+}
+
+/** One step of hands follows the other: a job that was woken by the first may look first. */
+async function haveLooked(holder: Holder | undefined): Promise<void> {
+  if (holder?.looking === undefined) return;
+  const stop = new AbortController();
+  const { signal } = stop;
+  const over = delay(LOOKING_MS, undefined, { signal }).catch(() => undefined);
+  await Promise.race([holder.looking.promise, over]);
+  stop.abort();
+  // If it has not parked again it goes on: later hands need not wait.
+  if (!holder.isParked) holder.looking = undefined;
 }
 
 function nameOf({ set, volumeNumber, label }: NeededMedium): string {

@@ -1,13 +1,14 @@
 /**
  * A backup in a worker: the image of a copy, or of a chain of backups, head to end, into a target.
  *
- * A confirmed offset is told every 64 MiB or 5 seconds; after a restart the next worker goes on
- * there, since the image is the same bytes every time. It never lies within a segment, whose blocks
- * are compared with their checksums only behind its head. The manifest comes last.
+ * A confirmed offset is told every 64 MiB or 5 seconds, on tape every GiB or minute; after a
+ * restart the next worker goes on there, since the image is the same bytes every time. It never
+ * lies within a segment, whose blocks are compared with their checksums only behind its head. The
+ * manifest comes last.
  */
 import { systemClock } from '../base/clock.ts';
 import { isStorageError } from '../base/errors.ts';
-import { MIB } from '../base/units.ts';
+import { GIB, MIB } from '../base/units.ts';
 import { chainSource } from '../image/chain-source.ts';
 import type { ImageLayout } from '../image/format.ts';
 import { type ImageSource, ImageWriter } from '../image/writer.ts';
@@ -17,8 +18,14 @@ import { BusyTimes, type Engine, openTarget } from './worker-engine.ts';
 import type { Task } from './worker-protocol.ts';
 import { withChain } from './worker-read.ts';
 
-const CONFIRM_BYTES = 64 * MIB;
-const CONFIRM_MS = 5000;
+/** How often to confirm. */
+interface Pace {
+  readonly bytes: number;
+  readonly ms: number;
+}
+const usual: Pace = { bytes: 64 * MIB, ms: 5000 };
+/** A drive stops for each filemark. It finds out by itself what it has, so little is at stake. */
+const onTape: Pace = { bytes: GIB, ms: 60_000 };
 
 type BackupTask = Extract<Task, { kind: 'backup' }>;
 
@@ -54,9 +61,11 @@ async function writeImage(
 ): Promise<BackupDone> {
   const writer = new ImageWriter(source, { signal: engine.signal });
   const { imageBytes } = writer.layout;
-  const sink = await openSink(openTarget(task.target, engine), task);
+  const target = openTarget(task.target, engine);
+  const pace = target.capabilities.appendOnly ? onTape : usual;
+  const sink = await openSink(target, task);
   try {
-    await copyImage(engine, writer, sink, busy);
+    await copyImage(engine, writer, sink, busy, pace);
     await sink.commit({ ...task.manifest, imageBytes });
   } catch (error) {
     await sink.abort(true);
@@ -86,6 +95,7 @@ async function copyImage(
   writer: ImageWriter,
   sink: BackupSink,
   busy: BusyTimes,
+  pace: Pace,
 ): Promise<void> {
   const { imageBytes } = writer.layout;
   let confirmed = sink.offset;
@@ -96,7 +106,7 @@ async function copyImage(
     if (!isSegmentEnd(writer.layout, sink.offset)) continue;
     await engine.call('progress', [sink.offset, imageBytes, busy.take()]);
     const waited = Number(systemClock.monotonicNs() - confirmedAtNs) / 1e6;
-    if (sink.offset - confirmed >= CONFIRM_BYTES || waited >= CONFIRM_MS) {
+    if (sink.offset - confirmed >= pace.bytes || waited >= pace.ms) {
       confirmed = await sink.confirm();
       confirmedAtNs = systemClock.monotonicNs();
       await engine.call('confirmed', [confirmed]);

@@ -64,6 +64,7 @@ export class TargetService implements api.Targets {
       add: (cartridge, sizeBytes) => leases.hands(target, () => media.add(cartridge, sizeBytes)),
       load: (medium) => leases.hands(target, () => media.load(medium)),
       unload: (to) => leases.hands(target, () => media.unload(to)),
+      forget: (medium, options) => leases.hands(target, () => media.forget(medium, options)),
       label: (request) => leases.hands(target, () => media.label(request)),
     };
   }

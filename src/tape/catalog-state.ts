@@ -32,7 +32,8 @@ export type CatalogLine =
       readonly isFull: boolean;
     }
   | { readonly kind: 'full'; readonly volumeId: string }
-  | { readonly kind: 'overwritten'; readonly volumeId: string }
+  /** Labelled anew, or given up. */
+  | { readonly kind: 'gone'; readonly volumeId: string }
   | {
       readonly kind: 'begun';
       readonly backupId: string;
@@ -168,7 +169,7 @@ export class CatalogState {
       case 'full':
         this.#full.add(line.volumeId);
         return;
-      case 'overwritten':
+      case 'gone':
         this.#forgetVolume(line.volumeId);
         return;
       case 'begun':

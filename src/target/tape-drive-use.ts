@@ -56,11 +56,18 @@ export class DriveUse {
     this.#o = options;
   }
 
-  /** A cartridge for reading. @throws what waiting throws; TARGET_UNAVAILABLE */
-  async mountForRead({ label }: CatalogVolume): Promise<MountedVolume> {
-    const { label: name, set, number: volumeNumber } = label;
+  /**
+   * A cartridge for reading; null if the catalog has it no more: somebody gave it up.
+   *
+   * @throws what waiting throws; TARGET_UNAVAILABLE
+   */
+  async mountForRead({ label }: CatalogVolume): Promise<MountedVolume | null> {
+    const { label: name, set, number: volumeNumber, volumeId } = label;
     return this.#withHands(
-      async () => mountVolume(await this.#o.openDevice(), 'read', volumeName(label)),
+      async () => {
+        if ((await this.#o.catalog.read()).volume(volumeId) === undefined) return null;
+        return mountVolume(await this.#o.openDevice(), 'read', volumeName(label));
+      },
       async () => ({ set, volumeNumber, label: name }),
     );
   }

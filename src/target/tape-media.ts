@@ -117,6 +117,25 @@ export class TapeMedia {
     return this.get(cartridge);
   }
 
+  /**
+   * Gives a cartridge up: it is lost. What is on it is lost from now on, and not waited for; a scan
+   * brings it back.
+   *
+   * @throws NOT_FOUND: no cartridge of the catalog; TARGET_IN_USE: backups are on it
+   */
+  async forget(ref: string, { force = false } = {}): Promise<void> {
+    const { volumeId, label, backups } = await this.get(ref);
+    if (volumeId === null) {
+      const message = `cartridge ${ref} is not labelled`;
+      throw new StorageError('NOT_FOUND', message, { medium: ref });
+    }
+    if (backups.length > 0 && !force) {
+      const message = `backups are on cartridge ${label ?? ref}`;
+      throw new StorageError('TARGET_IN_USE', message, { medium: ref, backups });
+    }
+    await this.#o.catalog.add({ kind: 'gone', volumeId });
+  }
+
   /** Puts a cartridge of a virtual library into the drive. @throws NOT_FOUND, TARGET_IN_USE */
   async load(ref: string): Promise<Medium> {
     const library = await this.#library();
@@ -179,7 +198,7 @@ export class TapeMedia {
     const refusal = labelRefusal(found, asked);
     if (refusal !== undefined) throw refusal.with({ device: device.path });
     if (old !== undefined && state.volume(old) !== undefined) {
-      await catalog.add({ kind: 'overwritten', volumeId: old });
+      await catalog.add({ kind: 'gone', volumeId: old });
     }
     await labelVolume(device, asked);
     await catalog.add({ kind: 'volume', label, ...(cartridge === null ? {} : { cartridge }) });

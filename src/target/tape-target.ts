@@ -241,7 +241,7 @@ export class TapeTarget implements Target {
     const volume = (await this.#o.catalog.read()).volume(volumeId);
     if (volume === undefined) return null;
     const mounted = await this.#drive.mountForRead(volume);
-    this.#reading = reader;
+    if (mounted !== null) this.#reading = reader;
     return mounted;
   }
 

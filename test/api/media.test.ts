@@ -134,4 +134,16 @@ describe('cartridges', () => {
     const second = await api.post('/targets/vault/label', {});
     expect(second.body).toMatchObject({ label: 'nightly-2', number: 2 });
   });
+
+  it('are given up', async () => {
+    const api = await start();
+    await api.post('/targets/vault/media', { cartridge: 'T1' });
+    const gone = { method: 'DELETE' };
+    await api.refused('/targets/vault/media/T1', gone, 404, 'NOT_FOUND');
+    await api.post('/targets/vault/load', { medium: 'T1' });
+    await api.post('/targets/vault/label', {});
+    expect((await api.ask('/targets/vault/media/nightly-1', gone)).status).toBe(204);
+    await api.refused('/targets/vault/media/nightly-1', gone, 404, 'NOT_FOUND');
+    expect((await api.get('/targets/vault/media/T1')).body.state).toBe('unlabelled');
+  });
 });

@@ -5,7 +5,7 @@ import type { ApiContext, ApiInstance } from '../context.ts';
 import { json, keyHeader, noContent, operation, path } from '../operation.ts';
 import { pageOf } from '../pages.ts';
 import { answerPost } from '../reply.ts';
-import { refTo, text } from '../schemas/fields.ts';
+import { forceQuery, query, refTo, text } from '../schemas/fields.ts';
 import {
   AddMediumSchema,
   LabelMediumSchema,
@@ -24,6 +24,7 @@ export function mediaRoutes(app: ApiInstance, context: ApiContext): void {
   addReading(app, context);
   addMaking(app, context);
   addMoving(app, context);
+  addForgetting(app, context);
 }
 
 function addReading(app: ApiInstance, { services }: ApiContext): void {
@@ -59,6 +60,29 @@ function addReading(app: ApiInstance, { services }: ApiContext): void {
     handler: async (request) => {
       const { target, medium } = request.params;
       return mediumView(await services.targets.media(target).get(medium));
+    },
+  });
+}
+
+function addForgetting(app: ApiInstance, { services }: ApiContext): void {
+  app.delete('/targets/:target/media/:medium', {
+    schema: operation(
+      {
+        operationId: 'forgetMedium',
+        tag,
+        summary: 'Give a cartridge up as lost',
+        description:
+          'What is on it is lost and not waited for any more; a scan brings it back. With ' +
+          'backups on it it needs `force`.',
+        ok: { 204: noContent('The catalog has it no more.') },
+      },
+      { params: mediumParams(), querystring: query({ ...forceQuery }) },
+    ),
+    handler: async (request, reply) => {
+      const { target, medium } = request.params;
+      const { force = false } = request.query;
+      await services.targets.media(target).forget(medium, { force });
+      return reply.code(204).send();
     },
   });
 }

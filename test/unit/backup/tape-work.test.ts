@@ -171,6 +171,52 @@ describe('a backup on tape', () => {
     expect((await backUp('b2')).ended).toMatchObject({ state: 'succeeded' });
   });
 
+  it('of which a cartridge is lost is restored around its bytes, told exactly', async () => {
+    await addCartridges('T1', 'T2', 'T3', 'T4', 'T5', 'T6', 'T7', 'T8');
+    const disk = await makeDisk(bench, 'd1');
+    await freeze(bench.copies, 'd1', { name: 'monday' });
+    await backUp('b1');
+    const { restores } = bench.work;
+    const plan = { method: 'remap', disk: 'd2', onDamage: 'skip' } as const;
+    const job = await restores.fromBackup('b1', plan);
+    const lost = 'nightly-2';
+    for (let now = await needs(job); !isEnd(now.state); now = await needs(job)) {
+      const label = now.waitingFor?.['label'];
+      if (typeof label !== 'string') throw new Error('it waits for something else');
+      if (label !== lost) await media().load(label);
+      else {
+        const inUse = { code: 'TARGET_IN_USE', details: { backups: ['b1'] } };
+        await expect(media().forget(lost)).rejects.toMatchObject(inUse);
+        await media().forget(lost, { force: true });
+      }
+      await vi.waitFor(async () => {
+        const next = await bench.runner.get(job.id);
+        expect(next.waitingFor?.['label'] !== label || next.state !== 'waiting').toBe(true);
+      });
+    }
+    const ended = await bench.ended(job);
+    expect(ended.state).toBe('succeeded');
+    const { damaged } = ended.result as {
+      damaged: { sourceOffset: number; length: number; exact: boolean }[];
+    };
+    expect(damaged.length).toBeGreaterThan(0);
+    const bytes = damaged.reduce((sum, { length }) => sum + length, 0);
+    expect(bytes).toBeGreaterThan(MIB);
+    expect(bytes).toBeLessThan(2 * MIB + 256 * KIB);
+    // All that is not told as lost is as it was.
+    const restored = bench.disks.get('d2');
+    for (let at = 0; at < 51 * MIB; at += 64 * KIB) {
+      const isLost = damaged.some((range) => {
+        return at < range.sourceOffset + range.length && at + 64 * KIB > range.sourceOffset;
+      });
+      if (isLost) continue;
+      const [was, now] = [Buffer.alloc(64 * KIB), Buffer.alloc(64 * KIB)];
+      await disk.read(at, was);
+      await restored.read(at, now);
+      expect(now.equals(was), `bytes at ${at}`).toBe(true);
+    }
+  });
+
   it('goes on after a restart in the middle, and writes nothing twice', async () => {
     await addCartridges('T1', 'T2', 'T3', 'T4', 'T5', 'T6', 'T7', 'T8');
     const disk = await makeDisk(bench, 'd1');
@@ -218,6 +264,28 @@ describe('a backup on tape', () => {
     expect(await bench.ended(first)).toMatchObject({ state: 'succeeded' });
     expect(await bench.ended(third)).toMatchObject({ state: 'succeeded' });
     expect((await media().get('T1')).backups).toEqual(['b1', 'b3']);
+  });
+
+  it('keeps hands off while it writes', async () => {
+    await media().add('T1', 256 * MIB);
+    await media().add('T2', 256 * MIB);
+    await media().load('T1');
+    await media().label({});
+    await makeDisk(bench, 'd1');
+    await freeze(bench.copies, 'd1', { name: 'monday' });
+    const request = { name: 'b1', copy: 'monday', target: 'vault', maxBytesPerSecond: 65536 };
+    const job = await beginBackup(bench.work.backups, request);
+    await vi.waitFor(async () => {
+      expect((await bench.runner.get(job.id)).doneBytes).toBeGreaterThan(0);
+    });
+    const inUse = { code: 'TARGET_IN_USE', details: { job: job.id } };
+    await expect(media().load('T2')).rejects.toMatchObject(inUse);
+    await expect(media().unload('slot')).rejects.toMatchObject(inUse);
+    await expect(media().label({ force: 'nightly-1' })).rejects.toMatchObject(inUse);
+    expect((await media().get('T1')).place).toBe('drive');
+    await bench.runner.cancel(job.id);
+    expect(await bench.ended(job)).toMatchObject({ state: 'cancelled' });
+    expect((await media().load('T2')).place).toBe('drive');
   });
 
   it('that waits for a cartridge can be cancelled, and the drive is free again', async () => {
