@@ -3,7 +3,11 @@
  * in `npm run test:all`. `engine` has the tests of the interface once more, over the real engine
  * instead of fakes (test/support/make-services.ts).
  */
+import { join } from 'node:path';
 import { defineConfig } from 'vitest/config';
+
+// The threads and daemons that tests start by the hundred load the same files each time.
+process.env.NODE_COMPILE_CACHE ??= join(import.meta.dirname, 'node_modules', '.compile-cache');
 
 const shared = {
   pool: 'forks',

@@ -41,9 +41,10 @@ export async function fence(
     job,
   });
   await disk.endUsers(reason);
-  // what was inside when the fence went up has left
+  // what had begun when the fence went up is applied whole, and has left
   await disk.gate.close();
   disk.gate.open();
+  await Promise.all(disk.begun);
   disk.liveRoot();
   disk.changed();
   try {

@@ -76,6 +76,8 @@ export class Disk {
   readonly lock = new RangeLock();
   /** Adopted blocks whose new births may not be durable yet: none is overwritten before. */
   readonly adoptions = new Set<readonly TableChange[]>();
+  /** Writes of which a part is applied: a fence waits for the rest. */
+  readonly begun = new Set<Promise<unknown>>();
   /** Changes of the record, one at a time. */
   readonly updates = new Mutex();
   readonly quota = new Quota();

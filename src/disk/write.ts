@@ -13,13 +13,14 @@
  *
  * Invariants:
  *  1. No `await` between a plan and entering the gate: a plan's generation is the disk's, and the
- *     disk was neither deleted nor fenced since the request came.
+ *     disk was not deleted since the request came, nor fenced before its first operation.
  *  2. A new block's bytes are all defined (data, old data, zeros; or it is virgin) when mapped.
  *  3. Whatever happens, each chosen block is applied or released.
  */
 import { assert } from '../base/assert.ts';
 import { isZero } from '../base/bytes.ts';
 import { isStorageError } from '../base/errors.ts';
+import { type Deferred, deferred } from '../base/mutex.ts';
 import { MIB } from '../base/units.ts';
 import type { Chosen } from '../pool/allocator.ts';
 import {
@@ -48,7 +49,9 @@ interface Request {
   promisedBlocks: number;
   readonly detectZeroes: boolean;
   /** Throws if the disk was deleted, fenced or given back since the request came. */
-  readonly admitted: () => void;
+  admitted: () => void;
+  /** Resolves when the attempt under way is over. */
+  over: Deferred<undefined>;
 }
 
 function requestOf(
@@ -58,7 +61,8 @@ function requestOf(
   detectZeroes: boolean,
   admitted = disk.admission(),
 ): Request {
-  return { disk, offset, bytes, chosen: [], promisedBlocks: 0, detectZeroes, admitted };
+  const over = deferred<undefined>();
+  return { disk, offset, bytes, chosen: [], promisedBlocks: 0, detectZeroes, admitted, over };
 }
 
 /**
@@ -109,6 +113,7 @@ async function writeLocked(request: Request, exclusive: boolean): Promise<boolea
   const { disk, offset, bytes } = request;
   disk.assertRange(offset, bytes.length);
   const all = piecesOf(offset, bytes.length, disk.blockSizeBytes, disk.capacityBytes);
+  request.over = deferred();
   try {
     if (exclusive) await chooseBlocks(request, all);
     for (const pieces of isShortOfRoom(disk) ? [all] : operationsOf(all)) {
@@ -116,6 +121,8 @@ async function writeLocked(request: Request, exclusive: boolean): Promise<boolea
     }
     return true;
   } finally {
+    disk.begun.delete(request.over.promise);
+    request.over.resolve(undefined);
     disk.pool.release(request.chosen.splice(0));
     disk.quota.settle(request.promisedBlocks);
   }
@@ -285,6 +292,7 @@ async function operate(
       await disk.gate.opened();
       continue;
     }
+    begin(request);
     try {
       const chosen = request.chosen.slice(0, newBlocks(actions));
       await writeData(disk, { bytes: request.bytes, actions, chosen, kept });
@@ -294,6 +302,15 @@ async function operate(
     }
     return true;
   }
+}
+
+/** A part of it is being applied: a fence that comes now waits for the rest. */
+function begin(request: Request): void {
+  const { disk, over } = request;
+  disk.begun.add(over.promise);
+  request.admitted = () => {
+    disk.liveRoot();
+  };
 }
 
 /** Maps and unmaps in one turn per leaf, on resident pages. */

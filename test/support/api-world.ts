@@ -147,13 +147,23 @@ export class ApiWorld {
   }
 }
 
+/** By the schema as text: each app makes its document anew, always the same. */
+const validators = new Map<string, ReturnType<typeof Compile>>();
+
+function validatorOf(schema: object, schemas: Record<string, object>): ReturnType<typeof Compile> {
+  const text = JSON.stringify(schema);
+  const found = validators.get(text) ?? Compile(closed(schema, schemas) as object);
+  validators.set(text, found);
+  return found;
+}
+
 function expectFit(
   schema: object,
   schemas: Record<string, object>,
   body: unknown,
   what: string,
 ): void {
-  const validator = Compile(closed(schema, schemas) as object);
+  const validator = validatorOf(schema, schemas);
   if (validator.Check(body)) return;
   const errors = JSON.stringify(validator.Errors(body).slice(0, 3));
   throw new Error(`${what}: ${errors} in ${JSON.stringify(body)}`);
