@@ -93,12 +93,15 @@ export class Chains<R extends ChainLink> {
   /**
    * What can no longer be restored once the backups with these ids are gone, newest first. What
    * cannot be restored now, and what is gone itself, is left out.
+   *
+   * @param orIncomplete also what is incomplete and would be built on them if it were whole
    */
-  neededBy(removed: ReadonlySet<string>): R[] {
+  neededBy(removed: ReadonlySet<string>, orIncomplete = false): R[] {
     const after = new Chains(this.#records, removed);
     return this.#records
       .filter((record) => {
-        if (removed.has(record.id) || record.state === 'incomplete') return false;
+        if (removed.has(record.id)) return false;
+        if (record.state === 'incomplete' && !orIncomplete) return false;
         return !this.#isBroken(record) && after.#isBroken(record);
       })
       .reverse();

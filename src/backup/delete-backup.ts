@@ -29,7 +29,8 @@ export function planDeletion(
   { cascade = false }: DeletionOptions = {},
 ): readonly BackupRecord[] {
   const record = backups.get(ref);
-  const neededBy = backups.chains().neededBy(new Set([record.id]));
+  // a deletion that a crash has cut may have left an entry whose bytes are all there
+  const neededBy = backups.chains().neededBy(new Set([record.id]), cascade);
   if (neededBy.length > 0 && !cascade) {
     const message = `backup ${record.name} is what others are built on: ${neededBy.length}`;
     throw new StorageError('BACKUP_NEEDED', message, {

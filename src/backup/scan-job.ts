@@ -76,6 +76,10 @@ async function scan(
     result.media.push(found);
   }
   const seen = new Set<string>();
+  /** Whole, but incomplete in the catalog, and what they are built on is not there yet. */
+  const left = new Set<string>();
+  const takeInAlone = (name: string): Promise<boolean> =>
+    backups.matching(target.id, () => takeIn(backups, { target, medium, name, result }));
   for await (const entry of medium.list()) {
     context.signal.throwIfAborted();
     seen.add(entry.name);
@@ -83,9 +87,13 @@ async function scan(
       result.incomplete.push(entry.name);
       continue;
     }
-    const { name } = entry;
-    await backups.matching(target.id, () => takeIn(backups, { target, medium, name, result }));
+    if (!(await takeInAlone(entry.name))) left.add(entry.name);
   }
+  for (let before = Infinity; left.size < before;) {
+    before = left.size;
+    for (const name of left) if (await takeInAlone(name)) left.delete(name);
+  }
+  result.incomplete.push(...left);
   // what is on cartridges that were not scanned is not gone
   const mayForget = !medium.capabilities.appendOnly;
   for (const record of mayForget ? backups.list() : []) {
@@ -114,10 +122,14 @@ async function isGone(backups: Backups, medium: Target, record: BackupRecord): P
   }
 }
 
+/**
+ * False: its deletion was begun, and what it is built on is not there: it stays incomplete, unless
+ * that comes in.
+ */
 async function takeIn(
   backups: Backups,
   o: { target: TargetRecord; medium: Target; name: string; result: ScanResult },
-): Promise<void> {
+): Promise<boolean> {
   const { target, medium, name, result } = o;
   try {
     const facts = readManifest(await medium.readManifest(name));
@@ -126,12 +138,13 @@ async function takeIn(
       .find((record) => record.targetId === target.id && record.mediumName === name);
     if (there?.imageId === facts.imageId) {
       if (there.state === 'incomplete') {
+        if (backups.chains().chainTo(there).missing !== null) return false;
         there.state = 'complete';
         there.mediumBytes = facts.mediumBytes;
         await backups.save(there);
       }
       result.known.push(there.name);
-      return;
+      return true;
     }
     if (there !== undefined) await backups.forget(there);
     const record: BackupRecord = {
@@ -150,10 +163,10 @@ async function takeIn(
     result.added.push(record.name);
   } catch (error) {
     if (!(error instanceof StorageError)) throw error;
-    if (error.code === 'NOT_FOUND') return;
     if (error.code === 'TARGET_UNAVAILABLE') throw error;
-    result.unreadable.push({ name, reason: error.message });
+    if (error.code !== 'NOT_FOUND') result.unreadable.push({ name, reason: error.message });
   }
+  return true;
 }
 
 /** The name on the medium, or with a number behind it if another backup has that name. */

@@ -178,6 +178,34 @@ describe('a restore from a chain', () => {
 });
 
 describe('a catalog that was lost', () => {
+  it('whose deletion was cut does not come back by a scan without what it was built on', async () => {
+    const states = (): string[] =>
+      bench.work.backups.list().map(({ name, state }) => `${name} ${state}`);
+    const cut = async (name: string): Promise<void> => {
+      const record = bench.work.backups.get(name);
+      record.state = 'incomplete';
+      await bench.work.backups.save(record);
+    };
+    // newest first: both were begun, and nothing of them is gone
+    await cut('wed');
+    await cut('tue');
+    await bench.ended(await submitScan(bench.work.backups, 'shelf'));
+    expect(states()).toEqual(['mon complete', 'tue complete', 'wed complete']);
+    await cut('wed');
+    await cut('tue');
+    await deleteBackup(bench.work.backups, 'tue');
+    await bench.ended(await submitScan(bench.work.backups, 'shelf'));
+    expect(states()).toEqual(['mon complete', 'wed incomplete']);
+  });
+
+  it('is deleted with what is built on it, also what a cut deletion has left', async () => {
+    const wed = bench.work.backups.get('wed');
+    wed.state = 'incomplete';
+    await bench.work.backups.save(wed);
+    await deleteBackup(bench.work.backups, 'tue', { cascade: true });
+    expect(bench.work.backups.list().map(({ name }) => name)).toEqual(['mon']);
+  });
+
   it('comes back with its chains by a scan, and everything can be restored', async () => {
     const { backups, restores } = bench.work;
     const before = backups.list();
