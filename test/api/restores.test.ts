@@ -1,5 +1,5 @@
 import { randomBytes } from 'node:crypto';
-import { describe, expect, it } from 'vitest';
+import { describe, expect, it, vi } from 'vitest';
 import { ApiWorld } from '../support/api-world.ts';
 import { goldenImage } from '../support/golden-images.ts';
 import { RawHttp } from '../support/raw-http.ts';
@@ -77,7 +77,10 @@ describe('an uploaded image', () => {
       expect(body).not.toHaveProperty('job');
       expect(body).not.toHaveProperty('receivedBytes');
     }
-    expect((await api.get('/disks')).body.items).toHaveLength(1);
+    // the jobs end after the answers
+    await vi.waitFor(async () => {
+      expect((await api.get('/disks')).body.items).toHaveLength(1);
+    });
   });
 
   it('that was cut goes on where it was', async () => {

@@ -178,7 +178,7 @@ describe('a restore from a chain', () => {
 });
 
 describe('a catalog that was lost', () => {
-  it('whose deletion was cut does not come back by a scan without what it was built on', async () => {
+  it('whose deletion was cut does not come back by a scan without its base', async () => {
     const states = (): string[] =>
       bench.work.backups.list().map(({ name, state }) => `${name} ${state}`);
     const cut = async (name: string): Promise<void> => {

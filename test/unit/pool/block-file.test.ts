@@ -104,9 +104,9 @@ describe('files of this machine', () => {
   it('a directory is no pool file', async () => {
     mkdirSync(join(folder, 'directory'));
     const path = join(folder, 'directory');
-    for (const work of [fs.open(path), fs.create(path, 0, false)]) {
-      await expect(work).rejects.toMatchObject({ code: 'POOL_UNAVAILABLE' });
-    }
+    const refusal = { code: 'POOL_UNAVAILABLE' };
+    await expect(fs.open(path)).rejects.toMatchObject(refusal);
+    await expect(fs.create(path, 0, false)).rejects.toMatchObject(refusal);
   });
 
   it('a path through a file is unavailable', async () => {
