@@ -3,6 +3,7 @@
  * in `npm run test:all`. `engine` has the tests of the interface once more, over the real engine
  * instead of fakes (test/support/make-services.ts).
  */
+import { availableParallelism } from 'node:os';
 import { join } from 'node:path';
 import { defineConfig } from 'vitest/config';
 
@@ -22,7 +23,8 @@ const slow = ['crash', 'interop'].map((room) => `test/${room}/**/*.test.ts`);
 export default defineConfig({
   test: {
     passWithNoTests: true,
-    maxWorkers: '100%', // the default leaves one core idle, which of two is half
+    // one more than there are cores: many tests wait for something
+    maxWorkers: availableParallelism() + 1,
     projects: [
       { test: { ...shared, name: 'fast', include: [...fast, 'test/*.test.ts'] } },
       {
