@@ -64,12 +64,13 @@ export async function freeze(
 ): Promise<Copy> {
   const { clock, names, disks } = copies.options;
   const disk = disks.get(diskRef);
-  disk.assertAccessible();
-  disk.pool.assertWritable();
   const id = uuidv7(clock);
-  const own = request.dedicated && ownPool(copies, disk, request.dedicated);
+  // the name first: whether it is taken does not depend on what the disk is doing
   names.take(request.name, id);
   try {
+    disk.assertAccessible();
+    disk.pool.assertWritable();
+    const own = request.dedicated && ownPool(copies, disk, request.dedicated);
     const gated = { ...request, id, own };
     const { copy, committed } = await freezeGated(copies, disk, gated, effects);
     await committed;

@@ -15,6 +15,8 @@ export interface Ask {
   readonly length?: number;
   /** Breaks the connection after so many bytes of the pieces. */
   readonly cutAfter?: number;
+  /** True if a request by force may end this one, which has no other way to say so. */
+  readonly mayEnd?: () => boolean;
   readonly key?: string;
   readonly headers?: Readonly<Record<string, string>>;
 }
@@ -75,7 +77,8 @@ export class Client {
     } catch (error) {
       if (error instanceof Violation || error instanceof Lost) throw error;
       this.#trace(`< ${number} ${String(error)}`);
-      if (this.#isDying() || ask.cutAfter !== undefined) throw new Lost(String(error));
+      const isExpected = ask.cutAfter !== undefined || ask.mayEnd?.() === true;
+      if (this.#isDying() || isExpected) throw new Lost(String(error));
       throw new Violation(`${method} ${path} got no answer`, { error: String(error) });
     } finally {
       this.#pending -= 1;

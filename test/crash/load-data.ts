@@ -1,5 +1,5 @@
 /** Writes, discards, flushes and reads of disks, any size, any alignment. */
-import { Lost } from './client.ts';
+import { type Answer, Lost } from './client.ts';
 import { Content } from './content.ts';
 import { examine, type Write } from './history.ts';
 import { type DiskModel, wrongBytes } from './model.ts';
@@ -195,9 +195,18 @@ async function readBack(world: World, random: Random, disk: DiskModel): Promise<
   world.count('read');
   const codes = raceCodes(disk);
   const path = `/disks/${disk.ref}/data`;
-  const answer = random.chance(0.5)
-    ? await world.client.ask('GET', `${path}?offset=${from}&length=${to - from}`)
-    : await world.client.ask('GET', path, { headers: { range: `bytes=${from}-${to - 1}` } });
+  // a deletion or write-back by force closes the connection of a read
+  const mayEnd = (): boolean => disk.isDeleting || disk.restores > 0;
+  const headers = { range: `bytes=${from}-${to - 1}` };
+  let answer: Answer;
+  try {
+    answer = random.chance(0.5)
+      ? await world.client.ask('GET', `${path}?offset=${from}&length=${to - from}`, { mayEnd })
+      : await world.client.ask('GET', path, { headers, mayEnd });
+  } catch (error) {
+    if (error instanceof Lost && mayEnd() && !world.isDying) return;
+    throw error;
+  }
   const end = world.tick();
   if (answer.status >= 400) {
     world.refused('read', answer, codes());
