@@ -8,18 +8,12 @@
  * Bytes: docs/format/image.md, "Correspondence table".
  */
 import { assert } from '../base/assert.ts';
-import { asBuffer, isZero, readU64, writeU64 } from '../base/bytes.ts';
-import { saltedCrc32 } from '../base/checksum.ts';
-import { Fault } from './damage.ts';
-import { TABLE_PAGE_ENTRIES, UNIT_BYTES } from './format.ts';
+import type { Fault } from './damage.ts';
+import { TABLE_PAGE_ENTRIES } from './format.ts';
 import type { ImageFrame } from './format.ts';
+import { decodeNumberPage, encodeNumberPage, type PageKind } from './number-page.ts';
 
-const SALT = 'spindle image table';
-const ENTRIES_BYTES = TABLE_PAGE_ENTRIES * 8;
-const TAG_AT = ENTRIES_BYTES;
-const TAG_BYTES = 8;
-const PAGE_AT = TAG_AT + TAG_BYTES;
-const CRC_AT = PAGE_AT + 4;
+const TABLE: PageKind = { name: 'correspondence table', salt: 'spindle image table' };
 
 /** Writes one page into `into` (4096 bytes) from the A of its entries. */
 export function encodeTablePage(
@@ -29,14 +23,7 @@ export function encodeTablePage(
   into: Uint8Array,
 ): void {
   assert(sourceBlocks.length === frame.layout.pageEntries(page), `entries of table page ${page}`);
-  const bytes = asBuffer(into);
-  sourceBlocks.forEach((block, index) => {
-    writeU64(bytes, block, index * 8);
-  });
-  bytes.fill(0, sourceBlocks.length * 8, TAG_AT);
-  frame.imageIdBytes.copy(bytes, TAG_AT, 0, TAG_BYTES);
-  bytes.writeUInt32LE(page, PAGE_AT);
-  bytes.writeUInt32LE(saltedCrc32(SALT, bytes.subarray(0, CRC_AT)), CRC_AT);
+  encodeNumberPage(frame, TABLE, page, sourceBlocks, into);
 }
 
 /**
@@ -50,23 +37,10 @@ export function decodeTablePage(
   from: Uint8Array,
   before: number,
 ): Float64Array | Fault {
-  const bytes = asBuffer(from).subarray(0, UNIT_BYTES);
-  if (bytes.readUInt32LE(CRC_AT) !== saltedCrc32(SALT, bytes.subarray(0, CRC_AT))) {
-    return new Fault('IMAGE_DAMAGED', `page ${page} of the correspondence table is damaged`);
-  }
-  const invalid = (why: string): Fault =>
-    new Fault('IMAGE_INVALID', `page ${page} of the correspondence table ${why}`);
-  const tag = frame.imageIdBytes.subarray(0, TAG_BYTES);
-  if (bytes.readUInt32LE(PAGE_AT) !== page) return invalid('is another page');
-  if (!bytes.subarray(TAG_AT, PAGE_AT).equals(tag)) return invalid('is of another image');
   const count = frame.layout.pageEntries(page);
-  if (!isZero(bytes.subarray(count * 8, TAG_AT))) return invalid('goes on behind the last block');
-  const sourceBlocks = new Float64Array(count);
-  for (let index = 0; index < count; index += 1) {
-    sourceBlocks[index] = readU64(bytes, index * 8) ?? Infinity;
-  }
-  const problem = placesProblem(frame, page * TABLE_PAGE_ENTRIES, sourceBlocks, before);
-  return problem === undefined ? sourceBlocks : invalid(`makes no sense: ${problem}`);
+  return decodeNumberPage(frame, TABLE, page, from, count, (sourceBlocks) =>
+    placesProblem(frame, page * TABLE_PAGE_ENTRIES, sourceBlocks, before),
+  );
 }
 
 /**

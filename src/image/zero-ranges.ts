@@ -12,18 +12,11 @@
  * Bytes: docs/format/image.md, "Zero ranges".
  */
 import { assert } from '../base/assert.ts';
-import { asBuffer, isZero, readU64, writeU64 } from '../base/bytes.ts';
-import { saltedCrc32 } from '../base/checksum.ts';
-import { Fault } from './damage.ts';
-import { UNIT_BYTES, ZERO_PAGE_RANGES } from './format.ts';
+import type { Fault } from './damage.ts';
 import type { ImageFrame } from './format.ts';
+import { decodeNumberPage, encodeNumberPage, type PageKind } from './number-page.ts';
 
-const SALT = 'spindle image zeros';
-const RANGE_BYTES = 16;
-const TAG_AT = ZERO_PAGE_RANGES * RANGE_BYTES;
-const TAG_BYTES = 8;
-const PAGE_AT = TAG_AT + TAG_BYTES;
-const CRC_AT = PAGE_AT + 4;
+const ZEROS: PageKind = { name: 'zero ranges', salt: 'spindle image zeros' };
 
 /** Writes one page into `into` (4096 bytes) from its ranges. */
 export function encodeZeroPage(
@@ -34,14 +27,7 @@ export function encodeZeroPage(
 ): void {
   const count = frame.layout.zeroPageRanges(page);
   assert(ranges.length === 2 * count, `ranges of zero page ${page}`);
-  const bytes = asBuffer(into);
-  ranges.forEach((value, index) => {
-    writeU64(bytes, value, index * 8);
-  });
-  bytes.fill(0, count * RANGE_BYTES, TAG_AT);
-  frame.imageIdBytes.copy(bytes, TAG_AT, 0, TAG_BYTES);
-  bytes.writeUInt32LE(page, PAGE_AT);
-  bytes.writeUInt32LE(saltedCrc32(SALT, bytes.subarray(0, CRC_AT)), CRC_AT);
+  encodeNumberPage(frame, ZEROS, page, ranges, into);
 }
 
 /**
@@ -55,23 +41,10 @@ export function decodeZeroPage(
   from: Uint8Array,
   before: number,
 ): Float64Array | Fault {
-  const bytes = asBuffer(from).subarray(0, UNIT_BYTES);
-  if (bytes.readUInt32LE(CRC_AT) !== saltedCrc32(SALT, bytes.subarray(0, CRC_AT))) {
-    return new Fault('IMAGE_DAMAGED', `page ${page} of the zero ranges is damaged`);
-  }
-  const invalid = (why: string): Fault =>
-    new Fault('IMAGE_INVALID', `page ${page} of the zero ranges ${why}`);
-  const tag = frame.imageIdBytes.subarray(0, TAG_BYTES);
-  if (bytes.readUInt32LE(PAGE_AT) !== page) return invalid('is another page');
-  if (!bytes.subarray(TAG_AT, PAGE_AT).equals(tag)) return invalid('is of another image');
-  const count = frame.layout.zeroPageRanges(page);
-  if (!isZero(bytes.subarray(count * RANGE_BYTES, TAG_AT))) return invalid('goes on too far');
-  const ranges = new Float64Array(2 * count);
-  for (let index = 0; index < ranges.length; index += 1) {
-    ranges[index] = readU64(bytes, index * 8) ?? Infinity;
-  }
-  const problem = rangesProblem(frame, ranges, before);
-  return problem === undefined ? ranges : invalid(`makes no sense: ${problem}`);
+  const count = 2 * frame.layout.zeroPageRanges(page);
+  return decodeNumberPage(frame, ZEROS, page, from, count, (ranges) =>
+    rangesProblem(frame, ranges, before),
+  );
 }
 
 /**
