@@ -9,6 +9,7 @@ import type { ErrorDetails } from '../base/errors.ts';
 import type { ImageFile } from './image-file.ts';
 import type { ImageWriter } from './image-writer.ts';
 import { asTargetError } from './target-error.ts';
+import { SinkSteps } from './sink-steps.ts';
 import { MAX_MANIFEST_BYTES } from './target.ts';
 import type { BackupBytes, BackupSink, Manifest } from './target.ts';
 
@@ -27,12 +28,14 @@ export interface SinkHome {
 export class DirectorySink implements BackupSink {
   readonly #writer: ImageWriter;
   readonly #home: SinkHome;
-  #state: 'open' | 'broken' | 'ended' = 'open';
-  #isBusy = false;
+  readonly #steps: SinkSteps;
 
   constructor(writer: ImageWriter, home: SinkHome) {
     this.#writer = writer;
     this.#home = home;
+    this.#steps = new SinkSteps(home.facts, (error) =>
+      asTargetError(error, { ...home.facts, writtenBytes: this.offset }),
+    );
   }
 
   get offset(): number {
@@ -40,17 +43,17 @@ export class DirectorySink implements BackupSink {
   }
 
   write(buffers: readonly Uint8Array[]): Promise<void> {
-    return this.#step(() => this.#writer.write(buffers));
+    return this.#steps.run(() => this.#writer.write(buffers));
   }
 
   confirm(): Promise<number> {
-    return this.#step(() => this.#writer.confirm());
+    return this.#steps.run(() => this.#writer.confirm());
   }
 
   async commit(manifest: Manifest): Promise<void> {
     const text = `${JSON.stringify(manifest, undefined, 2)}\n`;
     assert(Buffer.byteLength(text) <= MAX_MANIFEST_BYTES, 'manifest of more than 1 MiB');
-    await this.#step(async () => {
+    await this.#steps.run(async () => {
       await this.#writer.confirm();
       await this.#writer.close();
       await this.#home.publish(text);
@@ -59,8 +62,8 @@ export class DirectorySink implements BackupSink {
   }
 
   async abort(keep: boolean): Promise<void> {
-    if (this.#state === 'ended') return;
-    this.#state = 'ended';
+    if (this.#steps.isEnded) return;
+    this.#steps.end();
     try {
       await this.#writer.close();
       if (!keep) await this.#home.discard();
@@ -72,25 +75,8 @@ export class DirectorySink implements BackupSink {
   }
 
   #end(): void {
-    this.#state = 'ended';
+    this.#steps.end();
     this.#home.release();
-  }
-
-  async #step<T>(work: () => Promise<T>): Promise<T> {
-    assert(this.#state !== 'ended' && !this.#isBusy, 'sink used after its end or twice at once');
-    if (this.#state === 'broken') {
-      const message = 'an earlier write failed';
-      throw new StorageError('TARGET_UNAVAILABLE', message, this.#home.facts);
-    }
-    this.#isBusy = true;
-    try {
-      return await work();
-    } catch (error) {
-      this.#state = 'broken';
-      throw asTargetError(error, { ...this.#home.facts, writtenBytes: this.offset });
-    } finally {
-      this.#isBusy = false;
-    }
   }
 }
 

@@ -13,6 +13,7 @@ import { holds, partEnd } from '../tape/parts.ts';
 import type { PartEntry } from '../tape/parts.ts';
 import type { TapeSetReader } from '../tape/set-reader.ts';
 import type { TapeSetWriter } from '../tape/set-writer.ts';
+import { SinkSteps } from './sink-steps.ts';
 import { MAX_MANIFEST_BYTES } from './target.ts';
 import type { BackupBytes, BackupSink, Manifest } from './target.ts';
 
@@ -38,13 +39,15 @@ export interface BegunWriting {
 
 export class TapeSink implements BackupSink {
   readonly #home: TapeSinkHome;
+  readonly #steps: SinkSteps;
   #begun: BegunWriting | undefined;
   #offset: number;
-  #state: 'open' | 'broken' | 'ended' = 'open';
-  #isBusy = false;
 
   constructor(home: TapeSinkHome, offset: number) {
     this.#home = home;
+    this.#steps = new SinkSteps(home.facts, (error) =>
+      asMediumError(error, { ...home.facts, writtenBytes: this.offset }),
+    );
     this.#offset = offset;
   }
 
@@ -53,7 +56,7 @@ export class TapeSink implements BackupSink {
   }
 
   write(buffers: readonly Uint8Array[]): Promise<void> {
-    return this.#step(async () => {
+    return this.#steps.run(async () => {
       const { writer, knownBytes } = await this.#begin();
       for (const buffer of buffers) {
         const known = Math.min(buffer.length, Math.max(0, knownBytes - this.#offset));
@@ -67,7 +70,7 @@ export class TapeSink implements BackupSink {
   }
 
   confirm(): Promise<number> {
-    return this.#step(async () => {
+    return this.#steps.run(async () => {
       const writer = this.#begun?.writer;
       if (writer !== undefined && this.#offset > writer.confirmedOffset) await writer.confirm();
       return this.#offset;
@@ -77,19 +80,19 @@ export class TapeSink implements BackupSink {
   async commit(manifest: Manifest): Promise<void> {
     const bytes = Buffer.from(`${JSON.stringify(manifest, undefined, 2)}\n`);
     assert(bytes.length <= MAX_MANIFEST_BYTES, 'manifest of more than 1 MiB');
-    await this.#step(async () => {
+    await this.#steps.run(async () => {
       const { writer, knownBytes } = await this.#begin();
       if (this.#offset < knownBytes) throw this.#otherLength(knownBytes);
       this.#home.completing(manifest);
       await writer?.commit(bytes);
     });
-    this.#state = 'ended';
+    this.#steps.end();
     await this.#home.release();
   }
 
   async abort(keep: boolean): Promise<void> {
-    if (this.#state === 'ended') return;
-    this.#state = 'ended';
+    if (this.#steps.isEnded) return;
+    this.#steps.end();
     try {
       await this.#begun?.writer?.abort();
       if (!keep) await this.#home.discard();
@@ -106,23 +109,6 @@ export class TapeSink implements BackupSink {
   #otherLength(confirmedBytes: number): StorageError {
     const message = 'the cartridges hold another number of bytes of this backup';
     return new StorageError('TARGET_INVALID', message, { confirmedBytes });
-  }
-
-  async #step<T>(work: () => Promise<T>): Promise<T> {
-    assert(this.#state !== 'ended' && !this.#isBusy, 'sink used after its end or twice at once');
-    if (this.#state === 'broken') {
-      const message = 'an earlier write failed';
-      throw new StorageError('TARGET_UNAVAILABLE', message, this.#home.facts);
-    }
-    this.#isBusy = true;
-    try {
-      return await work();
-    } catch (error) {
-      this.#state = 'broken';
-      throw asMediumError(error, { ...this.#home.facts, writtenBytes: this.offset });
-    } finally {
-      this.#isBusy = false;
-    }
   }
 }
 
