@@ -56,30 +56,33 @@ export async function deleteBackup(
     const [next] = planDeletion(backups, id, options);
     if (next === undefined) return;
     await backups.endUsers(next, options.force === true);
-    await backups.matching(targetId, () => deleteOne(backups, next, options));
-    if (next.id === id) return;
+    const isGone = await backups.matching(targetId, () => deleteOne(backups, next, options));
+    if (isGone && next.id === id) return;
   }
 }
 
+/** False: something was built on it meanwhile, which has to go before. */
 async function deleteOne(
   backups: Backups,
   record: BackupRecord,
-  { force = false }: DeletionOptions,
-): Promise<void> {
-  if (backups.find(record.id) !== record) return;
+  { force = false, cascade = false }: DeletionOptions,
+): Promise<boolean> {
+  if (backups.find(record.id) !== record) return true;
   const { targets } = backups.options;
   const medium = targets.medium(targets.get(record.targetId));
   await medium.readManifest(record.mediumName).catch((error: unknown) => {
     if (isStorageError(error, 'TARGET_UNAVAILABLE')) throw error;
   });
   await backups.endUsers(record, force);
-  if (backups.find(record.id) !== record) return;
+  if (backups.find(record.id) !== record) return true;
   // one turn from here to the mark: nobody builds on it, or begins to read it, in between
-  planDeletion(backups, record.id);
+  const [first] = planDeletion(backups, record.id, { cascade });
+  if (first !== record) return false;
   record.state = 'incomplete';
   await backups.save(record);
   await medium.remove(record.mediumName).catch((error: unknown) => {
     if (!isStorageError(error, 'NOT_FOUND')) throw error;
   });
   await backups.forget(record);
+  return true;
 }

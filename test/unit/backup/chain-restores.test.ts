@@ -1,7 +1,7 @@
 import { randomBytes } from 'node:crypto';
 import { open, readFile, rename, rm } from 'node:fs/promises';
 import { join } from 'node:path';
-import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
 import { beginConsolidate } from '../../../src/backup/consolidate-job.ts';
 import { deleteBackup } from '../../../src/backup/delete-backup.ts';
 import { submitScan } from '../../../src/backup/scan-job.ts';
@@ -12,7 +12,7 @@ import type { Disk } from '../../../src/disk/disk.ts';
 import { ImageReader } from '../../../src/image/reader.ts';
 import { ImageWriter } from '../../../src/image/writer.ts';
 import type { Job } from '../../../src/job/job.ts';
-import { backUp, incremental } from '../../support/chain-work.ts';
+import { backUp, beginOn, incremental } from '../../support/chain-work.ts';
 import { makeFolder, openWork, removeFolder, type WorkBench } from '../../support/work.ts';
 
 const BLOCK = 16 * KIB;
@@ -196,6 +196,33 @@ describe('a catalog that was lost', () => {
     await deleteBackup(bench.work.backups, 'tue');
     await bench.ended(await submitScan(bench.work.backups, 'shelf'));
     expect(states()).toEqual(['mon complete', 'wed incomplete']);
+  });
+
+  it('is deleted with what is built on it, also what is begun meanwhile', async () => {
+    const { backups, targets } = bench.work;
+    const medium = targets.medium(targets.get('shelf'));
+    let goOn: (() => void) | undefined;
+    const held = new Promise<void>((resolve) => {
+      goOn = resolve;
+    });
+    const slow = new Proxy(medium, {
+      get: (target, name) => {
+        const value: unknown = Reflect.get(target, name, target);
+        if (typeof value !== 'function') return value;
+        const call = value.bind(target) as (...given: unknown[]) => unknown;
+        return name === 'readManifest' ? (key: string) => held.then(() => call(key)) : call;
+      },
+    });
+    const given = vi.spyOn(targets, 'medium').mockReturnValueOnce(slow);
+    const deletion = deleteBackup(backups, 'wed', { cascade: true, force: true });
+    await vi.waitFor(() => {
+      expect(given).toHaveBeenCalled();
+    });
+    const thu = await beginOn(bench, { name: 'thu', disk: 'd1', ...incremental });
+    goOn?.();
+    await deletion;
+    expect(backups.list().map(({ name }) => name)).toEqual(['mon', 'tue']);
+    expect(['cancelled', 'succeeded']).toContain((await bench.ended(thu)).state);
   });
 
   it('is deleted with what is built on it, also what a cut deletion has left', async () => {
