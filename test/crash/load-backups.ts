@@ -89,9 +89,7 @@ function backupJob(world: World, backup: BackupModel, kind: string): Ending & { 
     settle: (job) => {
       if (job === undefined) world.backups = world.backups.filter((one) => one !== backup);
       else if (succeeded(job, `${kind} ${name}`)) {
-        backup.existence = 'sure';
-        backup.isComplete = true;
-        backup.id = String(job.result?.backupId);
+        backup.made(String(job.result?.backupId));
         world.count(`${kind} made, ${String(job.result?.level)}`);
       }
     },
@@ -206,31 +204,47 @@ function plainJob(kind: string): Ending & { kind: string } {
 async function deleteBackup(world: World, random: Random): Promise<void> {
   const idle = world.backups.filter(({ id, isDeleting }) => id !== undefined && !isDeleting);
   const backup = random.pick(idle);
-  if (backup === undefined) return;
+  // a cascade may take along any, also those that are made while it goes on
+  if (backup === undefined || world.isCascading) return;
   const cascade = random.chance(0.4);
-  // which others are built on it is not known here
-  const doomed = cascade ? idle : [backup];
-  for (const each of doomed) each.isDeleting = true;
+  if (cascade) await deleteCascading(world, random, backup);
+  else await deleteAlone(world, random, backup);
+}
+
+async function deleteAlone(world: World, random: Random, backup: BackupModel): Promise<void> {
+  backup.isDeleting = true;
+  await askToDelete(world, random, backup, false);
+  backup.isDeleting = false;
+}
+
+async function deleteCascading(world: World, random: Random, backup: BackupModel): Promise<void> {
+  world.isCascading = true;
+  const idle = world.backups.filter(({ isDeleting }) => !isDeleting);
+  for (const each of idle) each.isDeleting = true;
+  await askToDelete(world, random, backup, true);
+  for (const each of world.backups) each.metCascade ||= each.id === undefined;
+  const views = await world.client.list('/backups');
+  const there = new Set(views.map(({ id }) => id));
+  world.backups = world.backups.filter(({ id }) => id === undefined || there.has(id));
+  for (const each of idle) each.isDeleting = false;
+  world.isCascading = false;
+}
+
+async function askToDelete(
+  world: World,
+  random: Random,
+  backup: BackupModel,
+  cascade: boolean,
+): Promise<void> {
   const query = `force=${random.chance(0.5)}&cascade=${cascade}`;
   const answer = await world.client.ask('DELETE', `/backups/${backup.name}?${query}`);
   world.count(cascade ? 'backup cascade' : 'backup deletion');
   if (answer.status === 204) {
     world.backups = world.backups.filter((each) => each !== backup);
-  } else {
-    const gone = backup.existence === 'sure' ? [] : ['NOT_FOUND'];
-    world.refused('DELETE backup', answer, [...gone, ...(cascade ? [] : ['BACKUP_NEEDED'])]);
+    return;
   }
-  if (cascade) await forgetGone(world, doomed);
-  for (const each of doomed) each.isDeleting = false;
-}
-
-/** Some of these may have been deleted, also by a cascade that was refused on its way. */
-async function forgetGone(world: World, doomed: readonly BackupModel[]): Promise<void> {
-  const views = await world.client.list('/backups');
-  const there = new Set(views.map(({ id }) => id));
-  world.backups = world.backups.filter(
-    (each) => !doomed.includes(each) || each.id === undefined || there.has(each.id),
-  );
+  const gone = backup.existence === 'sure' ? [] : ['NOT_FOUND'];
+  world.refused('DELETE backup', answer, [...gone, ...(cascade ? [] : ['BACKUP_NEEDED'])]);
 }
 
 async function changeJob(world: World, random: Random): Promise<void> {

@@ -143,9 +143,7 @@ async function backUpGroup(world: World, random: Random): Promise<void> {
 function settleGroupBackup(set: GroupBackupModel, result: unknown): void {
   const made = (result as { backups: { backup: string; backupId: string }[] }).backups;
   for (const backup of set.backups) {
-    backup.existence = 'sure';
-    backup.isComplete = true;
-    backup.id = made.find((each) => each.backup === backup.name)?.backupId;
+    backup.made(made.find((each) => each.backup === backup.name)?.backupId);
   }
 }
 

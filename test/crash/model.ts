@@ -189,7 +189,10 @@ export class BackupModel {
   /** That was backed up, if it was no copy. */
   readonly disk: DiskModel | undefined;
   isComplete = false;
+  /** Or it may have been deleted, which nobody knows before all are looked at. */
   isDeleting = false;
+  /** A cascade went on while it was made: it may have been taken along. */
+  metCascade = false;
 
   constructor(name: string, snapshot: Snapshot, disk?: DiskModel) {
     this.name = name;
@@ -199,6 +202,14 @@ export class BackupModel {
 
   get isUsable(): boolean {
     return this.isComplete && this.existence === 'sure' && !this.isDeleting;
+  }
+
+  /** Its job has made it. */
+  made(id: string | undefined): void {
+    this.existence = 'sure';
+    this.isComplete = true;
+    this.id = id;
+    this.isDeleting ||= this.metCascade;
   }
 }
 

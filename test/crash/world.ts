@@ -64,6 +64,8 @@ export class World {
   #client: Client | undefined;
   /** The daemon is being ended: no answer is no wonder. */
   isDying = false;
+  /** A deletion of backups with all that is built on them goes on. */
+  isCascading = false;
   /** Actors finish what they are at, and stop. */
   isOver = false;
   #time = 0;
@@ -143,6 +145,8 @@ export class World {
     const now = this.tick();
     for (const write of this.open) if (write.number >= 0) write.end = now;
     this.open.clear();
+    if (this.isCascading) for (const each of this.backups) each.isDeleting = true;
+    this.isCascading = false;
     for (const { snapshot } of this.copies) {
       if (!snapshot.byJob) continue;
       snapshot.takenAgain = now;
