@@ -51,6 +51,8 @@ export class Copies {
   readonly checkpoints: Checkpoints;
   readonly groups: Groups;
   readonly #copies = new Map<string, Copy>();
+  /** Those of them that are dedicated: what writes look through. */
+  readonly #dedicated = new Set<Copy>();
   /** New ones whose rows are not durable yet. */
   readonly #hidden = new Set<Copy>();
   readonly #clearing = new Map<string, Promise<void>>();
@@ -87,6 +89,7 @@ export class Copies {
       generations.seen(copy.record.generation);
       if (copy.record.state !== 'internal') names.take(copy.name, copy.id);
       this.#copies.set(copy.id, copy);
+      if (copy.dedicated !== undefined) this.#dedicated.add(copy);
       const { groupId } = copy.record;
       const isWhole = groupId === undefined || this.groups.has(groupId);
       // whether it was backed up is not known yet; `pruneCheckpoints` will
@@ -151,15 +154,10 @@ export class Copies {
   /** Blocks that are kept free for dedicated copies. */
   reservedBlocksIn(pool: Pool, except?: Copy): number {
     let blocks = 0;
-    for (const copy of this.#copies.values()) {
+    for (const copy of this.#dedicated) {
       if (copy.pool === pool && copy !== except) blocks += copy.dedicated?.reservedBlocks ?? 0;
     }
     return blocks;
-  }
-
-  /** Dedicated copies that are still owed blocks. */
-  unsettled(): Copy[] {
-    return [...this.#copies.values()].filter((copy) => !copy.isWhole);
   }
 
   filled(blocks: number, runs: number): void {
@@ -183,7 +181,11 @@ export class Copies {
   add(copy: Copy): void {
     this.#copies.set(copy.id, copy);
     this.checksums.begin(copy.id);
-    this.updateDiskOf(copy);
+    // a shared one changes nothing for its disk but what the freeze itself does
+    if (copy.dedicated !== undefined) {
+      this.#dedicated.add(copy);
+      this.updateDiskOf(copy);
+    }
     this.changed(copy);
   }
 
@@ -283,6 +285,7 @@ export class Copies {
   forget(copy: Copy, isBackedUp = this.#backedUp().has(copy.id)): void {
     copy.markDeleted();
     this.#copies.delete(copy.id);
+    this.#dedicated.delete(copy);
     if (isBackedUp) this.checkpoints.keep(copy);
     const { names, disks } = this.options;
     if (names.ownerOf(copy.name) === copy.id) names.release(copy.name);
@@ -301,7 +304,7 @@ export class Copies {
     disk.keepsTombstones = disk.record.lineage.some(
       ({ line, upTo }) => (oldest.get(line) ?? Infinity) <= upTo,
     );
-    watchOverwrites(this, disk, [...this.#copies.values()]);
+    watchOverwrites(this, disk, [...this.#dedicated]);
   }
 
   /** The same for the disk that a copy is of, if it is still there. */

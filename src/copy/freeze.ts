@@ -101,7 +101,7 @@ async function freezeGated(
     try {
       disk.assertAccessible();
       if (!isRootCountResident(disk)) continue;
-      if (request.own !== undefined) assertRoom(request.own, disk);
+      if (request.own !== undefined) assertRoom(copies, request.own, disk);
       const halt = Math.ceil(Number(clock.monotonicNs() - begin) / 1000);
       const copy = shareRoot(copies, disk, { ...request, haltMicroseconds: halt });
       // called in this turn, so that copy and effects are in one batch

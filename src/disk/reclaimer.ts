@@ -30,7 +30,7 @@ interface DeadEntry {
   held: number;
   readonly mapped: number;
   /** Blocks that may become free. */
-  readonly pending: number;
+  pending: number;
 }
 
 /** A reference that may come back to life. */
@@ -239,7 +239,10 @@ export class Reclaimer {
     const entry = level.get(node);
     if (entry === undefined) {
       level.set(node, { node, height, references, held: 0, mapped, pending });
-    } else entry.references += references;
+    } else {
+      entry.references += references;
+      entry.pending = Math.max(entry.pending, pending);
+    }
   }
 
   #changed(node: number, height: number): void {

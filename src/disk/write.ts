@@ -220,7 +220,7 @@ async function chooseBlocks(request: Request, pieces: readonly Piece[]): Promise
     if (lacking <= 0) return;
     if (await preserve(request, pieces, false)) continue;
     try {
-      chosen.push(...(await pool.allocate(lacking, reservedByOthers(disk))));
+      chosen.push(...(await pool.allocate(lacking, () => reservedByOthers(disk))));
     } catch (error) {
       if (!isStorageError(error, 'POOL_FULL')) throw error;
       if (await adopt(request, pieces)) continue;

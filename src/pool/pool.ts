@@ -165,30 +165,40 @@ export class Pool {
   /**
    * Chooses and holds `count` blocks. On a full pool, pending frees that could help come first.
    *
-   * @param keepFree blocks that must stay free (other disks' reservations)
+   * @param keepFree blocks that must stay free (others' reservations), asked in the turn that
+   *   chooses: more may be reserved while it waits
    * @throws POOL_FULL with nothing held; POOL_POISONED
    */
-  async allocate(count: number, keepFree = 0): Promise<Chosen[]> {
-    return this.#allocate(count, () => this.allocator.allocate(count, keepFree));
+  async allocate(count: number, keepFree = (): number => 0): Promise<Chosen[]> {
+    const chosen: Chosen[] = [];
+    await this.#allocate(count, chosen, () => this.allocator.allocate(count, keepFree()));
+    return chosen;
   }
 
   /**
    * As `allocate`, but consecutive blocks: as many of `count` as the best run has that a bounded
-   * search finds, at least one.
+   * search finds, at least one. Looks through up to 64 bitmaps: some milliseconds.
    *
    * @param hint block from which on is looked first
+   * @param into gets them in the turn that chooses
    */
-  async allocateRun(count: number, keepFree: number, hint: number): Promise<Chosen[]> {
-    return this.#allocate(count, () => this.allocator.allocateRun(count, keepFree, hint));
+  async allocateRun(
+    count: number,
+    keepFree: () => number,
+    hint: number,
+    into: Chosen[],
+  ): Promise<void> {
+    await this.#allocate(count, into, () => this.allocator.allocateRun(count, keepFree(), hint));
   }
 
-  async #allocate(count: number, choose: () => Allocation): Promise<Chosen[]> {
+  async #allocate(count: number, into: Chosen[], choose: () => Allocation): Promise<void> {
     for (;;) {
       this.assertWritable();
       const answer = choose();
       switch (answer.kind) {
         case 'blocks':
-          return answer.blocks;
+          into.push(...answer.blocks);
+          return;
         case 'missing':
           await this.pages.ensure(answer.pages);
           break;

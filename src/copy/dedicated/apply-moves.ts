@@ -90,7 +90,12 @@ export async function moveEntries(
   }
   for (const root of held) reclaimer.release(root);
   if (copy.isWhole) copies.updateDiskOf(copy);
-  for (const root of held) await reclaimer.reclaim(root);
+  try {
+    for (const root of held) await reclaimer.reclaim(root);
+  } catch (error) {
+    // what was moved is durable; it goes on by itself
+    copies.options.onError(error);
+  }
   return count;
 }
 

@@ -40,9 +40,13 @@ export async function makeRoom(pool: Pool, disk: Disk): Promise<void> {
   await pool.makeRoom(count, pool.reservedBytes + count * pool.blockSizeBytes);
 }
 
-/** @throws POOL_FULL; if not, the room can be reserved in the same turn */
-export function assertRoom(pool: Pool, disk: Disk): void {
+/**
+ * If it does not throw, the room can be reserved in the same turn.
+ * @throws POOL_FULL, NOT_FOUND: the pool was deleted meanwhile
+ */
+export function assertRoom(copies: Copies, pool: Pool, disk: Disk): void {
   const count = disk.root.mapped;
+  copies.options.pools.get(pool.id);
   pool.assertWritable();
   if (pool.reservedBytes + count * pool.blockSizeBytes <= pool.freeBytes) return;
   throw pool.fullError(count);

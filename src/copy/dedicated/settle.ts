@@ -27,6 +27,8 @@ import { ARENA_BYTES, type Dedicated } from './dedicated.ts';
 import { nextTombstones } from './tombstones.ts';
 
 const RUN_BYTES = 4 * MIB;
+/** What follows a run shorter than this is taken block by block. */
+const SHORT_RUN_BYTES = MIB;
 /** Leaves that one transaction may change. */
 const RUN_LEAVES = 8;
 
@@ -197,8 +199,14 @@ async function take(
     if (lacking === 0) return;
     const ahead = Math.min(arenaBlocks, dedicated.owedBlocks - o.chosen.length);
     const wanted = o.inAdvance ? Math.max(lacking, ahead) : lacking;
-    const keepFree = copies.reservedBlocksIn(pool, copy);
-    dedicated.arena.push(...(await pool.allocateRun(wanted, keepFree, dedicated.hint)));
+    const keepFree = (): number => copies.reservedBlocksIn(pool, copy);
+    const { arena, hint } = dedicated;
+    await pool.allocateRun(wanted, keepFree, hint, arena);
+    const rest = lacking - arena.length;
+    // where no longer runs are left another search would find none either
+    if (rest > 0 && arena.length < SHORT_RUN_BYTES / pool.blockSizeBytes) {
+      arena.push(...(await pool.allocate(rest, keepFree)));
+    }
   }
 }
 

@@ -187,6 +187,23 @@ describe('a dedicated copy', () => {
     await freeze(small.engine.copies, 'd', { name: 'c' });
   });
 
+  it('does not come to lie in a pool that is deleted while its source is frozen', async () => {
+    const { small, disk } = await two();
+    small.files.hold('write');
+    const write = disk.write(0, fill(99));
+    await small.files.waiting();
+    // the freeze waits for what is inside the gate
+    const refused = expect(made(small, { pool: 'o' })).rejects.toMatchObject({ code: 'NOT_FOUND' });
+    await small.engine.pools.delete('o');
+    small.files.release();
+    await write;
+    await refused;
+    await small.rest();
+    const engine = await small.reopen();
+    expect(engine.copies.list()).toEqual([]);
+    await small.rest();
+  });
+
   it('keeps its room from everyone else', async () => {
     const { small, other } = await two(64, 12);
     const copy = await made(small, { pool: 'o' });

@@ -50,6 +50,20 @@ describe('a full pool', () => {
     expect(small.pool.state).toBe('full');
   });
 
+  it('leaves free what is reserved while a request waits for frees', async () => {
+    const small = await smallEngine({ blocks: 4 });
+    const disk = await small.disk();
+    await disk.write(0, Buffer.alloc(4 * SIZE, 1));
+    await disk.discard(0, 2 * SIZE);
+    let reserved = 0;
+    const allocated = expect(small.pool.allocate(1, () => reserved)).rejects.toMatchObject({
+      code: 'POOL_FULL',
+    });
+    reserved = 2;
+    await allocated;
+    expect(await small.pool.allocate(1, () => 1)).toHaveLength(1);
+  });
+
   it('takes back what a deleted disk held before it refuses', async () => {
     const small = await smallEngine({ blocks: 600 });
     const disk = await small.disk({ capacityBytes: 2 ** 40 });
