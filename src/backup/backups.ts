@@ -222,10 +222,14 @@ export class Backups {
     });
   }
 
-  /** Cancels a job and waits for its end. */
+  /**
+   * Cancels a job and waits for its end.
+   * @throws NOT_FOUND, METADATA_FULL; SHUTTING_DOWN: it goes on in the next life
+   */
   async endJob(id: string): Promise<void> {
     const runner = this.options.runner();
-    await runner.cancel(id);
+    // asked for each time: a runner that shuts down makes nobody wait, and refuses this
+    do await runner.cancel(id);
     while (!isEnd((await runner.wait(id, 1000)).state));
   }
 
