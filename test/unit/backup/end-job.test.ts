@@ -1,5 +1,8 @@
 /** How backups end jobs of others, and what happens where that cannot be. */
 import { afterEach, beforeEach, expect, it, vi } from 'vitest';
+import { StorageError } from '../../../src/base/errors.ts';
+import { MIB } from '../../../src/base/units.ts';
+import { freeze } from '../../../src/copy/freeze.ts';
 import { isEnd, type Job } from '../../../src/job/job.ts';
 import { makeFolder, openWork, removeFolder, type WorkBench } from '../../support/work.ts';
 
@@ -77,4 +80,22 @@ it('the end of a job is waited for', async () => {
   letGo(null);
   await ending;
   expect(isEnd((await runner.get(job.id)).state)).toBe(true);
+});
+
+it('a job that uses a copy and cannot be cancelled leaves no error unhandled', async () => {
+  const { runner, work, disks, copies, errors } = bench;
+  await disks.create({ name: 'd', capacityBytes: MIB });
+  const copy = await freeze(copies, 'd', { name: 'c' });
+  work.backups.useCopy(copy, 'job');
+  const user = work.backups.copyUser('job');
+  const full = new StorageError('METADATA_FULL', 'no room');
+  const reason = new StorageError('COPY_IN_USE', 'it is being deleted');
+  for (const error of [full, new StorageError('SHUTTING_DOWN', 'late')]) {
+    vi.spyOn(runner, 'cancel').mockRejectedValueOnce(error);
+    user.abort(reason);
+    await new Promise((resolve) => setImmediate(resolve));
+  }
+  user.abort(reason);
+  await new Promise((resolve) => setImmediate(resolve));
+  expect(errors).toEqual([full]);
 });
