@@ -8,7 +8,7 @@
  *     first is removed until a scan has found them all.
  */
 import type { Clock } from '../base/clock.ts';
-import { StorageError } from '../base/errors.ts';
+import { isStorageError, StorageError } from '../base/errors.ts';
 import { Mutex } from '../base/mutex.ts';
 import type { Copies } from '../copy/copies.ts';
 import type { Copy } from '../copy/copy.ts';
@@ -29,6 +29,20 @@ export interface BackupsOptions {
   readonly copies: Copies;
   readonly targets: Targets;
   readonly runner: () => JobRunner<RowChange>;
+  /** Errors that no caller gets. */
+  readonly onError: (error: unknown) => void;
+}
+
+/** Cancels a job that nobody waits for; what has ended, or goes on in the next life, is none. */
+export function cancelAlone(
+  runner: JobRunner<RowChange>,
+  job: string,
+  onError: (error: unknown) => void,
+): void {
+  runner.cancel(job).catch((error: unknown) => {
+    const isLate = isStorageError(error, 'NOT_FOUND') || isStorageError(error, 'SHUTTING_DOWN');
+    if (!isLate) onError(error);
+  });
 }
 
 /** A text of the job's subject, or an empty one. */
@@ -222,10 +236,14 @@ export class Backups {
     });
   }
 
-  /** Cancels a job and waits for its end. */
+  /**
+   * Cancels a job and waits for its end.
+   * @throws NOT_FOUND, METADATA_FULL; SHUTTING_DOWN: it goes on in the next life
+   */
   async endJob(id: string): Promise<void> {
     const runner = this.options.runner();
-    await runner.cancel(id);
+    // asked for each time: a runner that shuts down makes nobody wait, and refuses this
+    do await runner.cancel(id);
     while (!isEnd((await runner.wait(id, 1000)).state));
   }
 
@@ -290,7 +308,8 @@ export class Backups {
       id: job,
       sinceMs: this.options.clock.nowMs(),
       abort: () => {
-        if (this.#copyUses.has(job)) void this.options.runner().cancel(job);
+        const { runner, onError } = this.options;
+        if (this.#copyUses.has(job)) cancelAlone(runner(), job, onError);
       },
     };
   }

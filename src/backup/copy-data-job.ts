@@ -21,7 +21,7 @@ import { encodeJob } from '../job/job-row.ts';
 import type { JobRunner } from '../job/runner.ts';
 import type { JobKind } from '../job/scheduler.ts';
 import type { RowChange } from '../pool/metadata-store.ts';
-import { subjectText, type JobMade } from './backups.ts';
+import { cancelAlone, subjectText, type JobMade } from './backups.ts';
 
 /** Blocks brought over between two checkpoints: a crash loses nothing of them. */
 const CHECKPOINT_BYTES = 64 * MIB;
@@ -132,13 +132,7 @@ export class Copiers {
 
   #end(copy: Copy): void {
     const job = this.#jobs.get(copy.id);
-    if (job === undefined) return;
-    this.#runner()
-      .cancel(job)
-      .catch((error: unknown) => {
-        const isLate = isStorageError(error, 'NOT_FOUND') || isStorageError(error, 'SHUTTING_DOWN');
-        if (!isLate) this.#onError(error);
-      });
+    if (job !== undefined) cancelAlone(this.#runner(), job, this.#onError);
   }
 
   async #run(context: JobContext<RowChange>): Promise<Json> {

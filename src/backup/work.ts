@@ -61,12 +61,12 @@ export class Work {
 
   constructor(options: WorkOptions) {
     this.#o = options;
-    const { store, clock, copies, runner, resolvePath, catalogs } = options;
+    const { store, clock, copies, runner, resolvePath, catalogs, onError } = options;
     this.targets = new Targets({ store, clock, resolvePath, catalogs });
-    this.backups = new Backups({ store, clock, copies, runner, targets: this.targets });
+    this.backups = new Backups({ store, clock, copies, runner, onError, targets: this.targets });
     this.restores = new Restores(this.backups);
     this.uploads = new Uploads(this.backups);
-    this.copiers = new Copiers({ copies, runner, onError: options.onError });
+    this.copiers = new Copiers({ copies, runner, onError });
     this.kinds = {
       'copy-data': this.copiers.kind,
       backup: backupKind(this.backups),
