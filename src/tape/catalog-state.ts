@@ -4,6 +4,9 @@
  * It is the sum of the lines of a journal (catalog.ts), each told once, in order. Cartridges can be
  * scanned in any order, any number of times: what a scan found replaces what was known of that
  * cartridge. A backup that was removed stays so, whatever is found of it later.
+ *
+ * Invariant: what was confirmed is never behind the end of a cartridge for having lost its
+ * trailer. A scan does not unlearn it, and the part that follows it proves it.
  */
 import { missingRanges, resumePosition, sortParts } from './assemble.ts';
 import { LABEL_ONLY } from './append.ts';
@@ -161,10 +164,7 @@ export class CatalogState {
         this.#addVolume(line.label, line.cartridge);
         return;
       case 'scanned':
-        this.#forgetVolume(line.label.volumeId);
-        this.#addVolume(line.label, line.cartridge);
-        for (const part of line.parts) this.#parts.set(part.entry.partId, part);
-        if (line.isFull) this.#full.add(line.label.volumeId);
+        this.#addScan(line);
         return;
       case 'full':
         this.#full.add(line.volumeId);
@@ -181,6 +181,26 @@ export class CatalogState {
       case 'removed':
         this.#removed.add(line.backupId);
     }
+  }
+
+  #addScan({ label, cartridge, parts, isFull }: Extract<CatalogLine, { kind: 'scanned' }>): void {
+    const kept = parts.map((part) => this.#knownBetter(part) ?? part);
+    // Who has seen less than is known cannot tell that there is room.
+    const staysFull = this.#full.has(label.volumeId) && kept.some((part, at) => part !== parts[at]);
+    this.#forgetVolume(label.volumeId);
+    this.#addVolume(label, cartridge);
+    for (const part of kept) this.#parts.set(part.entry.partId, part);
+    if (isFull || staysFull) this.#full.add(label.volumeId);
+  }
+
+  /** The part as it was confirmed, where a scan finds it there without a trailer. */
+  #knownBetter({ entry }: CatalogPart): CatalogPart | undefined {
+    const known = this.#parts.get(entry.partId);
+    if (entry.state !== 'open' || known === undefined || !isConfirmed(known.entry)) {
+      return undefined;
+    }
+    const { volumeId, place } = known.entry;
+    return volumeId === entry.volumeId && place.object === entry.place.object ? known : undefined;
   }
 
   #addVolume(label: VolumeLabel, cartridge: string | undefined): void {
@@ -208,11 +228,12 @@ export class CatalogState {
       .map(({ entry }) => entry)
       .filter(({ volumeId }) => volumeId === label.volumeId)
       .sort((a, b) => a.place.object - b.place.object);
-    const closed = entries.filter(({ state, endsVolume }) => state !== 'open' || endsVolume);
-    const last = closed.at(-1);
+    const others = parts.map(({ entry }) => entry);
+    const last = entries.findLast((entry) => isConfirmed(entry) || isFollowed(entry, others));
+    const hasEnded = entries.some(({ endsVolume }) => endsVolume);
     return {
       label,
-      isFull: this.#full.has(label.volumeId) || entries.some(({ endsVolume }) => endsVolume),
+      isFull: this.#full.has(label.volumeId) || hasEnded || isLeft(entries.at(-1), others),
       end: last === undefined ? LABEL_ONLY : { place: last.end, partId: last.partId },
       dataBytes: entries.reduce((sum, { dataBytes }) => sum + dataBytes, 0),
     };
@@ -224,4 +245,29 @@ export class CatalogState {
     const told = parts.find(({ entry }) => entry.backup !== null)?.entry.backup;
     return new CatalogBackup(backupId, begun?.name ?? told ?? '', begun?.contentId ?? null, parts);
   }
+}
+
+/** A filemark behind its data was written with success, as far as the entry alone tells. */
+function isConfirmed({ state, endsVolume }: PartEntry): boolean {
+  return state !== 'open' || endsVolume;
+}
+
+/**
+ * A part of its backup names this cartridge as that of the part before it, and begins behind where
+ * this one begins. Parts begin behind what is confirmed, so this one was.
+ */
+function isFollowed(entry: PartEntry, parts: readonly PartEntry[]): boolean {
+  return parts.some((other) => follows(other, entry));
+}
+
+/** The last part of a cartridge, without a trailer, which the backup left behind it. */
+function isLeft(last: PartEntry | undefined, parts: readonly PartEntry[]): boolean {
+  if (last === undefined || isConfirmed(last)) return false;
+  return parts.some((other) => other.volumeId !== last.volumeId && follows(other, last));
+}
+
+function follows(other: PartEntry, entry: PartEntry): boolean {
+  const { backupId, previousVolumeId, firstOffset } = other;
+  if (backupId !== entry.backupId || previousVolumeId !== entry.volumeId) return false;
+  return firstOffset > entry.firstOffset;
 }

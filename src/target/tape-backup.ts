@@ -102,8 +102,12 @@ export class TapeSink implements BackupSink {
   }
 
   async #begin(): Promise<BegunWriting> {
-    this.#begun ??= await this.#home.begin();
-    return this.#begun;
+    if (this.#begun !== undefined) return this.#begun;
+    const begun = await this.#home.begin();
+    // Cartridges may have been given up or labelled anew since this sink was made.
+    if (begun.knownBytes < this.#offset) throw this.#otherLength(begun.knownBytes);
+    this.#begun = begun;
+    return begun;
   }
 
   #otherLength(confirmedBytes: number): StorageError {

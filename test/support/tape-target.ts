@@ -19,6 +19,8 @@ const KIB = 1024;
 
 export interface TapeBenchOptions {
   readonly cartridgeBytes?: number;
+  /** Default 256 KiB. */
+  readonly earlyWarningBytes?: number;
   readonly partBytes?: number;
 }
 
@@ -135,19 +137,25 @@ export class TapeBench {
     if (this.refuses === 'full') {
       throw new StorageError('TARGET_FULL', 'there is no further cartridge');
     }
+    const { label } = needed;
+    if (label === null) return this.prepareVolume(needed.volumeNumber);
+    await (await this.library()).load(this.#cartridges.get(label) ?? '');
+  }
+
+  /** A new cartridge in the drive, labelled as this number of the set. */
+  async prepareVolume(number: number): Promise<void> {
+    const { cartridgeBytes = 64 * KIB * KIB, earlyWarningBytes = 256 * KIB } = this.options;
     const library = await this.library();
-    const there = library.cartridges();
-    if (needed.label !== null) return library.load(this.#cartridges.get(needed.label) ?? '');
-    const name = `T${String(there.length + 1).padStart(3, '0')}`;
-    await library.addCartridge(name, this.options.cartridgeBytes ?? 64 * KIB * KIB, 256 * KIB);
+    const name = `T${String(library.cartridges().length + 1).padStart(3, '0')}`;
+    await library.addCartridge(name, cartridgeBytes, earlyWarningBytes);
     await library.load(name);
     const { volumes } = await this.catalog.read();
     const label = {
       volumeId: uuidv7(systemClock),
-      label: `${needed.set}-${needed.volumeNumber}`,
-      set: needed.set,
+      label: `nightly-${number}`,
+      set: 'nightly',
       setId: volumes.at(-1)?.label.setId ?? uuidv7(systemClock),
-      number: needed.volumeNumber,
+      number,
       previousVolumeId: volumes.at(-1)?.label.volumeId ?? null,
       recordBytes: 64 * KIB,
       labelledAtMs: systemClock.nowMs(),

@@ -100,6 +100,24 @@ describe('a tape target', () => {
     expect(await objects()).toEqual(before);
   });
 
+  it('does not complete a backup whose first bytes were given up while it waited', async () => {
+    const first = await bench.target().createBackup('b1', { contentId: 'image-1' });
+    await first.write([bytes.subarray(0, 600_000)]);
+    await first.confirm();
+    await first.abort(true);
+    const again = { contentId: 'image-1', resumeFrom: 600_000 };
+    const sink = await bench.target().createBackup('b1', again);
+    const [volume] = (await bench.catalog.read()).volumes;
+    await bench.catalog.add({ kind: 'gone', volumeId: volume?.label.volumeId ?? '' });
+    await expect(sink.write([bytes.subarray(600_000)])).rejects.toMatchObject({
+      code: 'TARGET_INVALID',
+      details: { confirmedBytes: 0 },
+    });
+    await sink.abort(true);
+    await write(bench.target(), 'b1');
+    expect((await read(bench.target(), 'b1')).equals(bytes)).toBe(true);
+  });
+
   it('refuses a file that is no catalog', async () => {
     await writeFile(journal(), 'my notes\n');
     await expect(bench.target().readManifest('b1')).rejects.toMatchObject({
