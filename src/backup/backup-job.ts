@@ -83,8 +83,7 @@ async function makeBackup(
   await waitForTarget(context, target, medium, async () => {
     await transfer(backups, context, record, copy);
   });
-  await complete(medium, record);
-  await backups.save(record);
+  await complete(backups, medium, record);
 }
 
 /** The image onto the target, from the context's checkpoint on. */

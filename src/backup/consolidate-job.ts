@@ -176,8 +176,7 @@ async function runConsolidate(backups: Backups, context: JobContext<RowChange>):
       reports(context),
     );
   });
-  await complete(medium, record);
-  await backups.save(record);
+  await complete(backups, medium, record);
   const { mediumBytes } = record;
   context.progress({ doneBytes: mediumBytes, totalBytes: mediumBytes });
   return resultOf(record);

@@ -28,7 +28,7 @@ import { membersOf, partContext, partsDone, savePart } from './group-members.ts'
 import { readManifest } from './manifest.ts';
 import { type BackupGroup, type BackupRecord, backupRow } from './records.ts';
 import { waitForTarget } from './target-wait.ts';
-import { isThere } from './transfer.ts';
+import { complete, isThere } from './transfer.ts';
 
 /** `name` is that of the group backup; each member chooses its own base. */
 export interface GroupBackupRequest extends Omit<BackupRequest, 'copy' | 'disk' | 'base'> {
@@ -165,7 +165,7 @@ async function runGroupBackup(backups: Backups, context: JobContext<RowChange>):
     done = { ...done, part: done.part + 1, doneBytes: done.doneBytes + mediumBytes };
     await savePart(context, done);
   }
-  await completeAll(backups, medium, records);
+  await complete(backups, medium, ...records);
   backups.endCopyUse(job.id);
   const mediumBytes = sum(records.map((record) => record.mediumBytes));
   context.progress({ doneBytes: mediumBytes, totalBytes: mediumBytes });
@@ -189,22 +189,6 @@ function resultOf({ name, id }: BackupGroup, records: readonly BackupRecord[]): 
       dataBytes: record.dataBytes,
     })),
   };
-}
-
-/** All entries as their manifests say, in one transaction. */
-async function completeAll(
-  backups: Backups,
-  medium: Target,
-  records: readonly BackupRecord[],
-): Promise<void> {
-  const changed = [];
-  for (const record of records) {
-    const manifest = readManifest(await medium.readManifest(record.mediumName));
-    const { mediumBytes, dataBytes } = manifest;
-    const to = { state: 'complete', mediumBytes, dataBytes, version: record.version + 1 } as const;
-    changed.push({ record, to });
-  }
-  await backups.saveTogether(changed);
 }
 
 async function abandonGroup(
@@ -236,7 +220,7 @@ async function undo(backups: Backups, records: readonly BackupRecord[]): Promise
     for (const record of left) found.push({ record, state: await stateOf(medium, record) });
     const isWhole = first.group?.members.length === left.length;
     if (isWhole && found.every(({ state }) => state === 'there')) {
-      await completeAll(backups, medium, left);
+      await complete(backups, medium, ...left);
       return true;
     }
     for (const { record, state } of found) {

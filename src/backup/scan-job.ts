@@ -14,7 +14,7 @@ import type { JobKind } from '../job/scheduler.ts';
 import type { RowChange } from '../pool/metadata-store.ts';
 import type { MediumScan } from '../target/tape-media.ts';
 import type { Target } from '../target/target.ts';
-import { parameter } from './transfer.ts';
+import { completed, parameter } from './transfer.ts';
 import type { Backups, JobMade } from './backups.ts';
 import { readManifest } from './manifest.ts';
 import type { BackupRecord, TargetRecord } from './records.ts';
@@ -139,9 +139,7 @@ async function takeIn(
     if (there?.imageId === facts.imageId) {
       if (there.state === 'incomplete') {
         if (backups.chains().chainTo(there).missing !== null) return false;
-        there.state = 'complete';
-        there.mediumBytes = facts.mediumBytes;
-        await backups.save(there);
+        await backups.saveTogether([{ record: there, to: completed(there, facts) }]);
       }
       result.known.push(there.name);
       return true;
@@ -159,7 +157,12 @@ async function takeIn(
       version: 1,
     };
     backups.add(record);
-    await backups.save(record);
+    try {
+      await backups.save(record);
+    } catch (error) {
+      backups.drop(record);
+      throw error;
+    }
     result.added.push(record.name);
   } catch (error) {
     if (!(error instanceof StorageError)) throw error;

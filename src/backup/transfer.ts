@@ -58,11 +58,26 @@ export async function isThere(medium: Target, record: BackupRecord): Promise<boo
   });
 }
 
-/** The entry as the manifest on the medium says. The caller makes it durable. */
-export async function complete(medium: Target, record: BackupRecord): Promise<void> {
-  const { mediumBytes, dataBytes } = readManifest(await medium.readManifest(record.mediumName));
-  Object.assign(record, { state: 'complete', mediumBytes, dataBytes });
-  record.version += 1;
+/** Entries as their manifests on the medium say, in one transaction; seen when it is durable. */
+export async function complete(
+  backups: Backups,
+  medium: Target,
+  ...records: readonly BackupRecord[]
+): Promise<void> {
+  const changed = [];
+  for (const record of records) {
+    const manifest = readManifest(await medium.readManifest(record.mediumName));
+    changed.push({ record, to: completed(record, manifest) });
+  }
+  await backups.saveTogether(changed);
+}
+
+/** What changes in an entry when all its bytes are on the medium. */
+export function completed(
+  { version }: BackupRecord,
+  { mediumBytes, dataBytes }: Pick<BackupRecord, 'mediumBytes' | 'dataBytes'>,
+): Partial<BackupRecord> {
+  return { state: 'complete', mediumBytes, dataBytes, version: version + 1 };
 }
 
 /**
@@ -75,8 +90,7 @@ export async function abandonEntry(backups: Backups, record: BackupRecord): Prom
   try {
     const medium = targets.medium(targets.get(record.targetId));
     if (await isThere(medium, record)) {
-      await complete(medium, record);
-      await backups.save(record);
+      await complete(backups, medium, record);
       return true;
     }
     await medium.remove(record.mediumName);
