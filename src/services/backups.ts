@@ -24,6 +24,10 @@ export class BackupService implements api.Backups {
     return this.#backups.find(ref) === undefined && this.#backups.ofGroup(ref).length > 0;
   }
 
+  ofGroup(ref: string): readonly api.Backup[] {
+    return this.#backups.ofGroup(ref).map((record) => this.#view(record));
+  }
+
   async create(request: api.CreateBackup, effects?: Effects<Job>): Promise<Job> {
     const { group } = request;
     if (group !== undefined) return beginGroupBackup(this.#backups, { ...request, group }, effects);
