@@ -1,6 +1,7 @@
 import { describe, expect, it } from 'vitest';
 import { AssertionError } from '../../../src/base/assert.ts';
 import { StorageError } from '../../../src/base/errors.ts';
+import { textsOf } from '../../../src/job/job.ts';
 import type { JobKind } from '../../../src/job/scheduler.ts';
 import { JobWorld } from '../../support/job-world.ts';
 import { settle } from '../../support/manual-time.ts';
@@ -56,7 +57,7 @@ describe('a job that is submitted', () => {
     const kind = (isBackground: boolean): JobKind<string> => ({
       isBackground,
       run: async ({ job }) => {
-        begun.push(job.subject['name'] ?? '');
+        begun.push(textsOf(job.subject)['name'] ?? '');
         await new Promise<void>((resolve) => endings.push(resolve));
         return null;
       },
