@@ -86,7 +86,7 @@ export function describeTapeDaemon(kind: string, makeHands: MakeHands): void {
       // What is confirmed is not written again, and a scan finds what the catalog knows.
       expect(await partsOf(site, 'nightly-1')).toEqual(before);
       const known = await media(site);
-      const written = known.reduce((sum, { dataBytes }) => sum + Number(dataBytes), 0);
+      const written = sum(known.map(({ dataBytes }) => dataBytes));
       const backup = await site.get('/backups/b1');
       expect(written).toBe(backup.mediumBytes);
       for (const cartridge of site.cartridges.values()) {
@@ -130,14 +130,14 @@ export function describeTapeDaemon(kind: string, makeHands: MakeHands): void {
       expect(job).toMatchObject({ state: 'failed', problem: { code: 'DATA_UNREADABLE' } });
       const skipping = { method: 'remap', disk: 'd3', onDamage: 'skip' };
       const { job: around } = await succeeds(site, path, skipping);
-      const { damaged } = around.result;
-      const lost = damaged.reduce((sum: number, each: Json) => sum + Number(each.length), 0);
+      const { damaged } = around.result as { damaged: Damage[] };
+      const lost = sum(damaged.map(({ length }) => length));
       // One record of 64 KiB touches at most two blocks.
       expect(lost).toBeGreaterThan(0);
       expect(lost).toBeLessThanOrEqual(128 * KIB);
       const restored = await site.data('d3', data.length);
       for (const { sourceOffset, length } of damaged) {
-        data.copy(restored, sourceOffset, sourceOffset, Number(sourceOffset) + Number(length));
+        data.copy(restored, sourceOffset, sourceOffset, sourceOffset + length);
       }
       expect(restored.equals(data)).toBe(true);
     });
@@ -216,16 +216,29 @@ async function succeeds(site: TapeSite, path: string, body?: unknown) {
   return served;
 }
 
+interface Damage {
+  readonly sourceOffset: number;
+  readonly length: number;
+}
+
+interface Known {
+  readonly id: string | null;
+  readonly label: string | null;
+  readonly state: string;
+  readonly dataBytes: number;
+  readonly backups: readonly string[];
+}
+
 /** What the catalog knows of the cartridges, without where they are. */
-async function media(site: TapeSite): Promise<Json[]> {
-  const { items } = await site.get('/targets/vault/media');
-  return items.map(({ id, label, state, dataBytes, backups }: Json) => ({
-    id,
-    label,
-    state,
-    dataBytes,
-    backups,
-  }));
+async function media(site: TapeSite): Promise<Known[]> {
+  const { items } = (await site.get('/targets/vault/media')) as { items: Known[] };
+  return items.map(({ id, label, state, dataBytes, backups }) => {
+    return { id, label, state, dataBytes, backups };
+  });
+}
+
+function sum(numbers: readonly number[]): number {
+  return numbers.reduce((total, each) => total + each, 0);
 }
 
 /** Objects of a cartridge. The drive is closed. */

@@ -96,6 +96,11 @@ export class TapeLoad {
     for (const name of this.#contents.keys()) {
       const state = there.get(name)?.state;
       if (state === 'complete' || making.has(name)) continue;
+      // A deletion that got no answer may be done, or be done in part.
+      if (this.isDeleted(name)) {
+        this.#contents.delete(name);
+        continue;
+      }
       throw new Violation(`backup ${name} is ${String(state)}`);
     }
   }

@@ -37,7 +37,7 @@ export class TapeSite {
     this.hands = hands;
   }
 
-  /** With blank cartridges of a size, the target `vault`, a directory target `shelf`, a disk `d1`. */
+  /** With blank cartridges of a size, the target `vault`, the directory `shelf`, a disk `d1`. */
   static async open(
     makeHands: (dataDir: string) => DaemonTapeHands,
     options: { cartridges: number; cartridgeBytes: number; dataBytes: number },
