@@ -12,8 +12,10 @@ export const DISK_BYTES = 3 * MIB;
 const MAX_BACKUPS = 10;
 const MAX_JOBS = 6;
 const ENDS = ['succeeded', 'failed', 'cancelled'];
-/** Reasons for which a job may fail here: somebody deleted what it needs, or there is no base. */
-const REASONS = ['NOT_FOUND', 'BASE_MISSING', 'BACKUP_NEEDED', 'BACKUP_INCOMPLETE', 'NAME_TAKEN'];
+/** Reasons for which a job may fail here: somebody deleted what it needs. */
+const REASONS = ['NOT_FOUND', 'BACKUP_NEEDED', 'BACKUP_INCOMPLETE'];
+/** And a scan, which asks for no cartridge: there is none in the drive, or a new one. */
+const SCAN_REASONS = ['MEDIUM_ABSENT', 'MEDIUM_BLANK'];
 
 interface Begun {
   readonly kind: string;
@@ -219,7 +221,8 @@ export class TapeLoad {
     }
     if (view.state === 'cancelled' && job.mayBeCancelled) return;
     const problem = view.problem as Json | null;
-    if (view.state === 'failed' && REASONS.includes(String(problem?.code))) return;
+    const reasons = job.kind === 'scan' ? SCAN_REASONS : REASONS;
+    if (view.state === 'failed' && reasons.includes(String(problem?.code))) return;
     throw new Violation('a job ended without a good reason', { job, view });
   }
 
