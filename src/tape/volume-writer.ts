@@ -12,6 +12,7 @@
  *  1. An entry is returned only after a filemark behind its data was written with success and the
  *     drive stood where it must: this data is on the tape.
  *  2. Nothing is written behind a trailer that stands alone.
+ *  3. After an error of the drive nothing is written any more, not by giving it back either.
  *
  * Rules: docs/format/tape.md, "Writing".
  */
@@ -23,6 +24,7 @@ import type { PartHeader } from './part.ts';
 import type { PartEntry, PartState, TapePlace } from './parts.ts';
 import { encodeRecord, payloadSpace, RECORD_HEAD_BYTES } from './record.ts';
 import type { RecordKind } from './record.ts';
+import { releaseVolume } from './volume.ts';
 import type { MountedVolume } from './volume.ts';
 
 /** What a part is of. */
@@ -50,6 +52,7 @@ export class VolumeWriter {
   #part: OpenPart | undefined;
   #pendingBytes = 0;
   #isFull = false;
+  #hasFailed = false;
 
   /** @param place where the drive stands, and writing is allowed (append.ts) */
   constructor(volume: MountedVolume, place: TapePlace) {
@@ -150,6 +153,15 @@ export class VolumeWriter {
   }
 
   /**
+   * Gives the cartridge back. If the drive gave any error, nothing is written by that.
+   *
+   * @param hasFailed the writer is given up after an error
+   */
+  async release(hasFailed = false): Promise<void> {
+    await releaseVolume(this.volume, hasFailed || this.#hasFailed);
+  }
+
+  /**
    * The cartridge is full: a filemark, which makes the data count, and the trailer behind it.
    *
    * @param isFinal the manifest is on tape and only the trailer is missing
@@ -176,8 +188,9 @@ export class VolumeWriter {
       await this.#writeFilemark();
       return true;
     } catch (error) {
-      if (isTapeError(error)) return false;
-      throw error;
+      if (!isTapeError(error)) throw error;
+      this.#hasFailed = true;
+      return false;
     }
   }
 
