@@ -26,37 +26,39 @@ export async function waitForTarget(
       const full = isStorageError(error, 'TARGET_FULL');
       if (!full && !isStorageError(error, 'TARGET_UNAVAILABLE')) throw error;
       context.log(error.message);
-      const freeBefore = full ? await freeOf(medium) : 0;
+      const freeBefore = full ? await freeOf(medium) : undefined;
       const waitingFor = {
         kind: 'target',
         target: target.name,
         code: error.code,
         since: rfc3339(systemClock.nowMs()),
       };
-      await context.waitFor(waitingFor, hasChanged(context.signal, medium, full, freeBefore));
+      await context.waitFor(waitingFor, hasChanged(context.signal, medium, freeBefore));
     }
   }
 }
 
-/** Resolves when the target is there and, if it was full, has more room than before. */
+/**
+ * Resolves when the target is there and has more room than before. Where nobody knows how much
+ * there was or is, only another try tells.
+ */
 async function hasChanged(
   signal: AbortSignal,
   medium: Target,
-  full: boolean,
-  freeBefore: number,
+  freeBefore: number | undefined,
 ): Promise<void> {
   for (;;) {
     await delay(LOOK_AGAIN_MS, undefined, { signal });
     const free = await freeOf(medium);
-    if (free < 0) continue;
-    if (!full || free > freeBefore) return;
+    if (free === -1) continue;
+    if (freeBefore === undefined || free === undefined || free > freeBefore) return;
   }
 }
 
-/** -1: it does not answer. */
-async function freeOf(medium: Target): Promise<number> {
+/** undefined: not known; -1: it does not answer. */
+async function freeOf(medium: Target): Promise<number | undefined> {
   try {
-    return (await medium.freeBytes()) ?? Number.MAX_SAFE_INTEGER;
+    return await medium.freeBytes();
   } catch {
     return -1;
   }

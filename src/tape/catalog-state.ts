@@ -55,6 +55,11 @@ export interface CatalogVolume {
   readonly dataBytes: number;
 }
 
+/** It is full with nothing on it: no part finds room there. */
+export function isTooSmall({ isFull, end }: CatalogVolume): boolean {
+  return isFull && end === LABEL_ONLY;
+}
+
 export class CatalogBackup {
   readonly backupId: string;
   readonly name: string;

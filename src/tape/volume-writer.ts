@@ -21,6 +21,7 @@ import { isTapeError } from './drive.ts';
 import { mediumError } from './media.ts';
 import { encodePartHeader, encodePartTrailer, PartDigest } from './part.ts';
 import type { PartHeader } from './part.ts';
+import { FIRST_PLACE } from './parts.ts';
 import type { PartEntry, PartState, TapePlace } from './parts.ts';
 import { encodeRecord, payloadSpace, RECORD_HEAD_BYTES } from './record.ts';
 import type { RecordKind } from './record.ts';
@@ -53,17 +54,24 @@ export class VolumeWriter {
   #pendingBytes = 0;
   #isFull = false;
   #hasFailed = false;
+  #holdsAnything: boolean;
 
   /** @param place where the drive stands, and writing is allowed (append.ts) */
   constructor(volume: MountedVolume, place: TapePlace) {
     this.volume = volume;
     this.#place = place;
+    this.#holdsAnything = place.object > FIRST_PLACE.object;
     this.#record = volume.buffer.subarray(0, volume.label.recordBytes);
   }
 
   /** The cartridge takes no more. */
   get isFull(): boolean {
     return this.#isFull;
+  }
+
+  /** Full, and nothing that counts is on it: so nothing ever will be. */
+  get isTooSmall(): boolean {
+    return this.#isFull && !this.#holdsAnything;
   }
 
   get hasPart(): boolean {
@@ -267,6 +275,7 @@ export class VolumeWriter {
   #ended(state: PartState, manifestBytes: number): PartEntry {
     const part = this.#openPart();
     this.#part = undefined;
+    this.#holdsAnything ||= part.dataBytes > 0 || state === 'final';
     return {
       backupId: part.backupId,
       backup: part.header.backup,

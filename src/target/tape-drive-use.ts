@@ -11,6 +11,7 @@ import { StorageError } from '../base/errors.ts';
 import { openForAppend } from '../tape/append.ts';
 import type { AppendPoint } from '../tape/append.ts';
 import type { TapeCatalog } from '../tape/catalog.ts';
+import { isTooSmall } from '../tape/catalog-state.ts';
 import type { CatalogPart, CatalogVolume } from '../tape/catalog-state.ts';
 import type { TapeDevice } from '../tape/drive.ts';
 import { volumeName } from '../tape/media.ts';
@@ -111,7 +112,7 @@ export class DriveUse {
       const message = `cartridge ${label.label} is not in the catalog: scan it first`;
       throw new StorageError('MEDIUM_WRONG', message, facts);
     }
-    if (known.isFull) throw isFull(label.label);
+    if (known.isFull) throw takesNoMore(known);
     const point = await openForAppend(device, volumeName(label), known.end);
     try {
       return await this.#taken(point);
@@ -141,6 +142,13 @@ export class DriveUse {
     const volumeNumber = open?.number ?? (volumes.at(-1)?.label.number ?? 0) + 1;
     return { set, volumeNumber, label: open?.label ?? null };
   }
+}
+
+function takesNoMore(volume: CatalogVolume): StorageError {
+  const { label } = volume.label;
+  if (!isTooSmall(volume)) return isFull(label);
+  const message = `cartridge ${label} is too small: it has no room for a part`;
+  return new StorageError('MEDIUM_WRONG', message, { next: 'load a larger one' });
 }
 
 function isFull(label: string): StorageError {

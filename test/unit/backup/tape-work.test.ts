@@ -303,6 +303,43 @@ describe('a backup on tape', () => {
     expect((await backUp('b1')).ended).toMatchObject({ state: 'succeeded' });
   });
 
+  it('waits by name behind cartridges that can hold nothing, until one can', async () => {
+    await makeDisk(bench, 'd1');
+    await freeze(bench.copies, 'd1', { name: 'monday' });
+    const of = { copy: 'monday', target: 'vault' };
+    const job = await beginBackup(bench.work.backups, { name: 'b1', ...of });
+    // The first has no room for a header, the second none for a record of data behind it.
+    for (const [cartridge, number, sizeBytes] of [
+      ['T1', 1, 100 * KIB],
+      ['T2', 2, 160 * KIB],
+    ] as const) {
+      await needs(job);
+      await media().add(cartridge, sizeBytes);
+      await media().load(cartridge);
+      await media().label({ recordBytes: 64 * KIB });
+      await vi.waitFor(
+        async () => {
+          expect((await bench.runner.get(job.id)).waitingFor).toMatchObject({
+            kind: 'medium',
+            volumeNumber: number + 1,
+            label: null,
+            reason: `cartridge nightly-${number} is too small: it has no room for a part`,
+          });
+        },
+        { timeout: 8000 },
+      );
+    }
+    await media().add('T3', 256 * MIB);
+    await media().load('T3');
+    await media().label({ recordBytes: 64 * KIB });
+    expect(await bench.ended(job)).toMatchObject({ state: 'succeeded' });
+    expect((await media().list()).map(({ state }) => state)).toEqual([
+      'full',
+      'full',
+      'appendable',
+    ]);
+  });
+
   it('that is deleted leaves its cartridge, which then may be labelled anew', async () => {
     await media().add('T1', 256 * MIB);
     await makeDisk(bench, 'd1');
