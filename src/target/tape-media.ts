@@ -86,15 +86,12 @@ export class TapeMedia {
 
   /** Labelled ones by number, then the others. Reads the catalog and the library, no cartridge. */
   async list(): Promise<Medium[]> {
-    const state = await this.#o.catalog.read();
     const there = this.#o.kind === 'tape' ? [] : (await this.#library()).cartridges();
+    const byName = new Map(there.map((cartridge) => [cartridge.name, cartridge]));
+    const state = await this.#o.catalog.read();
     const known = state.volumes.map(({ label }) => {
       const name = state.cartridgeOf(label.volumeId);
-      return this.#labelled(
-        state,
-        label,
-        there.find((cartridge) => cartridge.name === name),
-      );
+      return this.#labelled(state, label, name === undefined ? undefined : byName.get(name));
     });
     const named = new Set(known.map(({ cartridge }) => cartridge));
     const others = there.filter(({ name }) => !named.has(name)).map(unlabelled);
@@ -269,9 +266,6 @@ export class TapeMedia {
   ): Medium {
     const { volumeId, set, number, labelledAtMs, expiresAtMs } = label;
     const volume = state.volume(volumeId);
-    const backups = state.backups.filter(({ parts }) => {
-      return parts.some((part) => part.volumeId === volumeId);
-    });
     const own = volume?.isFull === true ? 'full' : 'appendable';
     return {
       ...placeOf(cartridge),
@@ -283,7 +277,7 @@ export class TapeMedia {
       labelledAtMs,
       expiresAtMs,
       dataBytes: volume?.dataBytes ?? 0,
-      backups: [...new Set(backups.map(({ name }) => name))],
+      backups: state.backupNamesOn(volumeId),
     };
   }
 
