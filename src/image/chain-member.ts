@@ -17,7 +17,6 @@ import { isZero } from '../base/bytes.ts';
 import { Fault } from './damage.ts';
 import type { ImageProblem, OnDamage } from './damage.ts';
 import { TABLE_PAGE_ENTRIES } from './format.ts';
-import type { ImageFrame } from './format.ts';
 import { readParts } from './image-bytes.ts';
 import type { ImageBytes } from './image-bytes.ts';
 import type { ImageReader } from './reader.ts';
@@ -230,17 +229,8 @@ export class MemberCursor {
     const { bytes, reader } = this.member;
     const { layout } = reader;
     const whole = Buffer.allocUnsafeSlow(layout.segmentBytes(segment));
-    const cuts = segmentCuts(reader.frame, segment);
+    const cuts = layout.segmentCuts(segment);
     await readParts(bytes, layout.segmentOffset(segment), whole, cuts, this.#onDamage);
     return repairSegmentHead(reader.frame, segment, whole, table);
   }
-}
-
-/** Ends of a segment's head and of each of its blocks. */
-function segmentCuts({ layout }: ImageFrame, segment: number): number[] {
-  const headBytes = layout.segmentHeadBytes(segment);
-  return Array.from(
-    { length: layout.segmentBlocks(segment) + 1 },
-    (_, block) => headBytes + block * layout.blockSizeBytes,
-  );
 }

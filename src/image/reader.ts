@@ -275,12 +275,7 @@ class Pass {
   }
 
   async #readSegment(index: number, offset: number, into: Uint8Array): Promise<void> {
-    const { layout } = this.#frame;
-    const headBytes = layout.segmentHeadBytes(index);
-    const cuts = Array.from(
-      { length: layout.segmentBlocks(index) + 1 },
-      (_, block) => headBytes + block * layout.blockSizeBytes,
-    );
+    const cuts = this.#frame.layout.segmentCuts(index);
     await readParts(this.#bytes, offset, into, cuts, this.onDamage);
   }
 }

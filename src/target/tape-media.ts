@@ -11,7 +11,6 @@
 import type { Clock } from '../base/clock.ts';
 import { uuidv7 } from '../base/clock.ts';
 import { StorageError } from '../base/errors.ts';
-import { KIB } from '../base/units.ts';
 import type { TapeCatalog } from '../tape/catalog.ts';
 import type { CatalogState } from '../tape/catalog-state.ts';
 import { isTapeName } from '../tape/fields.ts';
@@ -24,7 +23,7 @@ import { scanVolume } from '../tape/scan.ts';
 import { giveBack, mountVolume, openDrive, readLabel, releaseVolume } from '../tape/volume.ts';
 import type { FoundLabel } from '../tape/volume.ts';
 import { alignedBuffer } from '../tape/drive.ts';
-import { MAX_RECORD_BYTES } from '../tape/record.ts';
+import { DEFAULT_RECORD_BYTES, MAX_RECORD_BYTES } from '../tape/record.ts';
 import { openLibrary, openTapeDevice } from './tape-device.ts';
 import type { TapeKind } from './tape-device.ts';
 import { catalogPart } from './tape-drive-use.ts';
@@ -253,7 +252,7 @@ export class TapeMedia {
       setId: last?.setId ?? uuidv7(clock),
       number,
       previousVolumeId: last?.volumeId ?? null,
-      recordBytes: request.recordBytes ?? 256 * KIB,
+      recordBytes: request.recordBytes ?? DEFAULT_RECORD_BYTES,
       labelledAtMs: clock.nowMs(),
       expiresAtMs: request.expiresAtMs ?? null,
     };
