@@ -87,10 +87,10 @@ export class MemberCursor {
     return this.#batch.checksums?.[this.#index];
   }
 
-  /** Checks the ends and the zero ranges, and goes to the first block. */
+  /** Checks the end and the zero ranges, and goes to the first block. */
   async start(signal?: AbortSignal): Promise<void> {
     const { bytes, reader } = this.member;
-    for (const problem of await reader.endProblems(this.#onDamage)) this.#report(problem);
+    for (const problem of await reader.problemsBefore(this.#onDamage)) this.#report(problem);
     this.#digest = await digestZeroPages(bytes, reader.frame, this.#onDamage, (page) => {
       throwIfStopped(signal);
       if (page.kind === 'bad') this.#report(badPageProblem(page, reader.frame));
@@ -135,8 +135,11 @@ export class MemberCursor {
     if (this.place >= this.member.limit) this.place = Infinity;
   }
 
-  /** Compares the digest with the trailer's if all heads were read and good. */
+  /** Checks the end if that is last; compares the digest if all heads were read and good. */
   async finish(): Promise<void> {
+    for (const problem of await this.member.reader.problemsAfter(this.#onDamage)) {
+      this.#report(problem);
+    }
     const isRead = this.#nextBlock === this.member.reader.layout.usedBlocks;
     if (!isRead || this.#digest === undefined) return;
     const problem = await this.member.reader.digestProblem(this.#digest, this.#onDamage);
