@@ -8,6 +8,7 @@
  *  2. The catalog forgets a cartridge before it is overwritten, so that nothing is ever counted on
  *     that is not there.
  */
+import { assert } from '../base/assert.ts';
 import type { Clock } from '../base/clock.ts';
 import { uuidv7 } from '../base/clock.ts';
 import { StorageError } from '../base/errors.ts';
@@ -15,15 +16,13 @@ import type { TapeCatalog } from '../tape/catalog.ts';
 import type { CatalogState } from '../tape/catalog-state.ts';
 import { isTapeName } from '../tape/fields.ts';
 import type { VolumeLabel } from '../tape/label.ts';
-import { labelRefusal, labelVolume } from '../tape/label-volume.ts';
-import type { LabelRequest } from '../tape/label-volume.ts';
+import { labelAfter, labelRefusal } from '../tape/label-volume.ts';
 import type { CartridgeRecord } from '../tape/library-file.ts';
 import { asMediumError } from '../tape/media.ts';
 import { scanVolume } from '../tape/scan.ts';
-import { giveBack, mountVolume, openDrive, readLabel, releaseVolume } from '../tape/volume.ts';
+import { giveBack, mountVolume, openDrive, releaseVolume } from '../tape/volume.ts';
 import type { FoundLabel } from '../tape/volume.ts';
-import { alignedBuffer } from '../tape/drive.ts';
-import { DEFAULT_RECORD_BYTES, MAX_RECORD_BYTES } from '../tape/record.ts';
+import { DEFAULT_RECORD_BYTES } from '../tape/record.ts';
 import { openLibrary, openTapeDevice } from './tape-device.ts';
 import type { TapeKind } from './tape-device.ts';
 import { catalogPart } from './tape-drive-use.ts';
@@ -166,39 +165,37 @@ export class TapeMedia {
   /**
    * Labels the cartridge in the drive as the next one of the set.
    *
-   * @throws as `labelVolume`; NAME_INVALID; NAME_TAKEN: another cartridge has this label
+   * @throws as `labelAfter`; MEDIUM_UNEXPIRED; MEDIUM_FOREIGN; MEDIUM_UNSUPPORTED; NAME_INVALID;
+   *   NAME_TAKEN: another cartridge has this label
    */
   async label(request: NewLabel): Promise<Medium> {
-    const { catalog, clock, kind, path } = this.#o;
+    const { catalog, kind, path } = this.#o;
     const device = await openTapeDevice(kind, path);
     const cartridge = await this.#loaded();
-    const drive = await openDrive(device, 'write');
-    let found: FoundLabel;
-    try {
-      found = await readLabel(drive, alignedBuffer(MAX_RECORD_BYTES));
-    } catch (error) {
-      throw asMediumError(error, { device: device.path });
-    } finally {
-      await giveBack(drive, true);
-    }
+    let label: VolumeLabel | undefined;
+    await labelAfter(device, async (found) => (label = await this.#decideLabel(found, request)));
+    assert(label !== undefined, 'a label that was decided on');
+    await catalog.add({ kind: 'volume', label, ...(cartridge === null ? {} : { cartridge }) });
+    return this.get(label.volumeId);
+  }
+
+  /** The catalog has forgotten what was on the cartridge when this resolves. */
+  async #decideLabel(found: FoundLabel, request: NewLabel): Promise<VolumeLabel> {
+    const { catalog, clock } = this.#o;
     const state = await catalog.read();
     const old = found.kind === 'label' ? found.label.volumeId : undefined;
     const label = this.#nextLabel(state, request, old);
-    const inUse = state.volumesInUse;
-    const asked: LabelRequest = {
+    const refusal = labelRefusal(found, {
       label,
       nowMs: clock.nowMs(),
-      inUse,
+      inUse: state.volumesInUse,
       ...(request.force === undefined ? {} : { force: request.force }),
-    };
-    const refusal = labelRefusal(found, asked);
-    if (refusal !== undefined) throw refusal.with({ device: device.path });
+    });
+    if (refusal !== undefined) throw refusal;
     if (old !== undefined && state.volume(old) !== undefined) {
       await catalog.add({ kind: 'gone', volumeId: old });
     }
-    await labelVolume(device, asked);
-    await catalog.add({ kind: 'volume', label, ...(cartridge === null ? {} : { cartridge }) });
-    return this.get(label.volumeId);
+    return label;
   }
 
   /**
