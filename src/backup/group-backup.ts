@@ -114,12 +114,7 @@ function plan(backups: Backups, request: GroupBackupRequest): Member[] {
   const group = copies.groups.get(ref);
   const target = targets.get(request.target);
   assertNew(backups, name);
-  const made = group.members.map((member): Member => {
-    const copy = copies.groups.copyOf(member);
-    if (copy === undefined) {
-      const message = `copy ${member.copyName} of group ${group.name} was deleted`;
-      throw new StorageError('NOT_FOUND', message, { group: group.name, copy: member.copyName });
-    }
+  const made = copies.groups.allCopiesOf(group).map(({ member, copy }): Member => {
     const own = {
       name: `${name}-${member.diskName}`,
       target: target.id,
