@@ -150,12 +150,13 @@ async function runGroupBackup(backups: Backups, context: JobContext<RowChange>):
   if (first?.group?.members.length !== records.length) throw gone(job);
   const members = records.map((record) => ({ record, copy: copyOf(backups, record) }));
   for (const { copy } of members) backups.useCopy(copy, job.id);
-  const target = backups.options.targets.get(first.targetId);
-  const medium = backups.options.targets.medium(target);
+  const { targets } = backups.options;
+  const target = targets.get(first.targetId);
+  const medium = targets.medium(target);
   let done = partsDone(job);
   for (const { record, copy } of members.slice(done.part)) {
     const part = partContext(context, done);
-    await waitForTarget(part, target, medium, () => transfer(backups, part, record, copy));
+    await waitForTarget(part, targets, target, () => transfer(backups, part, record, copy));
     const { mediumBytes } = readManifest(await medium.readManifest(record.mediumName));
     done = { ...done, part: done.part + 1, doneBytes: done.doneBytes + mediumBytes };
     await savePart(context, done);

@@ -56,7 +56,7 @@ async function runVerifyJob(backups: Backups, context: JobContext<RowChange>): P
   const target = targets.get(record.targetId);
   const { progress } = reports(context);
   let found: VerifyResult | undefined;
-  await waitForTarget(context, target, targets.medium(target), async () => {
+  await waitForTarget(context, targets, target, async () => {
     const result = await runOnTarget(
       backups,
       context,
