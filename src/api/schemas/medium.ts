@@ -3,6 +3,7 @@ import { Type } from 'typebox';
 import {
   asked,
   bytes,
+  flag,
   listOf,
   newName,
   nullableBytes,
@@ -35,6 +36,9 @@ export const MediumSchema = shown('Medium', 'A cartridge, by its label, its plac
   expiresAt: nullableTime('From then on it may be overwritten if no backup needs it; null: never'),
   dataBytes: bytes('Bytes of images on it, also of backups that were deleted.'),
   backups: listOf(text('Name.'), 'Backups, as named on the target, with bytes on it.'),
+  canBeLabelled: flag('It may be labelled anew now, as far as is known without looking at it.'),
+  keptBecause: nullableText('Why it may not: the backups that need it, or when it expires.'),
+  problem: nullableText('What is wrong, for people, as two cartridges of one number in a set.'),
   cartridge: nullableText('Name in the virtual library; null of a real cartridge.'),
   place: nullableText('`drive`, `slot` or `shelf` of the virtual library; null: not known.'),
   sizeBytes: nullableBytes('Room of a virtual cartridge.'),
