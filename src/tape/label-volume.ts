@@ -51,7 +51,7 @@ export function labelRefusal(found: FoundLabel, request: LabelRequest): StorageE
   return mediumError(
     'MEDIUM_UNEXPIRED',
     `cartridge ${label.label} may not be overwritten: ${whyKept(label, isPast)}`,
-    `load another one${isInUse ? ', delete the backups on it' : ''}, or give force: "${label.label}"`,
+    `load another one, ${isInUse ? 'delete its backups, ' : ''}or give force: "${label.label}"`,
     { found: volumeName(label), expiresAt: timeOf(label.expiresAtMs) },
   );
 }

@@ -93,7 +93,7 @@ describe('a cartridge', () => {
     const unexpired = {
       code: 'MEDIUM_UNEXPIRED',
       message: expect.stringContaining('it expires at'),
-      next: 'load another one, delete the backups on it, or give force: "nightly-1"',
+      next: 'load another one, delete its backups, or give force: "nightly-1"',
     };
     expect(await refusal('T1')).toMatchObject(unexpired);
     expect(await facts()).toEqual([
@@ -255,7 +255,7 @@ it('two cartridges of one number are both read, and told apart', async () => {
   }
   // b1 is on the other one: it is asked for by its id, and read.
   bench.fetches = async ({ reason }) => {
-    expect(reason).toContain(`needed is that with id ${first!.label.volumeId}`);
+    expect(reason).toContain(`needed is id ${first!.label.volumeId}`);
     await load('T1');
   };
   const backup = await bench.target().open('b1');
