@@ -3,6 +3,7 @@
  */
 import { expect, it, vi } from 'vitest';
 import { beginBackup } from '../../../src/backup/begin-backup.ts';
+import { submitScan } from '../../../src/backup/scan-job.ts';
 import { systemClock, uuidv7 } from '../../../src/base/clock.ts';
 import { KIB, MIB } from '../../../src/base/units.ts';
 import { freeze } from '../../../src/copy/freeze.ts';
@@ -70,10 +71,25 @@ function labelRecord(change: Partial<VolumeLabel>, version = 1): Buffer {
   return record;
 }
 
+/** A cartridge with records of somebody else, in a slot. */
+async function bring(work: TapeWork, name: string, records: readonly Buffer[]): Promise<void> {
+  const library = await VirtualLibrary.open(`${work.dir}/vault`);
+  await library.addCartridge(name, 4 * MIB);
+  await library.load(name);
+  const drive = await library.device().open('write');
+  for (const record of records) {
+    const bytes = alignedBuffer(record.length);
+    record.copy(bytes);
+    await drive.write(bytes);
+  }
+  await drive.close();
+  await library.unload();
+  await library.close();
+}
+
 it('a job writes to no cartridge that is not one of its set, and waits by name', async () => {
   const work = await TapeWork.make();
   const { bench, media } = work;
-  const library = await VirtualLibrary.open(`${work.dir}/vault`);
   const others: readonly (readonly [string, string, string, readonly Buffer[]])[] = [
     ['T1', 'MEDIUM_BLANK', 'the cartridge is blank', []],
     ['T2', 'MEDIUM_FOREIGN', 'a record of 80 bytes', [Buffer.alloc(80, 'VOL1')]],
@@ -84,24 +100,13 @@ it('a job writes to no cartridge that is not one of its set, and waits by name',
     ['T7', 'MEDIUM_WRONG', 'is of set weekly', [labelRecord({ set: 'weekly' })]],
     ['T8', 'MEDIUM_WRONG', 'not in the catalog: scan it first', [labelRecord({})]],
   ];
-  for (const [name, , , records] of others) {
-    await library.addCartridge(name, 4 * MIB);
-    await library.load(name);
-    const drive = await library.device().open('write');
-    for (const record of records) {
-      const bytes = alignedBuffer(record.length);
-      record.copy(bytes);
-      await drive.write(bytes);
-    }
-    await drive.close();
-  }
-  await library.unload();
-  await library.close();
+  for (const [name, , , records] of others) await bring(work, name, records);
   await makeDisk(bench, 'd1');
   await freeze(bench.copies, 'd1', { name: 'monday' });
   const job = await beginBackup(work.backups, { name: 'b1', copy: 'monday', target: 'vault' });
   await work.needsThis(job, { code: 'MEDIUM_ABSENT' });
   for (const [name, code, reason, records] of others) {
+    const library = await VirtualLibrary.open(`${work.dir}/vault`);
     const before = await library.objects(name);
     await media.load(name);
     await work.needsThis(job, {
@@ -127,3 +132,43 @@ it('a job writes to no cartridge that is not one of its set, and waits by name',
   expect((await work.serve(job)).ended).toMatchObject({ state: 'succeeded' });
   expect((await media.get('T9')).backups).toEqual(['b1']);
 });
+
+it('a scan that a waiting job asks for has the drive meanwhile, and the job goes on', async () => {
+  const work = await TapeWork.make();
+  const { bench, media } = work;
+  await bring(work, 'T1', [labelRecord({ setId: uuidv7(systemClock) })]);
+  await media.load('T1');
+  await makeSmall(work);
+  const of = { copy: 'monday', target: 'vault' };
+  const first = await beginBackup(work.backups, { name: 'b1', ...of });
+  await work.needsThis(first, { kind: 'medium', reason: expect.stringContaining('scan it first') });
+  const second = await beginBackup(work.backups, { name: 'b2', ...of });
+  await work.needsThis(second, { kind: 'drive' });
+  const scan = await bench.ended(await submitScan(work.backups, 'vault'));
+  expect(scan).toMatchObject({ state: 'succeeded', result: { media: [{ label: 'nightly-7' }] } });
+  for (const job of [first, second]) {
+    expect(await bench.ended(job)).toMatchObject({ state: 'succeeded' });
+  }
+  expect((await media.get('T1')).backups).toEqual(['b1', 'b2']);
+});
+
+it('a scan waits for a job that uses the drive, and comes in its turn', async () => {
+  const work = await TapeWork.make();
+  const { bench } = work;
+  await work.addCartridges(64 * MIB, 'T1');
+  await work.label('T1');
+  await makeSmall(work);
+  const of = { copy: 'monday', target: 'vault', maxBytesPerSecond: 500 * KIB };
+  const first = await beginBackup(work.backups, { name: 'b1', ...of });
+  await expect.poll(async () => (await bench.runner.get(first.id)).doneBytes).toBeGreaterThan(0);
+  const scan = await submitScan(work.backups, 'vault');
+  await work.needsThis(scan, { kind: 'drive', target: 'vault' });
+  expect(await bench.ended(first)).toMatchObject({ state: 'succeeded' });
+  expect(await bench.ended(scan)).toMatchObject({ result: { known: ['b1'] } });
+});
+
+async function makeSmall(work: TapeWork): Promise<void> {
+  const { disk } = await work.bench.disks.create({ name: 'd1', capacityBytes: MIB });
+  await disk.write(0, Buffer.alloc(300 * KIB, 7));
+  await freeze(work.bench.copies, 'd1', { name: 'monday' });
+}
