@@ -66,7 +66,7 @@ export class TapeLoad {
       [2, () => this.#begin('scan', '', () => '/targets/vault/scan')],
       [2, () => this.#delete()],
       [2, () => this.#cancel()],
-      [8, () => this.look()],
+      [8, () => this.#look()],
     ]);
     await act();
   }
@@ -113,6 +113,10 @@ export class TapeLoad {
       await this.#restoreOne(name);
       while ((await this.look()) > 0) await wait();
     }
+  }
+
+  async #look(): Promise<void> {
+    await this.look();
   }
 
   async #write(name: string, offset: number, length: number): Promise<void> {
