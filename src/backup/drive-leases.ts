@@ -5,6 +5,7 @@
  *     waits for the drive, by name.
  *  2. A job that needs another cartridge parks: its worker has closed the drive, and hands may load
  *     and label. Each time they have done something, it looks again.
+ *     So does a job that only looks at what is in the drive.
  *  3. Hands are refused while a job has the drive and is not parked.
  *
  * Invariant: the worker of a job and hands never have a drive at the same time.
@@ -38,6 +39,8 @@ interface Drive {
   /** Hands, and who comes back from being parked. */
   readonly hands: Mutex;
   changed: Deferred<undefined>;
+  /** Resolved when a job parks. */
+  parked: Deferred<undefined>;
 }
 
 export interface Lease {
@@ -100,6 +103,49 @@ export class DriveLeases {
     return this.#drive(target.path).changed.promise;
   }
 
+  /**
+   * Runs a job's work with the drive, in its turn or while another job waits for a cartridge: that
+   * one may wait for just this, as for a scan.
+   */
+  async visit<T>(
+    context: JobContext<RowChange>,
+    target: TargetRecord,
+    work: () => Promise<T>,
+  ): Promise<T> {
+    const drive = this.#drive(target.path);
+    if (drive.holder === undefined) return this.hold(context, target, work);
+    const holder: Holder = { job: context.job.id, isParked: false, looking: undefined };
+    const turn = deferred<undefined>();
+    drive.queue.push({ holder, turn });
+    const since = rfc3339(systemClock.nowMs());
+    const waitingFor = { kind: 'drive', target: target.name, since };
+    try {
+      while (drive.holder !== holder) {
+        const done = await this.#beside(drive, work);
+        if (done !== undefined) return done.value;
+        const change = Promise.race([turn.promise, drive.parked.promise]);
+        await context.waitFor(waitingFor, change);
+      }
+      await drive.hands.run(async () => undefined);
+      return await work();
+    } finally {
+      this.#leave(drive, holder);
+    }
+  }
+
+  /** While the job that has the drive is parked; undefined if it is not. */
+  async #beside<T>(drive: Drive, work: () => Promise<T>): Promise<{ value: T } | undefined> {
+    if (drive.holder?.isParked !== true) return undefined;
+    return drive.hands.run(async () => {
+      if (drive.holder?.isParked !== true) return undefined;
+      try {
+        return { value: await work() };
+      } finally {
+        this.#tell(drive);
+      }
+    });
+  }
+
   async #take(
     drive: Drive,
     holder: Holder,
@@ -152,6 +198,9 @@ export class DriveLeases {
     };
     const change = drive.changed.promise;
     holder.isParked = true;
+    const { parked } = drive;
+    drive.parked = deferred();
+    parked.resolve(undefined);
     holder.looking?.resolve(undefined);
     holder.looking = undefined;
     try {
@@ -183,6 +232,7 @@ export class DriveLeases {
       queue: [],
       hands: new Mutex(),
       changed: deferred(),
+      parked: deferred(),
     };
     this.#drives.set(path, made);
     return made;

@@ -168,6 +168,10 @@ export class CatalogState {
     return found.findLast(({ isComplete }) => isComplete) ?? found.at(-1);
   }
 
+  wasRemoved(backupId: string): boolean {
+    return this.#removed.has(backupId);
+  }
+
   /** Cartridges with bytes of backups that were not removed. */
   get volumesInUse(): string[] {
     return [...this.#onVolume.keys()].filter((id) => this.#isInUse(id));

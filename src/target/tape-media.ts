@@ -13,7 +13,7 @@ import type { Clock } from '../base/clock.ts';
 import { uuidv7 } from '../base/clock.ts';
 import { StorageError } from '../base/errors.ts';
 import type { TapeCatalog } from '../tape/catalog.ts';
-import type { CatalogState } from '../tape/catalog-state.ts';
+import type { CatalogState, CatalogVolume } from '../tape/catalog-state.ts';
 import { isTapeName } from '../tape/fields.ts';
 import type { VolumeLabel } from '../tape/label.ts';
 import { labelAfter, labelRefusal } from '../tape/label-volume.ts';
@@ -21,11 +21,12 @@ import type { CartridgeRecord } from '../tape/library-file.ts';
 import { asMediumError } from '../tape/media.ts';
 import { scanVolume } from '../tape/scan.ts';
 import { giveBack, mountVolume, openDrive, releaseVolume } from '../tape/volume.ts';
-import type { FoundLabel } from '../tape/volume.ts';
+import type { FoundLabel, MountedVolume } from '../tape/volume.ts';
 import { DEFAULT_RECORD_BYTES } from '../tape/record.ts';
 import { openLibrary, openTapeDevice } from './tape-device.ts';
 import type { TapeKind } from './tape-device.ts';
 import { catalogPart } from './tape-drive-use.ts';
+import { assertAllKnown, keptBecause, sameNumberProblem } from './tape-relabel.ts';
 
 export interface TapeMediaOptions {
   readonly kind: TapeKind;
@@ -51,6 +52,12 @@ export interface Medium {
   readonly dataBytes: number;
   /** Names of the backups of which bytes are on it. */
   readonly backups: readonly string[];
+  /** It may be labelled anew now, as far as is known without looking at it. */
+  readonly canBeLabelled: boolean;
+  /** Why it may not. */
+  readonly keptBecause: string | null;
+  /** What is wrong with it, for people. */
+  readonly problem: string | null;
   /** Name in the virtual library; null of a real cartridge. */
   readonly cartridge: string | null;
   readonly place: 'drive' | 'slot' | 'shelf' | null;
@@ -87,22 +94,34 @@ export class TapeMedia {
     const there = this.#o.kind === 'tape' ? [] : (await this.#library()).cartridges();
     const byName = new Map(there.map((cartridge) => [cartridge.name, cartridge]));
     const state = await this.#o.catalog.read();
-    const known = state.volumes.map(({ label }) => {
+    const { volumes } = state;
+    const numbered = Map.groupBy(volumes, ({ label }) => `${label.set} ${label.number}`);
+    const known = volumes.map(({ label }) => {
       const name = state.cartridgeOf(label.volumeId);
-      return this.#labelled(state, label, name === undefined ? undefined : byName.get(name));
+      const cartridge = name === undefined ? undefined : byName.get(name);
+      const same = numbered.get(`${label.set} ${label.number}`) ?? [];
+      return this.#labelled(state, label, same, cartridge);
     });
     const named = new Set(known.map(({ cartridge }) => cartridge));
     const others = there.filter(({ name }) => !named.has(name)).map(unlabelled);
     return [...known, ...others];
   }
 
-  /** By label, name of the cartridge, or volumeId. @throws NOT_FOUND */
+  /**
+   * By label, name of the cartridge, or volumeId.
+   *
+   * @throws NOT_FOUND; VALIDATION_FAILED: several have this label
+   */
   async get(ref: string): Promise<Medium> {
     const media = await this.list();
-    const found = media.find((medium) => {
-      return [medium.label, medium.cartridge, medium.volumeId].includes(ref);
-    });
-    if (found !== undefined) return found;
+    const found = media.find(({ volumeId, cartridge }) => volumeId === ref || cartridge === ref);
+    const [labelled, ...others] = media.filter(({ label }) => label === ref);
+    if (found === undefined && others.length > 0) {
+      const message = `several cartridges have the label ${ref}: give the id`;
+      throw new StorageError('VALIDATION_FAILED', message, { field: 'medium', medium: ref });
+    }
+    const medium = found ?? labelled;
+    if (medium !== undefined) return medium;
     throw new StorageError('NOT_FOUND', `there is no cartridge ${ref}`, { medium: ref });
   }
 
@@ -173,25 +192,38 @@ export class TapeMedia {
     const device = await openTapeDevice(kind, path);
     const cartridge = await this.#loaded();
     let label: VolumeLabel | undefined;
-    await labelAfter(device, async (found) => (label = await this.#decideLabel(found, request)));
+    await labelAfter(device, async (found, mounted) => {
+      label = await this.#decideLabel(found, mounted, request);
+      return label;
+    });
     assert(label !== undefined, 'a label that was decided on');
     await catalog.add({ kind: 'volume', label, ...(cartridge === null ? {} : { cartridge }) });
     return this.get(label.volumeId);
   }
 
   /** The catalog has forgotten what was on the cartridge when this resolves. */
-  async #decideLabel(found: FoundLabel, request: NewLabel): Promise<VolumeLabel> {
-    const { catalog, clock } = this.#o;
+  async #decideLabel(
+    found: FoundLabel,
+    mounted: MountedVolume | undefined,
+    request: NewLabel,
+  ): Promise<VolumeLabel> {
+    const { catalog, clock, set } = this.#o;
+    const { force } = request;
     const state = await catalog.read();
-    const old = found.kind === 'label' ? found.label.volumeId : undefined;
+    const nowMs = clock.nowMs();
+    const known = mounted === undefined ? undefined : state.volume(mounted.label.volumeId);
+    const old = mounted?.label.volumeId;
+    const isFree = known !== undefined && keptBecause(known.label, state, nowMs) === null;
     const label = this.#nextLabel(state, request, old);
     const refusal = labelRefusal(found, {
       label,
-      nowMs: clock.nowMs(),
+      nowMs,
       inUse: state.volumesInUse,
-      ...(request.force === undefined ? {} : { force: request.force }),
+      released: isFree ? [known.label.volumeId] : [],
+      ...(force === undefined ? {} : { force }),
     });
     if (refusal !== undefined) throw refusal;
+    if (mounted !== undefined && force === undefined) await assertAllKnown(mounted, state, set);
     if (old !== undefined && state.volume(old) !== undefined) {
       await catalog.add({ kind: 'gone', volumeId: old });
     }
@@ -235,6 +267,11 @@ export class TapeMedia {
     const last = others.at(-1);
     const number = (last?.number ?? 0) + 1;
     const label = request.label ?? `${set}-${number}`;
+    const { expiresAtMs = null } = request;
+    if (expiresAtMs !== null && expiresAtMs <= clock.nowMs()) {
+      const message = 'a label that has expired would protect nothing';
+      throw new StorageError('VALIDATION_FAILED', message, { field: 'expiresAt' });
+    }
     if (!isTapeName(label)) {
       const message = 'a label matches [a-z0-9][a-z0-9._-]{0,62}';
       throw new StorageError('NAME_INVALID', message, { field: 'label' });
@@ -251,17 +288,19 @@ export class TapeMedia {
       previousVolumeId: last?.volumeId ?? null,
       recordBytes: request.recordBytes ?? DEFAULT_RECORD_BYTES,
       labelledAtMs: clock.nowMs(),
-      expiresAtMs: request.expiresAtMs ?? null,
+      expiresAtMs,
     };
   }
 
   #labelled(
     state: CatalogState,
     label: VolumeLabel,
+    sameNumber: readonly CatalogVolume[],
     cartridge: CartridgeRecord | undefined,
   ): Medium {
     const { volumeId, set, number, labelledAtMs, expiresAtMs } = label;
     const volume = state.volume(volumeId);
+    const kept = keptBecause(label, state, this.#o.clock.nowMs());
     const own = volume?.isFull === true ? 'full' : 'appendable';
     return {
       ...placeOf(cartridge),
@@ -274,6 +313,9 @@ export class TapeMedia {
       expiresAtMs,
       dataBytes: volume?.dataBytes ?? 0,
       backups: state.backupNamesOn(volumeId),
+      canBeLabelled: kept === null,
+      keptBecause: kept,
+      problem: sameNumberProblem(label, sameNumber),
     };
   }
 
@@ -311,5 +353,8 @@ function unlabelled(cartridge: CartridgeRecord): Medium {
     expiresAtMs: null,
     dataBytes: 0,
     backups: [],
+    canBeLabelled: true,
+    keptBecause: null,
+    problem: null,
   };
 }
