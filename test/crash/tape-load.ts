@@ -77,13 +77,13 @@ export class TapeLoad {
 
   /** Settles jobs that have ended. @returns how many go on */
   async look(): Promise<number> {
-    const views = (await this.client.list('/jobs')) as readonly View[];
-    const there = new Map<string | undefined, View>(views.map((view) => [view.id, view]));
+    const views = (await this.client.list('/jobs')) as unknown as readonly View[];
+    const there = new Map(views.map((view) => [view.id, view]));
     for (const job of [...this.#jobs]) {
       // Of a POST without an answer: one that nobody else has made.
-      job.id ??= [...there.values()].find((each) => this.#isNew(each) && isOf(each, job))?.id;
-      if (job.id !== undefined) this.#ids.add(job.id);
-      const view = there.get(job.id);
+      const id = job.id ?? views.find((each) => this.#isNew(each) && isOf(each, job))?.id;
+      if (id !== undefined) this.#ids.add((job.id = id));
+      const view = there.get(id ?? '');
       if (view !== undefined && !ENDS.includes(String(view.state))) continue;
       this.#jobs = this.#jobs.filter((each) => each !== job);
       if (view === undefined) {
