@@ -42,7 +42,7 @@ export class TapeRobot {
     const needed = waiting
       .map(({ waitingFor }) => waitingFor as Json | null)
       .find((each) => each?.kind === 'medium');
-    if (needed === undefined) return;
+    if (needed === undefined || needed === null) return;
     if (this.#random.chance(0.15)) await this.#loadAny(client);
     if (this.#random.chance(0.1)) await this.#hand(client, 'POST', '/targets/vault/unload');
     const { label } = needed;
