@@ -41,6 +41,8 @@ export interface LibraryOptions {
   readonly drives?: number;
   /** Of a new library; default 8. */
   readonly slots?: number;
+  /** Of a new library, behind the other slots: where people put in and take out; default none. */
+  readonly importExportSlots?: number;
   /** False for a program that is not root on a real machine. Default true. */
   readonly mayChangeOptions?: boolean;
 }
@@ -48,6 +50,13 @@ export interface LibraryOptions {
 export type CartridgeChange = Partial<
   Pick<CartridgeRecord, 'sizeBytes' | 'earlyWarningBytes' | 'writeProtected' | 'worm'>
 >;
+
+export interface LibrarySize {
+  readonly drives: number;
+  /** Without those of the door. */
+  readonly slots: number;
+  readonly importExportSlots: number;
+}
 
 interface Drive {
   readonly mechanism: VirtualMechanism;
@@ -60,19 +69,18 @@ export class VirtualLibrary {
   readonly #options: LibraryOptions;
   readonly #cartridges = new Map<string, Cartridge & CartridgeRecord>();
   readonly #drives: Drive[];
-  readonly #slots: number;
+  readonly size: LibrarySize;
 
   private constructor(
     directory: string,
     options: LibraryOptions,
-    drives: number,
-    slots: number,
+    size: LibrarySize,
     cartridges: readonly CartridgeRecord[],
   ) {
     this.directory = directory;
     this.#options = options;
-    this.#slots = slots;
-    this.#drives = Array.from({ length: drives }, () => ({
+    this.size = size;
+    this.#drives = Array.from({ length: size.drives }, () => ({
       mechanism: new VirtualMechanism(),
       state: new StState(),
     }));
@@ -90,13 +98,10 @@ export class VirtualLibrary {
     const listed = record?.cartridges ?? [];
     const known = new Set(listed.map(({ name }) => name));
     const found = (await tapNames(directory)).filter((name) => !known.has(name));
-    const library = new VirtualLibrary(
-      directory,
-      options,
-      record?.drives ?? options.drives ?? 1,
-      record?.slots ?? options.slots ?? 8,
-      [...listed, ...found.map((name) => newCartridge(name))],
-    );
+    const { drives = 1, slots = 8, importExportSlots = 0 } = record ?? options;
+    const size = { drives, slots, importExportSlots };
+    const cartridges = [...listed, ...found.map((name) => newCartridge(name))];
+    const library = new VirtualLibrary(directory, options, size, cartridges);
     if (record === undefined || found.length > 0) await library.#save();
     return library;
   }
@@ -166,7 +171,8 @@ export class VirtualLibrary {
       }
       await mechanism.remove();
     }
-    cartridge.place = place;
+    const isFromSlot = place.kind === 'drive' && from.kind === 'slot';
+    cartridge.place = isFromSlot ? { ...place, source: from.slot } : place;
     if (place.kind === 'drive') await this.#drive(place.drive).mechanism.insert(cartridge);
     await this.#save();
   }
@@ -298,14 +304,15 @@ export class VirtualLibrary {
 
   #at(place: Place): CartridgeRecord | undefined {
     if (place.kind === 'drive') this.#drive(place.drive);
-    if (place.kind === 'slot' && place.slot >= this.#slots) {
+    const { slots, importExportSlots } = this.size;
+    if (place.kind === 'slot' && place.slot >= slots + importExportSlots) {
       throw new StorageError('NOT_FOUND', 'no such slot', { slot: place.slot });
     }
     return [...this.#cartridges.values()].find((each) => isSamePlace(each.place, place));
   }
 
   #freePlace(): Place {
-    for (let slot = 0; slot < this.#slots; slot += 1) {
+    for (let slot = 0; slot < this.size.slots; slot += 1) {
       if (this.#at({ kind: 'slot', slot }) === undefined) return { kind: 'slot', slot };
     }
     return { kind: 'shelf' };
@@ -315,8 +322,7 @@ export class VirtualLibrary {
     return writeLibrary(this.directory, {
       format: 'spindle-virtual-library',
       version: 1,
-      drives: this.#drives.length,
-      slots: this.#slots,
+      ...this.size,
       cartridges: this.cartridges(),
     });
   }
