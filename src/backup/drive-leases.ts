@@ -6,6 +6,8 @@
  *  2. A job that needs another cartridge parks: its worker has closed the drive, and hands may load
  *     and label. Each time they have done something, it looks again.
  *  3. Hands are refused while a job has the drive and is not parked.
+ *  4. With a changer, a job that needs another cartridge has it fetched before it parks, and again
+ *     each time it looks.
  *
  * Invariant: the worker of a job and hands never have a drive at the same time.
  */
@@ -16,11 +18,18 @@ import { deferred, Mutex } from '../base/mutex.ts';
 import type { Deferred } from '../base/mutex.ts';
 import type { JobContext } from '../job/job-run.ts';
 import type { RowChange } from '../pool/metadata-store.ts';
+import type { CartridgeFetcher } from '../target/cartridge-fetch.ts';
 import type { NeededMedium } from '../target/tape-drive-use.ts';
 import type { TargetRecord } from './records.ts';
 
 /** A real drive is looked at so often: who loads a cartridge by hand tells nobody. */
 const LOOK_AGAIN_MS = 5000;
+
+/** A changer or drive with which something is the matter is left alone for so long. */
+const AFTER_PROBLEM_MS = 30_000;
+
+/** Hands that were at the drive of a waiting job may come again: what they loaded is left there. */
+const HANDS_MS = 60_000;
 
 /** So long hands wait for a job that looks at what they have done; then they are refused. */
 const LOOKING_MS = 2000;
@@ -28,6 +37,9 @@ const LOOKING_MS = 2000;
 interface Holder {
   readonly job: string;
   isParked: boolean;
+  readonly fetcher: CartridgeFetcher | undefined;
+  /** When hands used the drive while it was parked. */
+  handsAtMs: number;
   /** While it looks at what hands have done: resolved when it parks again or leaves. */
   looking: Deferred<undefined> | undefined;
 }
@@ -38,6 +50,16 @@ interface Drive {
   /** Hands, and who comes back from being parked. */
   readonly hands: Mutex;
   changed: Deferred<undefined>;
+}
+
+/** A job with the drive, and what it needs. */
+interface Asked {
+  readonly drive: Drive;
+  readonly holder: Holder;
+  readonly context: JobContext<RowChange>;
+  readonly target: TargetRecord;
+  readonly needed: NeededMedium;
+  readonly since: string;
 }
 
 export interface Lease {
@@ -54,9 +76,18 @@ export class DriveLeases {
     context: JobContext<RowChange>,
     target: TargetRecord,
     work: (lease: Lease) => Promise<T>,
+    fetcher?: CartridgeFetcher,
   ): Promise<T> {
     const drive = this.#drive(target.path);
-    const holder: Holder = { job: context.job.id, isParked: false, looking: undefined };
+    const holder: Holder = {
+      job: context.job.id,
+      isParked: false,
+      looking: undefined,
+      fetcher,
+      handsAtMs: -Infinity,
+    };
+    /** A changer that moves something is waited for, whatever becomes of the job. */
+    let serving: Promise<unknown> = Promise.resolve();
     try {
       await this.#take(drive, holder, context, target);
       let since: { readonly of: string; readonly at: string } | undefined;
@@ -64,13 +95,18 @@ export class DriveLeases {
         wait: async (needed) => {
           const of = JSON.stringify([needed.set, needed.volumeNumber]);
           if (since?.of !== of) {
-            context.log(`needs ${nameOf(needed)}: ${needed.reason}`);
+            // A changer tells what it does; only what it does not find is needed.
+            if (fetcher === undefined) logNeed(context, needed);
             since = { of, at: rfc3339(systemClock.nowMs()) };
           }
-          return this.#park(drive, holder, context, target, needed, since.at);
+          const asked = { drive, holder, context, target, needed, since: since.at };
+          const served = this.#serve(asked);
+          serving = served.catch(() => undefined);
+          return served;
         },
       });
     } finally {
+      await serving;
       this.#leave(drive, holder);
     }
   }
@@ -90,9 +126,19 @@ export class DriveLeases {
       try {
         return await work();
       } finally {
+        if (holder !== undefined) holder.handsAtMs = systemClock.nowMs();
         this.#tell(drive);
       }
     });
+  }
+
+  /** Runs what is done without the drive, and has jobs that wait for a cartridge look again. */
+  async beside<T>(target: TargetRecord, work: () => Promise<T>): Promise<T> {
+    try {
+      return await work();
+    } finally {
+      this.#tell(this.#drive(target.path));
+    }
   }
 
   async #take(
@@ -126,14 +172,27 @@ export class DriveLeases {
     next?.turn.resolve(undefined);
   }
 
-  async #park(
-    drive: Drive,
-    holder: Holder,
-    context: JobContext<RowChange>,
-    target: TargetRecord,
-    needed: NeededMedium,
-    since: string,
-  ): Promise<undefined> {
+  /** Resolves when the drive may hold the cartridge. */
+  async #serve(asked: Asked): Promise<undefined> {
+    const { holder, context, needed } = asked;
+    const { fetcher } = holder;
+    if (fetcher === undefined) return this.#park(asked);
+    const { signal } = context;
+    const log = (line: string): void => {
+      context.log(line);
+    };
+    for (let looks = 0; ; looks += 1) {
+      const leaveLoaded = systemClock.nowMs() - holder.handsAtMs < HANDS_MS;
+      if (await fetcher.fetch(needed, { leaveLoaded, signal, log })) return undefined;
+      if (looks === 0) logNeed(context, needed);
+      const { handsAtMs } = holder;
+      await this.#park(asked);
+      // What hands have loaded the job itself looks at; of all else the changer tells, if it can.
+      if (holder.handsAtMs !== handsAtMs || fetcher.problem !== null) return undefined;
+    }
+  }
+
+  async #park({ drive, holder, context, target, needed, since }: Asked): Promise<undefined> {
     const { set, volumeNumber, label, reason, code } = needed;
     const waitingFor = {
       kind: 'medium',
@@ -141,7 +200,7 @@ export class DriveLeases {
       set,
       volumeNumber,
       label,
-      reason,
+      reason: holder.fetcher?.problem ?? reason,
       code,
       since,
     };
@@ -151,8 +210,10 @@ export class DriveLeases {
     holder.looking = undefined;
     try {
       const { signal } = context;
-      const isTape = target.kind === 'tape';
-      const again = isTape ? [delay(LOOK_AGAIN_MS, undefined, { signal, ref: false })] : [];
+      const { fetcher } = holder;
+      const looksAgain = target.kind === 'tape' || fetcher !== undefined;
+      const pauseMs = (fetcher?.problem ?? null) === null ? LOOK_AGAIN_MS : AFTER_PROBLEM_MS;
+      const again = looksAgain ? [delay(pauseMs, undefined, { signal, ref: false })] : [];
       await context.waitFor(waitingFor, Promise.race([change, ...again]));
     } finally {
       // Hands that are at it finish first.
@@ -194,6 +255,10 @@ async function haveLooked(holder: Holder | undefined): Promise<void> {
   stop.abort();
   // If it has not parked again it goes on: later hands need not wait.
   if (!holder.isParked) holder.looking = undefined;
+}
+
+function logNeed(context: JobContext<RowChange>, needed: NeededMedium): void {
+  context.log(`needs ${nameOf(needed)}: ${needed.reason}`);
 }
 
 function nameOf({ set, volumeNumber, label }: NeededMedium): string {

@@ -139,7 +139,7 @@ export class VirtualLibrary {
     await this.#save();
   }
 
-  /** Puts a cartridge into a drive; what is in there goes to a free place. */
+  /** Puts a cartridge into a drive; what is in there goes back to its slot, or a free place. */
   async load(name: string, drive = 0): Promise<void> {
     const { mechanism } = this.#drive(drive);
     if (mechanism.cartridge?.name === name) return;
@@ -150,7 +150,12 @@ export class VirtualLibrary {
   /** Takes the cartridge out of a drive. @throws TARGET_IN_USE if the door is locked */
   async unload(drive = 0): Promise<void> {
     const { cartridge } = this.#drive(drive).mechanism;
-    if (cartridge !== undefined) await this.move(cartridge.name, this.#freePlace());
+    if (cartridge !== undefined) await this.move(cartridge.name, this.#homeOf(cartridge.name));
+  }
+
+  /** Puts a cartridge into a free slot, or on the shelf if there is none. @throws NOT_FOUND */
+  async stow(name: string): Promise<void> {
+    await this.move(name, this.#freePlace());
   }
 
   /**
@@ -311,11 +316,25 @@ export class VirtualLibrary {
     return [...this.#cartridges.values()].find((each) => isSamePlace(each.place, place));
   }
 
+  /** Where a cartridge goes back to: its own slot, if that is free still. */
+  #homeOf(name: string): Place {
+    const { place } = this.#cartridge(name);
+    const slot = place.kind === 'drive' ? place.source : undefined;
+    const isFree = slot !== undefined && this.#at({ kind: 'slot', slot }) === undefined;
+    return isFree && slot < this.size.slots ? { kind: 'slot', slot } : this.#freePlace();
+  }
+
+  /** That of a cartridge in a drive only if there is no other. */
   #freePlace(): Place {
-    for (let slot = 0; slot < this.size.slots; slot += 1) {
-      if (this.#at({ kind: 'slot', slot }) === undefined) return { kind: 'slot', slot };
-    }
-    return { kind: 'shelf' };
+    const places = [...this.#cartridges.values()].map(({ place }) => place);
+    const taken = new Set(places.flatMap((place) => (place.kind === 'slot' ? place.slot : [])));
+    const homes = new Set(
+      places.flatMap((place) => (place.kind === 'drive' ? (place.source ?? []) : [])),
+    );
+    const slots = Array.from({ length: this.size.slots }, (_, slot) => slot);
+    const free = slots.filter((slot) => !taken.has(slot));
+    const slot = free.find((each) => !homes.has(each)) ?? free[0];
+    return slot === undefined ? { kind: 'shelf' } : { kind: 'slot', slot };
   }
 
   #save(): Promise<void> {

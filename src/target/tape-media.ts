@@ -18,13 +18,27 @@ import { isTapeName } from '../tape/fields.ts';
 import type { VolumeLabel } from '../tape/label.ts';
 import { labelRefusal, labelVolume } from '../tape/label-volume.ts';
 import type { LabelRequest } from '../tape/label-volume.ts';
-import type { CartridgeRecord } from '../tape/library-file.ts';
 import { asMediumError } from '../tape/media.ts';
 import { scanVolume } from '../tape/scan.ts';
 import { giveBack, mountVolume, openDrive, readLabel, releaseVolume } from '../tape/volume.ts';
 import type { FoundLabel } from '../tape/volume.ts';
 import { alignedBuffer } from '../tape/drive.ts';
 import { MAX_RECORD_BYTES } from '../tape/record.ts';
+import { slotRef } from './cartridge-choice.ts';
+import type { Located } from './cartridge-choice.ts';
+import {
+  ejectByHand,
+  exportCartridge,
+  importCartridge,
+  isAtSlot,
+  loadByHand,
+  unloadByHand,
+} from './changer-hands.ts';
+import type { Wanted } from './changer-hands.ts';
+import type { ChangerUse } from './changer-use.ts';
+import { foundBy, foundIn, loadedBy, nameOf, notInLibrary } from './medium-place.ts';
+import { labelled, unlabelled } from './medium-place.ts';
+import type { FoundCartridge, LibraryView, LoadedCartridge, MediumPlace } from './medium-place.ts';
 import { openLibrary, openTapeDevice } from './tape-device.ts';
 import type { TapeKind } from './tape-device.ts';
 import { catalogPart } from './tape-drive-use.ts';
@@ -35,6 +49,8 @@ export interface TapeMediaOptions {
   readonly set: string;
   readonly catalog: TapeCatalog;
   readonly clock: Clock;
+  /** What loads the drive; default: hands. */
+  readonly changer?: ChangerUse;
 }
 
 export type MediumState = 'unlabelled' | 'appendable' | 'full' | 'other-set';
@@ -55,7 +71,14 @@ export interface Medium {
   readonly backups: readonly string[];
   /** Name in the virtual library; null of a real cartridge. */
   readonly cartridge: string | null;
-  readonly place: 'drive' | 'slot' | 'shelf' | null;
+  /** As the library reads it; null: it has none, or no library tells. */
+  readonly barcode: string | null;
+  /** Null: not known. */
+  readonly place: MediumPlace | null;
+  /** Where it is in the library, or, of one in a drive, where it came from. */
+  readonly slot: number | null;
+  /** Null: not known. */
+  readonly inDrive: boolean | null;
   readonly sizeBytes: number | null;
 }
 
@@ -87,25 +110,24 @@ export class TapeMedia {
   /** Labelled ones by number, then the others. Reads the catalog and the library, no cartridge. */
   async list(): Promise<Medium[]> {
     const state = await this.#o.catalog.read();
-    const there = this.#o.kind === 'tape' ? [] : (await this.#library()).cartridges();
+    const there = await this.#there(state);
+    const shown = new Set<FoundCartridge>();
     const known = state.volumes.map(({ label }) => {
-      const name = state.cartridgeOf(label.volumeId);
-      return this.#labelled(
-        state,
-        label,
-        there.find((cartridge) => cartridge.name === name),
-      );
+      const found = there.find(({ volumeId }) => volumeId === label.volumeId);
+      if (found !== undefined) shown.add(found);
+      return labelled(state, label, this.#o.set, found);
     });
-    const named = new Set(known.map(({ cartridge }) => cartridge));
-    const others = there.filter(({ name }) => !named.has(name)).map(unlabelled);
+    const others = there.filter((cartridge) => !shown.has(cartridge)).map(unlabelled);
     return [...known, ...others];
   }
 
-  /** By label, name of the cartridge, or volumeId. @throws NOT_FOUND */
+  /** By label, barcode, name of the cartridge, volumeId, or `slot:NUMBER`. @throws NOT_FOUND */
   async get(ref: string): Promise<Medium> {
     const media = await this.list();
     const found = media.find((medium) => {
-      return [medium.label, medium.cartridge, medium.volumeId].includes(ref);
+      const { label, cartridge, volumeId, barcode, slot } = medium;
+      const place = slot === null ? null : slotRef(slot);
+      return [label, cartridge, volumeId, barcode, place].includes(ref);
     });
     if (found !== undefined) return found;
     throw new StorageError('NOT_FOUND', `there is no cartridge ${ref}`, { medium: ref });
@@ -113,7 +135,7 @@ export class TapeMedia {
 
   /** A new blank cartridge of a virtual library. @throws NAME_TAKEN, NAME_INVALID */
   async add(cartridge: string, sizeBytes?: number): Promise<Medium> {
-    await (await this.#library()).addCartridge(cartridge, sizeBytes);
+    await this.#alone(async () => (await this.#library()).addCartridge(cartridge, sizeBytes));
     return this.get(cartridge);
   }
 
@@ -136,20 +158,72 @@ export class TapeMedia {
     await this.#o.catalog.add({ kind: 'gone', volumeId });
   }
 
-  /** Puts a cartridge of a virtual library into the drive. @throws NOT_FOUND, TARGET_IN_USE */
+  /**
+   * Puts a cartridge into the drive: one of a virtual library, or by a changer.
+   *
+   * @throws NOT_FOUND; TARGET_IN_USE: it is in another drive, or there is no free slot for what is
+   *   in the drive; TARGET_UNAVAILABLE
+   */
   async load(ref: string): Promise<Medium> {
-    const library = await this.#library();
-    const { cartridge } = await this.get(ref);
-    if (cartridge === null) {
-      const message = `cartridge ${ref} is not in the library`;
-      throw new StorageError('NOT_FOUND', message, { medium: ref });
-    }
-    await library.load(cartridge);
+    const { changer } = this.#o;
+    if (changer === undefined) return this.#loadVirtual(ref);
+    const { place } = await this.get(ref);
+    if (place === 'shelf') return changer.turn(() => this.#loadVirtual(ref));
+    await loadByHand(changer, await this.#wanted(ref));
     return this.get(ref);
   }
 
-  /** Takes the cartridge out of the drive. @throws MEDIUM_ABSENT, TARGET_UNAVAILABLE */
-  async unload(to: 'slot' | 'shelf'): Promise<void> {
+  async #loadVirtual(ref: string): Promise<Medium> {
+    const library = await this.#library();
+    const { cartridge } = await this.get(ref);
+    if (cartridge === null) throw notInLibrary(ref);
+    await library.load(cartridge);
+    return this.get(cartridge);
+  }
+
+  /** To the door of the library. @throws as `exportCartridge`; VALIDATION_FAILED: no changer */
+  async export(ref: string, mayUseDrive = false): Promise<Medium> {
+    const changer = this.#needChanger();
+    const slot = await exportCartridge(changer, await this.#wanted(ref), mayUseDrive);
+    return this.get(slotRef(slot));
+  }
+
+  /**
+   * From the door of the library into a slot; of a virtual library also from the shelf.
+   *
+   * @throws as `importCartridge`; VALIDATION_FAILED: no changer
+   */
+  async import(ref: string): Promise<Medium> {
+    const changer = this.#needChanger();
+    const { cartridge, place } = await this.get(ref);
+    if (place === 'shelf' && cartridge !== null) {
+      await changer.turn(async () => (await this.#library()).stow(cartridge));
+      return this.get(cartridge);
+    }
+    const slot = await importCartridge(changer, await this.#wanted(ref));
+    return this.get(slotRef(slot));
+  }
+
+  /** What the changer has. @throws VALIDATION_FAILED: there is none; TARGET_UNAVAILABLE */
+  async library(): Promise<LibraryView> {
+    const changer = this.#needChanger();
+    const inventory = await changer.inventory();
+    const media = await this.list();
+    return { path: changer.room.path, drive: changer.drive, inventory, media };
+  }
+
+  /**
+   * Takes the cartridge out of the drive.
+   *
+   * @param to `shelf`: out of the library, or to its door if a changer does it
+   * @param slot default: where it came from, or a free one. Only with a changer
+   * @throws MEDIUM_ABSENT, TARGET_UNAVAILABLE, TARGET_IN_USE
+   */
+  async unload(to: 'slot' | 'shelf', slot?: number): Promise<void> {
+    const { changer } = this.#o;
+    if (slot !== undefined) this.#needChanger('slot');
+    if (changer !== undefined && to === 'slot') return unloadByHand(changer, slot);
+    if (changer !== undefined && this.#o.kind === 'tape') return ejectByHand(changer);
     const device = await openTapeDevice(this.#o.kind, this.#o.path);
     const drive = await openDrive(device, 'read');
     try {
@@ -160,11 +234,19 @@ export class TapeMedia {
       await giveBack(drive);
     }
     if (this.#o.kind === 'tape') return;
-    const library = await this.#library();
-    const loaded = library.cartridges().find(({ place }) => place.kind === 'drive');
-    if (loaded === undefined) return;
-    if (to === 'shelf') await library.move(loaded.name, { kind: 'shelf' });
-    else await library.unload();
+    await this.#alone(async () => {
+      const library = await this.#library();
+      const loaded = library.cartridges().find(({ place }) => place.kind === 'drive');
+      if (loaded === undefined) return;
+      if (to === 'shelf') await library.move(loaded.name, { kind: 'shelf' });
+      else await library.unload();
+    });
+  }
+
+  /** While no changer moves anything in the library. */
+  async #alone<T>(work: () => Promise<T>): Promise<T> {
+    const { changer } = this.#o;
+    return changer === undefined ? work() : changer.turn(work);
   }
 
   /**
@@ -175,7 +257,7 @@ export class TapeMedia {
   async label(request: NewLabel): Promise<Medium> {
     const { catalog, clock, kind, path } = this.#o;
     const device = await openTapeDevice(kind, path);
-    const cartridge = await this.#loaded();
+    const loaded = await this.#loaded();
     const drive = await openDrive(device, 'write');
     let found: FoundLabel;
     try {
@@ -201,7 +283,8 @@ export class TapeMedia {
       await catalog.add({ kind: 'gone', volumeId: old });
     }
     await labelVolume(device, asked);
-    await catalog.add({ kind: 'volume', label, ...(cartridge === null ? {} : { cartridge }) });
+    await catalog.add({ kind: 'volume', label, ...nameOf(loaded) });
+    await this.#noteHeld(loaded, label.volumeId);
     return this.get(label.volumeId);
   }
 
@@ -213,7 +296,7 @@ export class TapeMedia {
   async scan(): Promise<MediumScan> {
     const { catalog, kind, path } = this.#o;
     const device = await openTapeDevice(kind, path);
-    const cartridge = await this.#loaded();
+    const loaded = await this.#loaded();
     const volume = await mountVolume(device, 'read');
     try {
       const { parts, others, isFull } = await scanVolume(volume);
@@ -223,8 +306,9 @@ export class TapeMedia {
         label,
         parts: parts.map(catalogPart),
         isFull,
-        ...(cartridge === null ? {} : { cartridge }),
+        ...nameOf(loaded),
       });
+      await this.#noteHeld(loaded, label.volumeId);
       const { length: damaged } = others.filter((other) => other.kind !== 'empty');
       const { label: name, set, number } = label;
       return { label: name, set, number, parts: parts.length, damaged };
@@ -262,64 +346,48 @@ export class TapeMedia {
     };
   }
 
-  #labelled(
-    state: CatalogState,
-    label: VolumeLabel,
-    cartridge: CartridgeRecord | undefined,
-  ): Medium {
-    const { volumeId, set, number, labelledAtMs, expiresAtMs } = label;
-    const volume = state.volume(volumeId);
-    const backups = state.backups.filter(({ parts }) => {
-      return parts.some((part) => part.volumeId === volumeId);
-    });
-    const own = volume?.isFull === true ? 'full' : 'appendable';
-    return {
-      ...placeOf(cartridge),
-      volumeId,
-      label: label.label,
-      set,
-      number,
-      state: set === this.#o.set ? own : 'other-set',
-      labelledAtMs,
-      expiresAtMs,
-      dataBytes: volume?.dataBytes ?? 0,
-      backups: [...new Set(backups.map(({ name }) => name))],
-    };
+  /** The cartridges of the library, as far as it tells. */
+  async #there(state: CatalogState): Promise<FoundCartridge[]> {
+    const { kind, changer } = this.#o;
+    if (kind === 'virtual-tape') return foundIn(await this.#library(), state);
+    return changer === undefined ? [] : foundBy(changer, state);
   }
 
-  /** Name of the cartridge in the drive of a virtual library. */
-  async #loaded(): Promise<string | null> {
-    if (this.#o.kind === 'tape') return null;
+  async #loaded(): Promise<LoadedCartridge> {
+    const { kind, changer } = this.#o;
+    if (kind === 'tape') return loadedBy(changer);
     const cartridges = (await this.#library()).cartridges();
-    return cartridges.find(({ place }) => place.kind === 'drive')?.name ?? null;
+    return { name: cartridges.find(({ place }) => place.kind === 'drive')?.name ?? null };
+  }
+
+  /** What has no barcode is remembered by its slot. */
+  async #noteHeld({ located }: LoadedCartridge, volumeId: string): Promise<void> {
+    if (located !== undefined) await this.#o.changer?.noteHeld(located, volumeId);
+  }
+
+  async #wanted(ref: string): Promise<Wanted> {
+    const { catalog, changer } = this.#o;
+    const state = await catalog.read();
+    const { volumeId, label } = state.volumes.find((volume) => {
+      return [volume.label.label, volume.label.volumeId].includes(ref);
+    })?.label ?? { volumeId: undefined, label: ref };
+    const isIt = (cartridge: Located): boolean => {
+      if (isAtSlot(ref, cartridge) || cartridge.barcode === ref) return true;
+      return volumeId !== undefined && changer?.belief(state, cartridge) === volumeId;
+    };
+    return { ref: label, isIt };
+  }
+
+  #needChanger(field = 'target'): ChangerUse {
+    const { changer } = this.#o;
+    if (changer !== undefined) return changer;
+    const message = 'the target has no changer';
+    throw new StorageError('VALIDATION_FAILED', message, { field });
   }
 
   async #library() {
     if (this.#o.kind === 'virtual-tape') return openLibrary(this.#o.path);
-    const message = 'a real drive has no library: load it by hand';
+    const message = 'a real drive has no virtual library: load it by hand, or by a changer';
     throw new StorageError('VALIDATION_FAILED', message, { field: 'target' });
   }
-}
-
-function placeOf(cartridge: CartridgeRecord | undefined) {
-  return {
-    cartridge: cartridge?.name ?? null,
-    place: cartridge?.place.kind ?? null,
-    sizeBytes: cartridge?.sizeBytes ?? null,
-  };
-}
-
-function unlabelled(cartridge: CartridgeRecord): Medium {
-  return {
-    ...placeOf(cartridge),
-    volumeId: null,
-    label: null,
-    set: null,
-    number: null,
-    state: 'unlabelled',
-    labelledAtMs: null,
-    expiresAtMs: null,
-    dataBytes: 0,
-    backups: [],
-  };
 }

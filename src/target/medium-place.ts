@@ -1,0 +1,159 @@
+/**
+ * Where the cartridges of a target are, and what is believed to be on them.
+ */
+import { isStorageError, StorageError } from '../base/errors.ts';
+import type { CatalogState } from '../tape/catalog-state.ts';
+import type { ChangerInventory } from '../tape/changer.ts';
+import type { VolumeLabel } from '../tape/label.ts';
+import type { CartridgeRecord } from '../tape/library-file.ts';
+import type { VirtualLibrary } from '../tape/virtual-library.ts';
+import { locate } from './cartridge-choice.ts';
+import type { Belief, Located } from './cartridge-choice.ts';
+import type { ChangerUse } from './changer-use.ts';
+import type { Medium } from './tape-media.ts';
+
+/** The shelf is outside of a virtual library. */
+export type MediumPlace = 'drive' | 'slot' | 'import-export' | 'shelf';
+
+export interface FoundCartridge {
+  /** In a virtual library. */
+  readonly name: string | null;
+  readonly barcode: string | null;
+  readonly place: MediumPlace;
+  readonly slot: number | null;
+  readonly sizeBytes: number | null;
+  readonly volumeId: Belief;
+}
+
+/** What is in the drive. */
+export interface LoadedCartridge {
+  /** That the catalog notes; null: it has none, or nobody knows. */
+  readonly name: string | null;
+  readonly located?: Located;
+}
+
+/** All places of a changer, and what is known of the cartridges. */
+export interface LibraryView {
+  readonly path: string;
+  /** The target's own drive. */
+  readonly drive: number;
+  readonly inventory: ChangerInventory;
+  readonly media: readonly Medium[];
+}
+
+export function foundIn(library: VirtualLibrary, state: CatalogState): FoundCartridge[] {
+  return library.cartridges().map((cartridge) => {
+    const { name, sizeBytes } = cartridge;
+    const where = placeIn(library, cartridge);
+    return { name, barcode: name, sizeBytes, volumeId: state.heldBy(name), ...where };
+  });
+}
+
+function placeIn(
+  { size }: VirtualLibrary,
+  { place }: CartridgeRecord,
+): Pick<FoundCartridge, 'place' | 'slot'> {
+  switch (place.kind) {
+    case 'shelf':
+      return { place: 'shelf', slot: null };
+    case 'drive':
+      return { place: 'drive', slot: place.source === undefined ? null : place.source + 1 };
+    case 'slot':
+      return { place: place.slot < size.slots ? 'slot' : 'import-export', slot: place.slot + 1 };
+  }
+}
+
+/** Nothing while the changer does not answer: where they are is not known then. */
+export async function foundBy(changer: ChangerUse, state: CatalogState): Promise<FoundCartridge[]> {
+  let inventory: ChangerInventory;
+  try {
+    inventory = await changer.inventory();
+  } catch (error) {
+    if (!(error instanceof StorageError)) throw error;
+    return [];
+  }
+  return locate(inventory).map((cartridge) => {
+    const { barcode, drive, isImportExport } = cartridge;
+    const inSlot = isImportExport ? 'import-export' : 'slot';
+    return {
+      name: null,
+      barcode,
+      place: drive === null ? inSlot : 'drive',
+      slot: cartridge.slot ?? cartridge.sourceSlot,
+      sizeBytes: null,
+      volumeId: changer.belief(state, cartridge),
+    };
+  });
+}
+
+/** A changer that does not answer keeps nobody from using the drive. */
+export async function loadedBy(changer: ChangerUse | undefined): Promise<LoadedCartridge> {
+  try {
+    const located = await changer?.loaded();
+    return located === undefined ? { name: null } : { name: located.barcode, located };
+  } catch (error) {
+    if (!isStorageError(error, 'TARGET_UNAVAILABLE')) throw error;
+    return { name: null };
+  }
+}
+
+export function nameOf({ name }: LoadedCartridge): { readonly cartridge?: string } {
+  return name === null ? {} : { cartridge: name };
+}
+
+function placeOf(found: FoundCartridge | undefined) {
+  return {
+    cartridge: found?.name ?? null,
+    barcode: found?.barcode ?? null,
+    place: found?.place ?? null,
+    slot: found?.slot ?? null,
+    inDrive: found === undefined ? null : found.place === 'drive',
+    sizeBytes: found?.sizeBytes ?? null,
+  };
+}
+
+export function labelled(
+  state: CatalogState,
+  label: VolumeLabel,
+  ownSet: string,
+  found: FoundCartridge | undefined,
+): Medium {
+  const { volumeId, set, number, labelledAtMs, expiresAtMs } = label;
+  const volume = state.volume(volumeId);
+  const backups = state.backups.filter(({ parts }) => {
+    return parts.some((part) => part.volumeId === volumeId);
+  });
+  const own = volume?.isFull === true ? 'full' : 'appendable';
+  return {
+    ...placeOf(found),
+    volumeId,
+    label: label.label,
+    set,
+    number,
+    state: set === ownSet ? own : 'other-set',
+    labelledAtMs,
+    expiresAtMs,
+    dataBytes: volume?.dataBytes ?? 0,
+    backups: [...new Set(backups.map(({ name }) => name))],
+  };
+}
+
+export function unlabelled(cartridge: FoundCartridge): Medium {
+  return {
+    ...placeOf(cartridge),
+    volumeId: null,
+    label: null,
+    set: null,
+    number: null,
+    state: 'unlabelled',
+    labelledAtMs: null,
+    expiresAtMs: null,
+    dataBytes: 0,
+    backups: [],
+  };
+}
+
+export function notInLibrary(ref: string): StorageError {
+  const message = `cartridge ${ref} is not in the library`;
+  return new StorageError('NOT_FOUND', message, { medium: ref });
+}
