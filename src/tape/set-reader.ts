@@ -18,7 +18,7 @@ import { StorageError } from '../base/errors.ts';
 import type { ByteRange } from './assemble.ts';
 import { isTapeError } from './drive.ts';
 import { asMediumError, mediumError, volumeName } from './media.ts';
-import { holds, partEnd, recordAt } from './parts.ts';
+import { holds, recordAt } from './parts.ts';
 import type { PartEntry, RecordPlace } from './parts.ts';
 import { BadRecord, decodeRecord } from './record.ts';
 import { checkLabel, goTo, readLabel } from './volume.ts';
@@ -61,9 +61,7 @@ export class TapeSetReader {
    */
   async read(offset: number, into: Uint8Array): Promise<void> {
     const lost = await this.readAvailable(offset, into);
-    if (lost.length === 0) return;
-    const message = 'a range of the image cannot be read from its cartridges';
-    throw new StorageError('DATA_UNREADABLE', message, { offset, length: into.length, lost });
+    if (lost.length > 0) throw unreadable(offset, into.length, lost);
   }
 
   /** As `read`, but what cannot be read becomes zeros. @returns it, ascending, joined */
@@ -237,9 +235,12 @@ function wrongVolume(label: string): StorageError {
   return mediumError('MEDIUM_WRONG', message, `load cartridge ${label} again`);
 }
 
-/** What the parts of a cartridge hold: the bytes that are missing without it. */
-export function rangesOn(parts: readonly PartEntry[], volumeId: string): ByteRange[] {
-  return parts
-    .filter((part) => part.volumeId === volumeId && part.dataBytes > 0)
-    .map((part) => ({ offset: part.firstOffset, length: partEnd(part) - part.firstOffset }));
+/** For a range of which these bytes are lost. */
+export function unreadable(
+  offset: number,
+  length: number,
+  lost: readonly ByteRange[],
+): StorageError {
+  const message = 'a range of the image cannot be read from its cartridges';
+  return new StorageError('DATA_UNREADABLE', message, { offset, length, lost });
 }

@@ -24,7 +24,7 @@ import { StorageError } from '../base/errors.ts';
 import type { Json } from './fields.ts';
 import { asMediumError } from './media.ts';
 import { MAX_MANIFEST_BYTES } from './part.ts';
-import { FIRST_PLACE, partEnd } from './parts.ts';
+import { partEnd } from './parts.ts';
 import type { PartEntry } from './parts.ts';
 import type { VolumeWriter } from './volume-writer.ts';
 
@@ -174,6 +174,7 @@ export class TapeSetWriter {
       this.#writer ??= await this.#host.nextVolume();
       const writer = this.#writer;
       if (writer.hasPart || (!writer.isFull && (await this.#beginPart(writer)))) return writer;
+      if (writer.isTooSmall) throw tooSmall(writer);
       await this.#release('full');
     }
   }
@@ -190,7 +191,7 @@ export class TapeSetWriter {
   async #remember(writer: VolumeWriter, entry: PartEntry): Promise<void> {
     const holdsAnything = entry.dataBytes > 0 || entry.state === 'final';
     if (holdsAnything) await this.#host.partWritten(entry);
-    else if (entry.place.object === FIRST_PLACE.object) throw tooSmall(writer);
+    else if (writer.isTooSmall) throw tooSmall(writer);
     this.#position = {
       part: entry.part + 1,
       offset: partEnd(entry),

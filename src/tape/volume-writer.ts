@@ -12,6 +12,7 @@
  *  1. An entry is returned only after a filemark behind its data was written with success and the
  *     drive stood where it must: this data is on the tape.
  *  2. Nothing is written behind a trailer that stands alone.
+ *  3. After an error of the drive nothing is written any more, not by giving it back either.
  *
  * Rules: docs/format/tape.md, "Writing".
  */
@@ -20,9 +21,11 @@ import { isTapeError } from './drive.ts';
 import { mediumError } from './media.ts';
 import { encodePartHeader, encodePartTrailer, PartDigest } from './part.ts';
 import type { PartHeader } from './part.ts';
+import { FIRST_PLACE } from './parts.ts';
 import type { PartEntry, PartState, TapePlace } from './parts.ts';
 import { encodeRecord, payloadSpace, RECORD_HEAD_BYTES } from './record.ts';
 import type { RecordKind } from './record.ts';
+import { releaseVolume } from './volume.ts';
 import type { MountedVolume } from './volume.ts';
 
 /** What a part is of. */
@@ -50,17 +53,25 @@ export class VolumeWriter {
   #part: OpenPart | undefined;
   #pendingBytes = 0;
   #isFull = false;
+  #hasFailed = false;
+  #holdsAnything: boolean;
 
   /** @param place where the drive stands, and writing is allowed (append.ts) */
   constructor(volume: MountedVolume, place: TapePlace) {
     this.volume = volume;
     this.#place = place;
+    this.#holdsAnything = place.object > FIRST_PLACE.object;
     this.#record = volume.buffer.subarray(0, volume.label.recordBytes);
   }
 
   /** The cartridge takes no more. */
   get isFull(): boolean {
     return this.#isFull;
+  }
+
+  /** Full, and nothing that counts is on it: so nothing ever will be. */
+  get isTooSmall(): boolean {
+    return this.#isFull && !this.#holdsAnything;
   }
 
   get hasPart(): boolean {
@@ -150,6 +161,15 @@ export class VolumeWriter {
   }
 
   /**
+   * Gives the cartridge back. If the drive gave any error, nothing is written by that.
+   *
+   * @param hasFailed the writer is given up after an error
+   */
+  async release(hasFailed = false): Promise<void> {
+    await releaseVolume(this.volume, hasFailed || this.#hasFailed);
+  }
+
+  /**
    * The cartridge is full: a filemark, which makes the data count, and the trailer behind it.
    *
    * @param isFinal the manifest is on tape and only the trailer is missing
@@ -176,8 +196,9 @@ export class VolumeWriter {
       await this.#writeFilemark();
       return true;
     } catch (error) {
-      if (isTapeError(error)) return false;
-      throw error;
+      if (!isTapeError(error)) throw error;
+      this.#hasFailed = true;
+      return false;
     }
   }
 
@@ -254,6 +275,7 @@ export class VolumeWriter {
   #ended(state: PartState, manifestBytes: number): PartEntry {
     const part = this.#openPart();
     this.#part = undefined;
+    this.#holdsAnything ||= part.dataBytes > 0 || state === 'final';
     return {
       backupId: part.backupId,
       backup: part.header.backup,

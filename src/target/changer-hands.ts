@@ -99,8 +99,10 @@ export async function importCartridge(use: ChangerUse, wanted: Wanted): Promise<
 }
 
 function find(inventory: ChangerInventory, { ref, isIt }: Wanted): Located {
-  const found = locate(inventory).find(isIt);
-  if (found !== undefined) return found;
+  const found = locate(inventory).filter(isIt);
+  // What is in a slot goes before what came from there.
+  const first = found.find(({ slot }) => slot !== null) ?? found[0];
+  if (first !== undefined) return first;
   throw notInLibrary(ref);
 }
 

@@ -7,7 +7,7 @@ import type { ChangerInventory } from '../tape/changer.ts';
 import type { VolumeLabel } from '../tape/label.ts';
 import type { CartridgeRecord } from '../tape/library-file.ts';
 import type { VirtualLibrary } from '../tape/virtual-library.ts';
-import { locate } from './cartridge-choice.ts';
+import { locate, slotRef } from './cartridge-choice.ts';
 import type { Belief, Located } from './cartridge-choice.ts';
 import type { ChangerUse } from './changer-use.ts';
 import type { Medium } from './tape-media.ts';
@@ -112,7 +112,36 @@ function placeOf(found: FoundCartridge | undefined) {
   };
 }
 
-export function labelled(
+/** Labelled cartridges by number, then the others. */
+export function mediaOf(
+  state: CatalogState,
+  ownSet: string,
+  there: readonly FoundCartridge[],
+): Medium[] {
+  const { volumes } = state;
+  const ids = new Set(volumes.map(({ label }) => label.volumeId));
+  const byId = new Map<string, FoundCartridge>();
+  const others: FoundCartridge[] = [];
+  for (const cartridge of there) {
+    const { volumeId } = cartridge;
+    // Of two that are believed to be one, the second is shown as one that nobody knows.
+    const isKnown = typeof volumeId === 'string' && ids.has(volumeId) && !byId.has(volumeId);
+    if (isKnown) byId.set(volumeId, cartridge);
+    else others.push(cartridge);
+  }
+  const known = volumes.map(({ label }) => {
+    return labelled(state, label, ownSet, byId.get(label.volumeId));
+  });
+  return [...known, ...others.map(unlabelled)];
+}
+
+/** What is in the slot of `slot:NUMBER`; if that is empty, what came from there. */
+export function atSlot(media: readonly Medium[], ref: string): Medium | undefined {
+  const found = media.filter(({ slot }) => slot !== null && slotRef(slot) === ref);
+  return found.find(({ inDrive }) => inDrive === false) ?? found[0];
+}
+
+function labelled(
   state: CatalogState,
   label: VolumeLabel,
   ownSet: string,
@@ -120,9 +149,6 @@ export function labelled(
 ): Medium {
   const { volumeId, set, number, labelledAtMs, expiresAtMs } = label;
   const volume = state.volume(volumeId);
-  const backups = state.backups.filter(({ parts }) => {
-    return parts.some((part) => part.volumeId === volumeId);
-  });
   const own = volume?.isFull === true ? 'full' : 'appendable';
   return {
     ...placeOf(found),
@@ -134,11 +160,11 @@ export function labelled(
     labelledAtMs,
     expiresAtMs,
     dataBytes: volume?.dataBytes ?? 0,
-    backups: [...new Set(backups.map(({ name }) => name))],
+    backups: state.backupNamesOn(volumeId),
   };
 }
 
-export function unlabelled(cartridge: FoundCartridge): Medium {
+function unlabelled(cartridge: FoundCartridge): Medium {
   return {
     ...placeOf(cartridge),
     volumeId: null,

@@ -11,6 +11,8 @@ import { KIB, MIB } from '../base/units.ts';
 import { asMediumError } from '../tape/media.ts';
 import { holds, partEnd } from '../tape/parts.ts';
 import type { PartEntry } from '../tape/parts.ts';
+import type { ByteRange } from '../tape/assemble.ts';
+import { unreadable } from '../tape/set-reader.ts';
 import type { TapeSetReader } from '../tape/set-reader.ts';
 import type { TapeSetWriter } from '../tape/set-writer.ts';
 import { SinkSteps } from './sink-steps.ts';
@@ -117,17 +119,18 @@ export class TapeSink implements BackupSink {
 }
 
 /**
- * Kept in memory once they were read: an image begins with its header and table and ends with its
- * trailer, and all of them are looked at again, when other cartridges are in the drive.
+ * Kept in memory once they were read, and what of them is lost: an image begins with its header and
+ * table and ends with its trailer, and all of them are looked at again, when other cartridges are
+ * in the drive.
  */
 const HEAD_BYTES = 2 * MIB;
 const TAIL_BYTES = 64 * KIB;
 
-/** A stretch of the image; its bytes once they were read without a loss. */
+/** A stretch of the image, and what reading it gave. */
 interface Kept {
   readonly offset: number;
   readonly length: number;
-  bytes: Buffer | undefined;
+  found: { readonly bytes: Buffer; readonly lost: readonly ByteRange[] } | undefined;
 }
 
 /** Runs one piece of work with the drive at a time. */
@@ -135,6 +138,7 @@ export type DriveTurn = <T>(work: () => Promise<T>) => Promise<T>;
 
 export class TapeBytes implements BackupBytes {
   readonly sizeBytes: number;
+  readonly isSequential = true;
   readonly #reader: TapeSetReader;
   readonly #turn: DriveTurn;
   readonly #facts: ErrorDetails;
@@ -174,14 +178,20 @@ export class TapeBytes implements BackupBytes {
       return each.offset <= offset && end <= each.offset + each.length;
     });
     if (kept === undefined) return this.#reader.read(offset, into);
-    if (kept.bytes === undefined) {
-      const bytes = Buffer.alloc(kept.length);
-      const lost = await this.#reader.readAvailable(kept.offset, bytes);
-      // A loss nearby is no loss of what was asked for.
-      if (lost.length > 0) return this.#reader.read(offset, into);
-      kept.bytes = bytes;
-    }
-    into.set(kept.bytes.subarray(offset - kept.offset, end - kept.offset));
+    kept.found ??= await this.#readWhole(kept);
+    // A loss nearby is no loss of what was asked for.
+    const lost = kept.found.lost.flatMap((range) => {
+      const from = Math.max(offset, range.offset);
+      const length = Math.min(end, range.offset + range.length) - from;
+      return length > 0 ? [{ offset: from, length }] : [];
+    });
+    if (lost.length > 0) throw unreadable(offset, into.length, lost);
+    into.set(kept.found.bytes.subarray(offset - kept.offset, end - kept.offset));
+  }
+
+  async #readWhole({ offset, length }: Kept) {
+    const bytes = Buffer.alloc(length);
+    return { bytes, lost: await this.#reader.readAvailable(offset, bytes) };
   }
 }
 
@@ -193,7 +203,7 @@ function keptOf(parts: readonly PartEntry[], sizeBytes: number): Kept[] {
   const head = Math.min(HEAD_BYTES, partEnd(first));
   const tail = Math.max(sizeBytes - TAIL_BYTES, last.firstOffset);
   return [
-    { offset: 0, length: head, bytes: undefined },
-    { offset: tail, length: sizeBytes - tail, bytes: undefined },
+    { offset: 0, length: head, found: undefined },
+    { offset: tail, length: sizeBytes - tail, found: undefined },
   ];
 }

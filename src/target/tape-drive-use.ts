@@ -8,11 +8,13 @@
  *  3. What a cartridge holds behind the catalog's end is noted before anything is written to it.
  */
 import { StorageError } from '../base/errors.ts';
-import { openForAppend } from '../tape/append.ts';
+import { appendOn } from '../tape/append.ts';
 import type { AppendPoint } from '../tape/append.ts';
 import type { TapeCatalog } from '../tape/catalog.ts';
+import { isTooSmall } from '../tape/catalog-state.ts';
 import type { CatalogPart, CatalogVolume } from '../tape/catalog-state.ts';
 import type { TapeDevice } from '../tape/drive.ts';
+import type { VolumeLabel } from '../tape/label.ts';
 import { volumeName } from '../tape/media.ts';
 import type { ScannedPart } from '../tape/scan.ts';
 import { mountVolume, releaseVolume } from '../tape/volume.ts';
@@ -98,11 +100,27 @@ export class DriveUse {
   }
 
   async #append(): Promise<VolumeWriter> {
-    const { catalog, set } = this.#o;
     const device = await this.#o.openDevice();
     const volume = await mountVolume(device, 'write');
-    const { label } = volume;
-    await releaseVolume(volume);
+    let known: CatalogVolume;
+    try {
+      known = await this.#appendable(volume.label);
+    } catch (error) {
+      await releaseVolume(volume);
+      throw error;
+    }
+    const point = await appendOn(device, volume, known.end);
+    try {
+      return await this.#taken(point);
+    } catch (error) {
+      await releaseVolume(point.volume);
+      throw error;
+    }
+  }
+
+  /** What the catalog knows of a cartridge that may be written on. @throws MEDIUM_WRONG */
+  async #appendable(label: VolumeLabel): Promise<CatalogVolume> {
+    const { catalog, set } = this.#o;
     const known = (await catalog.read()).volume(label.volumeId);
     const facts = { found: volumeName(label) };
     if (label.set !== set) {
@@ -113,14 +131,8 @@ export class DriveUse {
       const message = `cartridge ${label.label} is not in the catalog: scan it first`;
       throw new StorageError('MEDIUM_WRONG', message, facts);
     }
-    if (known.isFull) throw isFull(label.label);
-    const point = await openForAppend(device, volumeName(label), known.end);
-    try {
-      return await this.#taken(point);
-    } catch (error) {
-      await releaseVolume(point.volume);
-      throw error;
-    }
+    if (known.isFull) throw takesNoMore(known);
+    return known;
   }
 
   async #taken({ volume, place, adopted, isFull: hasEnded }: AppendPoint): Promise<VolumeWriter> {
@@ -143,6 +155,13 @@ export class DriveUse {
     const volumeNumber = open?.number ?? (volumes.at(-1)?.label.number ?? 0) + 1;
     return { set, volumeNumber, volumeId: null, label: open?.label ?? null };
   }
+}
+
+function takesNoMore(volume: CatalogVolume): StorageError {
+  const { label } = volume.label;
+  if (!isTooSmall(volume)) return isFull(label);
+  const message = `cartridge ${label} is too small: it has no room for a part`;
+  return new StorageError('MEDIUM_WRONG', message, { next: 'load a larger one' });
 }
 
 function isFull(label: string): StorageError {

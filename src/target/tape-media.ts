@@ -8,22 +8,20 @@
  *  2. The catalog forgets a cartridge before it is overwritten, so that nothing is ever counted on
  *     that is not there.
  */
+import { assert } from '../base/assert.ts';
 import type { Clock } from '../base/clock.ts';
 import { uuidv7 } from '../base/clock.ts';
 import { StorageError } from '../base/errors.ts';
-import { KIB } from '../base/units.ts';
 import type { TapeCatalog } from '../tape/catalog.ts';
 import type { CatalogState } from '../tape/catalog-state.ts';
 import { isTapeName } from '../tape/fields.ts';
 import type { VolumeLabel } from '../tape/label.ts';
-import { labelRefusal, labelVolume } from '../tape/label-volume.ts';
-import type { LabelRequest } from '../tape/label-volume.ts';
+import { labelAfter, labelRefusal } from '../tape/label-volume.ts';
 import { asMediumError } from '../tape/media.ts';
 import { scanVolume } from '../tape/scan.ts';
-import { giveBack, mountVolume, openDrive, readLabel, releaseVolume } from '../tape/volume.ts';
+import { giveBack, mountVolume, openDrive, releaseVolume } from '../tape/volume.ts';
 import type { FoundLabel } from '../tape/volume.ts';
-import { alignedBuffer } from '../tape/drive.ts';
-import { MAX_RECORD_BYTES } from '../tape/record.ts';
+import { DEFAULT_RECORD_BYTES } from '../tape/record.ts';
 import { slotRef } from './cartridge-choice.ts';
 import type { Located } from './cartridge-choice.ts';
 import {
@@ -37,7 +35,7 @@ import {
 import type { Wanted } from './changer-hands.ts';
 import type { ChangerUse } from './changer-use.ts';
 import { foundBy, foundIn, loadedBy, nameOf, notInLibrary } from './medium-place.ts';
-import { labelled, unlabelled } from './medium-place.ts';
+import { atSlot, mediaOf } from './medium-place.ts';
 import type { FoundCartridge, LibraryView, LoadedCartridge, MediumPlace } from './medium-place.ts';
 import { openLibrary, openTapeDevice } from './tape-device.ts';
 import type { TapeKind } from './tape-device.ts';
@@ -110,25 +108,16 @@ export class TapeMedia {
   /** Labelled ones by number, then the others. Reads the catalog and the library, no cartridge. */
   async list(): Promise<Medium[]> {
     const state = await this.#o.catalog.read();
-    const there = await this.#there(state);
-    const shown = new Set<FoundCartridge>();
-    const known = state.volumes.map(({ label }) => {
-      const found = there.find(({ volumeId }) => volumeId === label.volumeId);
-      if (found !== undefined) shown.add(found);
-      return labelled(state, label, this.#o.set, found);
-    });
-    const others = there.filter((cartridge) => !shown.has(cartridge)).map(unlabelled);
-    return [...known, ...others];
+    return mediaOf(state, this.#o.set, await this.#there(state));
   }
 
   /** By label, barcode, name of the cartridge, volumeId, or `slot:NUMBER`. @throws NOT_FOUND */
   async get(ref: string): Promise<Medium> {
     const media = await this.list();
-    const found = media.find((medium) => {
-      const { label, cartridge, volumeId, barcode, slot } = medium;
-      const place = slot === null ? null : slotRef(slot);
-      return [label, cartridge, volumeId, barcode, place].includes(ref);
-    });
+    const found =
+      media.find(({ label, cartridge, volumeId, barcode }) => {
+        return [label, cartridge, volumeId, barcode].includes(ref);
+      }) ?? atSlot(media, ref);
     if (found !== undefined) return found;
     throw new StorageError('NOT_FOUND', `there is no cartridge ${ref}`, { medium: ref });
   }
@@ -252,40 +241,38 @@ export class TapeMedia {
   /**
    * Labels the cartridge in the drive as the next one of the set.
    *
-   * @throws as `labelVolume`; NAME_INVALID; NAME_TAKEN: another cartridge has this label
+   * @throws as `labelAfter`; MEDIUM_UNEXPIRED; MEDIUM_FOREIGN; MEDIUM_UNSUPPORTED; NAME_INVALID;
+   *   NAME_TAKEN: another cartridge has this label
    */
   async label(request: NewLabel): Promise<Medium> {
-    const { catalog, clock, kind, path } = this.#o;
+    const { catalog, kind, path } = this.#o;
     const device = await openTapeDevice(kind, path);
     const loaded = await this.#loaded();
-    const drive = await openDrive(device, 'write');
-    let found: FoundLabel;
-    try {
-      found = await readLabel(drive, alignedBuffer(MAX_RECORD_BYTES));
-    } catch (error) {
-      throw asMediumError(error, { device: device.path });
-    } finally {
-      await giveBack(drive, true);
-    }
-    const state = await catalog.read();
-    const old = found.kind === 'label' ? found.label.volumeId : undefined;
-    const label = this.#nextLabel(state, request, old);
-    const inUse = state.volumesInUse;
-    const asked: LabelRequest = {
-      label,
-      nowMs: clock.nowMs(),
-      inUse,
-      ...(request.force === undefined ? {} : { force: request.force }),
-    };
-    const refusal = labelRefusal(found, asked);
-    if (refusal !== undefined) throw refusal.with({ device: device.path });
-    if (old !== undefined && state.volume(old) !== undefined) {
-      await catalog.add({ kind: 'gone', volumeId: old });
-    }
-    await labelVolume(device, asked);
+    let label: VolumeLabel | undefined;
+    await labelAfter(device, async (found) => (label = await this.#decideLabel(found, request)));
+    assert(label !== undefined, 'a label that was decided on');
     await catalog.add({ kind: 'volume', label, ...nameOf(loaded) });
     await this.#noteHeld(loaded, label.volumeId);
     return this.get(label.volumeId);
+  }
+
+  /** The catalog has forgotten what was on the cartridge when this resolves. */
+  async #decideLabel(found: FoundLabel, request: NewLabel): Promise<VolumeLabel> {
+    const { catalog, clock } = this.#o;
+    const state = await catalog.read();
+    const old = found.kind === 'label' ? found.label.volumeId : undefined;
+    const label = this.#nextLabel(state, request, old);
+    const refusal = labelRefusal(found, {
+      label,
+      nowMs: clock.nowMs(),
+      inUse: state.volumesInUse,
+      ...(request.force === undefined ? {} : { force: request.force }),
+    });
+    if (refusal !== undefined) throw refusal;
+    if (old !== undefined && state.volume(old) !== undefined) {
+      await catalog.add({ kind: 'gone', volumeId: old });
+    }
+    return label;
   }
 
   /**
@@ -340,7 +327,7 @@ export class TapeMedia {
       setId: last?.setId ?? uuidv7(clock),
       number,
       previousVolumeId: last?.volumeId ?? null,
-      recordBytes: request.recordBytes ?? 256 * KIB,
+      recordBytes: request.recordBytes ?? DEFAULT_RECORD_BYTES,
       labelledAtMs: clock.nowMs(),
       expiresAtMs: request.expiresAtMs ?? null,
     };

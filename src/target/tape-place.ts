@@ -27,7 +27,7 @@ export function tapeTargetAt(
 ): TapeTarget {
   return new TapeTarget({
     openDevice: () => openTapeDevice(kind, path),
-    catalog: new TapeCatalog(catalog),
+    catalog: catalogAt(catalog),
     set,
     path,
     clock: systemClock,
@@ -39,7 +39,7 @@ export function tapeMediaAt(
   { catalog, ...facts }: TapePlaceFacts,
   changer?: ChangerUse,
 ): TapeMedia {
-  const base = { ...facts, catalog: new TapeCatalog(catalog), clock: systemClock };
+  const base = { ...facts, catalog: catalogAt(catalog), clock: systemClock };
   return new TapeMedia(changer === undefined ? base : { ...base, changer });
 }
 
@@ -52,12 +52,22 @@ export function changerUseAt(
   return new ChangerUse({
     room,
     drive,
-    catalog: new TapeCatalog(catalog),
+    catalog: catalogAt(catalog),
     openDevice: () => openTapeDevice(kind, path),
   });
 }
 
 /** For a target that is given up: its cartridges stay as they are. */
 export async function forgetTape({ catalog }: TapePlaceFacts): Promise<void> {
-  await new TapeCatalog(catalog).forget();
+  await catalogAt(catalog).forget();
+  catalogs.delete(catalog);
+}
+
+/** By path, of this thread: what one of them has read is not read again. */
+const catalogs = new Map<string, TapeCatalog>();
+
+function catalogAt(path: string): TapeCatalog {
+  const catalog = catalogs.get(path) ?? new TapeCatalog(path);
+  catalogs.set(path, catalog);
+  return catalog;
 }

@@ -199,7 +199,7 @@ export class TapeTarget implements Target {
         if (backup?.isComplete === false) await this.#o.catalog.add(removed(backup));
       },
       release: async () => {
-        if (first !== undefined) await releaseVolume(first.volume);
+        await first?.release();
         first = undefined;
         this.#isWriting = false;
         this.#busy.delete(name);
@@ -222,9 +222,9 @@ export class TapeTarget implements Target {
   }
 
   async #release(writer: VolumeWriter, why: 'full' | 'done' | 'failed'): Promise<void> {
-    await releaseVolume(writer.volume, why === 'failed');
+    await writer.release(why === 'failed');
     const { volumeId } = writer.volume.label;
-    if (why === 'full') await this.#o.catalog.add({ kind: 'full', volumeId });
+    if (why === 'full' || writer.isFull) await this.#o.catalog.add({ kind: 'full', volumeId });
   }
 
   /** In the turn of `reader`: whoever has the drive open is not reading now. */

@@ -94,7 +94,7 @@ class Job implements SetWriterHost {
   }
 
   release(writer: VolumeWriter): Promise<void> {
-    return releaseVolume(writer.volume);
+    return writer.release();
   }
 
   async #write(index: number): Promise<void> {

@@ -47,6 +47,8 @@ export class TapeBench {
   /** What was waited for. */
   readonly needed: NeededMedium[] = [];
   refuses: 'full' | 'broken' | undefined;
+  /** What the drive was asked to do, how often. */
+  readonly asked = new Map<keyof TapeDrive | 'open', number>();
   #open: BenchDrive | undefined;
   /** By label. */
   readonly #cartridges = new Map<string, string>();
@@ -100,6 +102,7 @@ export class TapeBench {
     return {
       path: device.path,
       open: async (mode) => {
+        this.#count('open');
         const held = new BenchDrive(await device.open(mode));
         this.#open = held;
         return this.#watched(held);
@@ -113,6 +116,7 @@ export class TapeBench {
         const method: unknown = Reflect.get(drive, name);
         if (typeof method !== 'function') return method;
         return async (...args: unknown[]): Promise<unknown> => {
+          this.#count(name);
           if (held.isDead) throw new TapeError('ENODEV', 'status', 'the program is dead');
           if (name === 'write' && this.refuses === 'full') throw new TapeError('ENOSPC', 'write');
           if (name === 'write' && this.refuses === 'broken') throw new TapeError('EIO', 'write');
@@ -123,6 +127,10 @@ export class TapeBench {
         };
       },
     });
+  }
+
+  #count(what: keyof TapeDrive | 'open'): void {
+    this.asked.set(what, (this.asked.get(what) ?? 0) + 1);
   }
 
   async #noteDurable(): Promise<void> {

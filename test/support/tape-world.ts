@@ -173,7 +173,7 @@ export class TapeWorld<Library extends TapeHands = VirtualLibrary> {
       },
       release: async (writer, why) => {
         if (this.isKilled) return writer.volume.drive.close().catch(() => undefined);
-        await releaseVolume(writer.volume, why === 'failed');
+        await writer.release(why === 'failed');
         if (why === 'full') this.volume(writer.volume.label.volumeId).isFull = true;
       },
     };

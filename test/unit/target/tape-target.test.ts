@@ -8,6 +8,8 @@ import type { TargetHarness } from '../../contract/target.ts';
 import { TapeBench } from '../../support/tape-target.ts';
 import type { TapeBenchOptions } from '../../support/tape-target.ts';
 
+const P = 64 * 1024 - 128;
+
 async function harness(options: TapeBenchOptions): Promise<TargetHarness> {
   const base = await mkdtemp(join(tmpdir(), 'spindle-tape-target-'));
   const bench = new TapeBench(base, options);
@@ -123,6 +125,47 @@ describe('a tape target', () => {
     await expect(bench.target().readManifest('b1')).rejects.toMatchObject({
       code: 'TARGET_INVALID',
     });
+  });
+
+  it('opens the drive once for a backup', async () => {
+    await bench.prepareVolume(1);
+    const before = bench.asked.get('open') ?? 0;
+    await write(bench.target(), 'b1');
+    expect(bench.asked.get('open')).toBe(before + 1);
+  });
+
+  it.each([0, 5])('reads a head with a bad spot in record %i once', async (record) => {
+    const long = patterned(3_000_000);
+    const sink = await new TapeBench(base).target().createBackup('b1');
+    await sink.write([long]);
+    await sink.commit({ format: 1 });
+    await (await bench.library()).damage('T001', 3 + record);
+    const backup = await bench.target().open('b1');
+    const piece = Buffer.alloc(4096);
+    const lost = { offset: record * P, length: P };
+    const readAll = async (): Promise<void> => {
+      for (let at = 0; at < 1_000_000; at += 50_000) {
+        if (at + 4096 <= lost.offset || at >= lost.offset + lost.length) {
+          await backup.read(at, piece);
+          expect(piece.equals(long.subarray(at, at + 4096))).toBe(true);
+        } else {
+          await expect(backup.read(at, piece)).rejects.toMatchObject({
+            code: 'DATA_UNREADABLE',
+            details: {
+              backup: 'b1',
+              offset: at,
+              length: 4096,
+              lost: [{ offset: at, length: 4096 }],
+            },
+          });
+        }
+      }
+    };
+    await readAll();
+    const before = bench.asked.get('read');
+    await readAll();
+    expect(bench.asked.get('read')).toBe(before);
+    await backup.close();
   });
 
   it('reads two backups by turns with its one drive', async () => {
