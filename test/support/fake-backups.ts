@@ -91,7 +91,19 @@ export class FakeTargets implements api.Targets {
     const place = { kind, path, catalog: join(path, 'catalog.jsonl'), set } as const;
     const room = new ChangerRooms().room({ kind, path });
     const media = tapeMediaAt(place, hasChanger ? changerUseAt(place, room, 0) : undefined);
-    this.#media.set(id, media);
+    this.#media.set(id, {
+      list: () => media.list(),
+      get: (ref) => media.get(ref),
+      add: (cartridge, sizeBytes) => media.add(cartridge, sizeBytes),
+      load: (ref) => media.load(ref),
+      unload: (to, slot) => media.unload(to, slot),
+      label: (label) => media.label(label),
+      forget: (ref, options) => media.forget(ref, options),
+      // Nobody else has the drive here.
+      export: (ref) => media.export(ref, true),
+      import: (ref) => media.import(ref),
+      library: () => media.library(),
+    });
   }
 
   media(ref: string): api.Media {

@@ -5,14 +5,16 @@
 import { MtxChanger } from '../../src/tape/mtx-changer.ts';
 import { stDevice } from '../../src/tape/st-drive.ts';
 import { giveBack } from '../../src/tape/volume.ts';
-import type { ChangerHarness } from '../contract/changer.ts';
+import type { ChangerUseHarness } from '../contract/changer-use.ts';
 import { placesOf } from '../contract/changer.ts';
 
 export const changerPath = process.env['SPINDLE_TEST_CHANGER'] ?? '/dev/sg1';
 
-export class MtxChangerHarness implements ChangerHarness {
+export class MtxChangerHarness implements ChangerUseHarness {
+  readonly kind = 'tape';
+  readonly path = process.env['SPINDLE_TEST_TAPE'] ?? '/dev/nst0';
   readonly changer = new MtxChanger(changerPath);
-  readonly device = stDevice(process.env['SPINDLE_TEST_TAPE'] ?? '/dev/nst0');
+  readonly device = stDevice(this.path);
 
   static async make(): Promise<MtxChangerHarness> {
     return new MtxChangerHarness();

@@ -5,12 +5,13 @@ import { StorageError } from '../../src/base/errors.ts';
 import { ChangerError } from '../../src/tape/changer.ts';
 import { VirtualChanger } from '../../src/tape/virtual-changer.ts';
 import { VirtualLibrary } from '../../src/tape/virtual-library.ts';
-import type { ChangerHarness } from '../contract/changer.ts';
+import type { ChangerUseHarness } from '../contract/changer-use.ts';
 import { temporaryDirectory } from './temporary.ts';
 
 const MIB = 1024 * 1024;
 
-export class VirtualChangerHarness implements ChangerHarness {
+export class VirtualChangerHarness implements ChangerUseHarness {
+  readonly kind = 'virtual-tape';
   readonly library: VirtualLibrary;
   readonly changer: VirtualChanger;
 
@@ -22,6 +23,10 @@ export class VirtualChangerHarness implements ChangerHarness {
   static async make(): Promise<VirtualChangerHarness> {
     const size = { slots: 6, importExportSlots: 2 };
     return new VirtualChangerHarness(await VirtualLibrary.open(await temporaryDirectory(), size));
+  }
+
+  get path(): string {
+    return this.library.directory;
   }
 
   get device() {

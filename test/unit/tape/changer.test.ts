@@ -9,9 +9,11 @@ import {
   withDistinctBarcodes,
 } from '../../../src/tape/changer.ts';
 import { codeOf, describeChanger, placesOf } from '../../contract/changer.ts';
+import { describeChangerUse } from '../../contract/changer-use.ts';
 import { VirtualChangerHarness } from '../../support/virtual-changer.ts';
 
 describeChanger('virtual', () => VirtualChangerHarness.make());
+describeChangerUse('virtual', () => VirtualChangerHarness.make());
 
 async function reset(): Promise<VirtualChangerHarness> {
   const harness = await VirtualChangerHarness.make();
