@@ -3,7 +3,8 @@ import { describe, expect, it } from 'vitest';
 import { ApiWorld } from '../support/api-world.ts';
 
 const MIB = 1024 * 1024;
-const target = { name: 'vault', kind: 'virtual-tape', path: 'vault', changer: 'virtual' };
+const without = { name: 'vault', kind: 'virtual-tape', path: 'vault' };
+const target = { ...without, changer: 'virtual' };
 
 async function start(...cartridges: string[]): Promise<ApiWorld> {
   const api = await ApiWorld.start();
@@ -17,8 +18,8 @@ async function start(...cartridges: string[]): Promise<ApiWorld> {
 const post = (json?: unknown) => ({ method: 'POST', ...(json === undefined ? {} : { json }) });
 
 async function placeOf(api: ApiWorld, cartridge: string): Promise<unknown[]> {
-  const { place, slot, inDrive } = (await api.get(`/targets/vault/media/${cartridge}`)).body;
-  return [place, slot, inDrive];
+  const { body } = await api.get(`/targets/vault/media/${cartridge}`);
+  return ['place', 'slot', 'inDrive'].map((field) => body[field] as unknown);
 }
 
 describe('a target with a changer', () => {
@@ -27,7 +28,6 @@ describe('a target with a changer', () => {
     const shown = (await api.get('/targets/vault')).body;
     expect(shown).toMatchObject({ changer: 'virtual', changerDrive: 0 });
     expect((await api.post('/targets', target)).status).toBe(200);
-    const { changer: _changer, ...without } = target;
     await api.refused('/targets', post(without), 409, 'NAME_TAKEN');
     const other = await api.post('/targets', { ...without, name: 'v2', path: 'v2' });
     expect(other.body).toMatchObject({ changer: null, changerDrive: null });

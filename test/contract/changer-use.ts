@@ -69,7 +69,7 @@ export function describeChangerUse(name: string, make: () => Promise<ChangerUseH
       );
     }
 
-    it('cartridges are shown with barcode and slot, and are fetched one after the other', async () => {
+    it('cartridges are shown with their places, and fetched one after the other', async () => {
       expect(await media.list()).toMatchObject([
         { label: 'nightly-1', barcode: 'T001', slot: 1, inDrive: false },
         { label: 'nightly-2', barcode: 'T002', slot: 2, inDrive: false },
