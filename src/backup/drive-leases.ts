@@ -186,9 +186,12 @@ export class DriveLeases {
     const log = (line: string): void => {
       context.log(line);
     };
+    const progressed = (): void => {
+      context.progress({});
+    };
     for (let looks = 0; ; looks += 1) {
       const leaveLoaded = systemClock.nowMs() - holder.handsAtMs < HANDS_MS;
-      if (await fetcher.fetch(needed, { leaveLoaded, signal, log })) return undefined;
+      if (await fetcher.fetch(needed, { leaveLoaded, signal, log, progressed })) return undefined;
       if (looks === 0) logNeed(context, needed);
       const { handsAtMs } = holder;
       await this.#park(asked);
@@ -209,17 +212,14 @@ export class DriveLeases {
       code,
       since,
     };
-    const change = drive.changed.promise;
     holder.isParked = true;
     holder.looking?.resolve(undefined);
     holder.looking = undefined;
     try {
-      const { signal } = context;
-      const { fetcher } = holder;
-      const looksAgain = target.kind === 'tape' || fetcher !== undefined;
-      const pauseMs = (fetcher?.problem ?? null) === null ? LOOK_AGAIN_MS : AFTER_PROBLEM_MS;
-      const again = looksAgain ? [delay(pauseMs, undefined, { signal, ref: false })] : [];
-      await context.waitFor(waitingFor, Promise.race([change, ...again]));
+      await context.waitFor(
+        waitingFor,
+        untilChanged(drive, holder, context.signal, target, needed),
+      );
     } finally {
       // Hands that are at it finish first.
       await drive.hands.run(async () => {
@@ -260,6 +260,24 @@ async function haveLooked(holder: Holder | undefined): Promise<void> {
   stop.abort();
   // If it has not parked again it goes on: later hands need not wait.
   if (!holder.isParked) holder.looking = undefined;
+}
+
+/** Until the drive may hold another cartridge, or the changer could fetch one. */
+async function untilChanged(
+  drive: Drive,
+  { fetcher }: Holder,
+  signal: AbortSignal,
+  { kind }: TargetRecord,
+  needed: NeededMedium,
+): Promise<void> {
+  const change = drive.changed.promise;
+  if (fetcher === undefined && kind === 'virtual-tape') return change;
+  for (;;) {
+    const pauseMs = (fetcher?.problem ?? null) === null ? LOOK_AGAIN_MS : AFTER_PROBLEM_MS;
+    const pause = delay(pauseMs, 'over', { signal, ref: false });
+    if ((await Promise.race([change, pause])) !== 'over') return;
+    if (fetcher === undefined || (await fetcher.sees(needed))) return;
+  }
 }
 
 function logNeed(context: JobContext<RowChange>, needed: NeededMedium): void {

@@ -19,7 +19,7 @@ export interface MtxOptions {
   readonly program?: string;
   /** Of an inventory. Default one minute. */
   readonly statusMs?: number;
-  /** Of a movement. Default ten minutes: large libraries, and drives that rewind first. */
+  /** Of a movement. Default five minutes: large libraries, and drives that rewind first. */
   readonly moveMs?: number;
 }
 
@@ -40,7 +40,7 @@ export class MtxChanger implements Changer {
 
   /** @param path of the device, absolute */
   constructor(path: string, options: MtxOptions = {}) {
-    const defaults = { program: 'mtx', statusMs: MINUTE_MS, moveMs: 10 * MINUTE_MS };
+    const defaults = { program: 'mtx', statusMs: MINUTE_MS, moveMs: 5 * MINUTE_MS };
     this.#o = { ...defaults, ...options };
     this.path = path;
   }

@@ -81,7 +81,10 @@ export class VirtualChanger implements Changer {
     if (fault === undefined) return;
     fault.count -= 1;
     if (fault.count <= 0) this.faults.splice(this.faults.indexOf(fault), 1);
-    throw new ChangerError(fault.code, `the changer is ${fault.code}`);
+    throw new ChangerError(
+      fault.code,
+      fault.code === 'failed' ? 'it is jammed' : `it is ${fault.code}`,
+    );
   }
 }
 

@@ -66,7 +66,8 @@ export type Choice =
 
 /**
  * What is in the drive comes first: nothing has to be moved. Then one that is believed to serve,
- * then one that nobody has looked at. A cleaning cartridge never.
+ * then one that nobody has looked at; of these, one in the door last, as somebody may be about to
+ * take it away. A cleaning cartridge never.
  */
 export function chooseCartridge(search: Search): Choice {
   const { drive, serving, refused } = search;
@@ -74,13 +75,20 @@ export function chooseCartridge(search: Search): Choice {
     .filter(({ key, barcode }) => !refused.has(key) && !isCleaning(barcode))
     .map((cartridge) => ({ cartridge, rank: rankOf(search.believe(cartridge), serving) }))
     .filter(({ rank }) => rank <= serving.length)
-    .sort((a, b) => a.rank - b.rank);
+    .sort((a, b) => groupOf(a, serving) - groupOf(b, serving) || a.rank - b.rank);
   const there = ranked.find(({ cartridge }) => cartridge.drive === drive)?.cartridge;
   if (there !== undefined) return { kind: 'there', cartridge: there };
   for (const { cartridge } of ranked) {
     if (cartridge.slot !== null) return { kind: 'load', cartridge, slot: cartridge.slot };
   }
   return { kind: 'none' };
+}
+
+function groupOf(
+  { cartridge, rank }: { readonly cartridge: Located; readonly rank: number },
+  serving: readonly string[],
+): number {
+  return (rank === serving.length ? 2 : 0) + (cartridge.isImportExport ? 1 : 0);
 }
 
 /** Unknown ones behind all that serve; beyond that: it does not serve. */

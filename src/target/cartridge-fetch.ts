@@ -20,6 +20,8 @@ export interface FetchOptions {
   /** Between two steps. */
   readonly signal: AbortSignal;
   readonly log: (line: string) => void;
+  /** Called after each step that may take minutes: the job is not stuck. */
+  readonly progressed: () => void;
 }
 
 /** More than a large library has: a changer that makes no sense does not keep us for ever. */
@@ -58,6 +60,22 @@ export class CartridgeFetcher {
     }
   }
 
+  /**
+   * Whether a search would look at a cartridge, or has something to say. It moves nothing; to be
+   * asked while the job waits, before `fetch`.
+   */
+  async sees(needed: NeededMedium): Promise<boolean> {
+    try {
+      const choice = await this.#use.turn(async (turn) => {
+        return this.#choose(locate(await turn.look()), needed, new Set());
+      });
+      return choice.kind !== 'none' || this.problem !== null;
+    } catch (error) {
+      if (!(error instanceof StorageError)) throw error;
+      return true;
+    }
+  }
+
   #begin(needed: NeededMedium): void {
     const need = needed.volumeId ?? '';
     if (need !== this.#need) this.#refused.clear();
@@ -76,7 +94,9 @@ export class CartridgeFetcher {
       if (choice.kind === 'none') break;
       const { cartridge } = choice;
       isOurs ||= choice.kind === 'load';
+      options.progressed();
       const found = await this.#use.readLoaded(options.signal);
+      options.progressed();
       await this.#use.remember(cartridge, found);
       this.problem = null;
       if (serves(found, await this.#serving(needed))) {
@@ -99,24 +119,33 @@ export class CartridgeFetcher {
   ): Promise<Choice> {
     const inventory = await turn.look();
     const cartridges = locate(inventory);
-    this.#forgetMoved(cartridges);
-    const state = await this.#use.catalog.read();
+    const choice = await this.#choose(cartridges, needed, looked);
     const { drive } = this.#use;
-    const choice = chooseCartridge({
-      cartridges,
-      drive,
-      believe: (cartridge) => this.#use.belief(state, cartridge),
-      serving: servingOf(state, needed),
-      refused: new Set([...this.#refused.keys(), ...looked]),
-    });
     if (choice.kind !== 'load') return choice;
     const inDrive = cartridges.find((each) => each.drive === drive);
     if (inDrive !== undefined && options.leaveLoaded) return { kind: 'none' };
     const left = await this.#use.empty(turn, inventory);
     this.#noteLeft(inDrive, left);
+    options.progressed();
     await turn.changer.load(choice.slot, drive);
     options.log(`changer: ${nameOf(choice.cartridge)} loaded from slot ${choice.slot}`);
     return choice;
+  }
+
+  async #choose(
+    cartridges: readonly Located[],
+    needed: NeededMedium,
+    looked: ReadonlySet<string>,
+  ): Promise<Choice> {
+    this.#forgetMoved(cartridges);
+    const state = await this.#use.catalog.read();
+    return chooseCartridge({
+      cartridges,
+      drive: this.#use.drive,
+      believe: (cartridge) => this.#use.belief(state, cartridge),
+      serving: servingOf(state, needed),
+      refused: new Set([...this.#refused.keys(), ...looked]),
+    });
   }
 
   async #putBack(turn: ChangerTurn, { log }: FetchOptions): Promise<void> {

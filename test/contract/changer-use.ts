@@ -65,7 +65,7 @@ export function describeChangerUse(name: string, make: () => Promise<ChangerUseH
       const { signal } = new AbortController();
       return new CartridgeFetcher(use).fetch(
         { set, volumeNumber, volumeId, label, ...reason },
-        { leaveLoaded: false, signal, log: (line) => log.push(line) },
+        { leaveLoaded: false, signal, log: (line) => log.push(line), progressed: () => undefined },
       );
     }
 

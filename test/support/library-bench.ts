@@ -141,6 +141,7 @@ export class LibraryBench {
       leaveLoaded,
       signal,
       log: (line) => this.log.push(line),
+      progressed: () => undefined,
     });
   }
 

@@ -137,6 +137,15 @@ describe('a cartridge that is to be written to', () => {
     expect(await bench.places()).toMatchObject({ T2: 'drive 0' });
   });
 
+  it('is taken out of the door only if there is no other', async () => {
+    const bench = await make('T1', 'T2');
+    await bench.media.export('T1');
+    bench.forgetMoves();
+    expect(await bench.fetch()).toBe(true);
+    expect(await bench.fetch()).toBe(true);
+    expect(bench.changer.moves).toEqual(['load 2', 'unload 2', 'load 7']);
+  });
+
   it('is left in the drive while hands are at it', async () => {
     const bench = await make('T1', 'T2');
     await bench.media.add('X1', 1024 * 1024);
@@ -156,11 +165,11 @@ describe('a changer', () => {
     bench.virtual.faults.push({ code: 'busy', operation: 'inventory', count: 2 });
     bench.virtual.faults.push({ code: 'failed', operation: 'load', count: 1 });
     expect(await bench.fetch('nightly-1')).toBe(false);
-    expect(bench.fetcher.problem).toBe('the changer is busy');
+    expect(bench.fetcher.problem).toBe('it is busy');
     expect(await bench.fetch('nightly-1')).toBe(false);
     expect(await bench.fetch('nightly-1')).toBe(false);
-    expect(bench.fetcher.problem).toBe('the changer is failed');
-    expect(bench.log).toEqual(['changer: the changer is busy', 'changer: the changer is failed']);
+    expect(bench.fetcher.problem).toBe('it is jammed');
+    expect(bench.log).toEqual(['changer: it is busy', 'changer: it is jammed']);
     expect(await bench.fetch('nightly-1')).toBe(true);
     expect(bench.fetcher.problem).toBeNull();
   });
