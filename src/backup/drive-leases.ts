@@ -5,6 +5,7 @@
  *     waits for the drive, by name.
  *  2. A job that needs another cartridge parks: its worker has closed the drive, and hands may load
  *     and label. Each time they have done something, it looks again.
+ *     So does a job that only looks at what is in the drive.
  *  3. Hands are refused while a job has the drive and is not parked.
  *  4. With a changer, a job that needs another cartridge has it fetched before it parks, and again
  *     each time it looks.
@@ -50,6 +51,8 @@ interface Drive {
   /** Hands, and who comes back from being parked. */
   readonly hands: Mutex;
   changed: Deferred<undefined>;
+  /** Resolved when a job parks. */
+  parked: Deferred<undefined>;
 }
 
 /** A job with the drive, and what it needs. */
@@ -79,13 +82,7 @@ export class DriveLeases {
     fetcher?: CartridgeFetcher,
   ): Promise<T> {
     const drive = this.#drive(target.path);
-    const holder: Holder = {
-      job: context.job.id,
-      isParked: false,
-      looking: undefined,
-      fetcher,
-      handsAtMs: -Infinity,
-    };
+    const holder = newHolder(context, fetcher);
     /** A changer that moves something is waited for, whatever becomes of the job. */
     let serving: Promise<unknown> = Promise.resolve();
     try {
@@ -133,7 +130,7 @@ export class DriveLeases {
   }
 
   /** Runs what is done without the drive, and has jobs that wait for a cartridge look again. */
-  async beside<T>(target: TargetRecord, work: () => Promise<T>): Promise<T> {
+  async withoutDrive<T>(target: TargetRecord, work: () => Promise<T>): Promise<T> {
     try {
       return await work();
     } finally {
@@ -144,6 +141,49 @@ export class DriveLeases {
   /** Resolves when hands have done something with the drive. */
   nextChange(target: TargetRecord): Promise<undefined> {
     return this.#drive(target.path).changed.promise;
+  }
+
+  /**
+   * Runs a job's work with the drive, in its turn or while another job waits for a cartridge: that
+   * one may wait for just this, as for a scan.
+   */
+  async visit<T>(
+    context: JobContext<RowChange>,
+    target: TargetRecord,
+    work: () => Promise<T>,
+  ): Promise<T> {
+    const drive = this.#drive(target.path);
+    if (drive.holder === undefined) return this.hold(context, target, work);
+    const holder = newHolder(context, undefined);
+    const turn = deferred<undefined>();
+    drive.queue.push({ holder, turn });
+    const since = rfc3339(systemClock.nowMs());
+    const waitingFor = { kind: 'drive', target: target.name, since };
+    try {
+      while (drive.holder !== holder) {
+        const done = await this.#beside(drive, work);
+        if (done !== undefined) return done.value;
+        const change = Promise.race([turn.promise, drive.parked.promise]);
+        await context.waitFor(waitingFor, change);
+      }
+      await drive.hands.run(async () => undefined);
+      return await work();
+    } finally {
+      this.#leave(drive, holder);
+    }
+  }
+
+  /** While the job that has the drive is parked; undefined if it is not. */
+  async #beside<T>(drive: Drive, work: () => Promise<T>): Promise<{ value: T } | undefined> {
+    if (drive.holder?.isParked !== true) return undefined;
+    return drive.hands.run(async () => {
+      if (drive.holder?.isParked !== true) return undefined;
+      try {
+        return { value: await work() };
+      } finally {
+        this.#tell(drive);
+      }
+    });
   }
 
   async #take(
@@ -213,6 +253,9 @@ export class DriveLeases {
       since,
     };
     holder.isParked = true;
+    const { parked } = drive;
+    drive.parked = deferred();
+    parked.resolve(undefined);
     holder.looking?.resolve(undefined);
     holder.looking = undefined;
     try {
@@ -244,6 +287,7 @@ export class DriveLeases {
       queue: [],
       hands: new Mutex(),
       changed: deferred(),
+      parked: deferred(),
     };
     this.#drives.set(path, made);
     return made;
@@ -260,6 +304,11 @@ async function haveLooked(holder: Holder | undefined): Promise<void> {
   stop.abort();
   // If it has not parked again it goes on: later hands need not wait.
   if (!holder.isParked) holder.looking = undefined;
+}
+
+function newHolder(context: JobContext<RowChange>, fetcher: CartridgeFetcher | undefined): Holder {
+  const { id: job } = context.job;
+  return { job, isParked: false, looking: undefined, fetcher, handsAtMs: -Infinity };
 }
 
 /** Until the drive may hold another cartridge, or the changer could fetch one. */

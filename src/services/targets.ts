@@ -68,10 +68,10 @@ export class TargetService implements api.Targets {
       label: (request) => leases.hands(target, () => media.label(request)),
       library: () => media.library(),
       // What is not in the drive is moved also while a job uses that.
-      import: (medium) => leases.beside(target, () => media.import(medium)),
+      import: (medium) => leases.withoutDrive(target, () => media.import(medium)),
       export: async (medium) => {
         const { inDrive } = await media.get(medium);
-        if (inDrive !== true) return leases.beside(target, () => media.export(medium));
+        if (inDrive !== true) return leases.withoutDrive(target, () => media.export(medium));
         return leases.hands(target, () => media.export(medium, true));
       },
     };

@@ -133,6 +133,8 @@ export class CatalogState {
   readonly #parts: Parts = new Map();
   readonly #onVolume = new Map<string, Parts>();
   readonly #ofBackup = new Map<string, Parts>();
+  /** By volumeId, those that do not tell of themselves that they were confirmed: few. */
+  readonly #unclosed = new Map<string, Parts>();
   /** What was worked out. */
   readonly #volumes = new Map<string, CatalogVolume>();
   readonly #backups = new Map<string, CatalogBackup>();
@@ -178,6 +180,10 @@ export class CatalogState {
     return found.findLast(({ isComplete }) => isComplete) ?? found.at(-1);
   }
 
+  wasRemoved(backupId: string): boolean {
+    return this.#removed.has(backupId);
+  }
+
   /** Cartridges with bytes of backups that were not removed. */
   get volumesInUse(): string[] {
     return [...this.#onVolume.keys()].filter((id) => this.#isInUse(id));
@@ -213,6 +219,7 @@ export class CatalogState {
         this.#backups.delete(line.backupId);
         return;
       case 'part':
+        this.#dropWrittenOver(line.part.entry);
         this.#addPart(line.part);
         return;
       case 'removed':
@@ -271,7 +278,22 @@ export class CatalogState {
     this.#parts.set(partId, part);
     partsIn(this.#onVolume, volumeId).set(partId, part);
     partsIn(this.#ofBackup, backupId).set(partId, part);
+    if (!isConfirmed(part.entry)) partsIn(this.#unclosed, volumeId).set(partId, part);
     this.#touch(part);
+  }
+
+  /** The rest of a transfer that was cut off, which a scan has found, is gone with what follows. */
+  #dropWrittenOver({ volumeId, partId, place }: PartEntry): void {
+    for (const part of this.#unclosed.get(volumeId)?.values() ?? []) {
+      const { entry } = part;
+      const isBehind = entry.partId !== partId && entry.end.object > place.object;
+      if (isBehind && !this.#counts(entry)) this.#dropPart(part);
+    }
+  }
+
+  /** It was confirmed, as its entry or another part tells. */
+  #counts(entry: PartEntry): boolean {
+    return isConfirmed(entry) || isFollowed(entry, this.#entriesOf(entry.backupId));
   }
 
   #dropPart(part: CatalogPart): void {
@@ -279,6 +301,7 @@ export class CatalogState {
     this.#parts.delete(partId);
     dropFrom(this.#onVolume, volumeId, partId);
     dropFrom(this.#ofBackup, backupId, partId);
+    dropFrom(this.#unclosed, volumeId, partId);
     this.#touch(part);
   }
 
@@ -308,17 +331,23 @@ export class CatalogState {
     const entries = this.#partsOn(label.volumeId)
       .map(({ entry }) => entry)
       .sort((a, b) => a.place.object - b.place.object);
-    const others = (entry: PartEntry): PartEntry[] => this.#entriesOf(entry.backupId);
-    const last = entries.findLast((entry) => isConfirmed(entry) || isFollowed(entry, others));
+    const last = entries.findLast((entry) => this.#counts(entry));
     const hasEnded = entries.some(({ endsVolume }) => endsVolume);
     const made: CatalogVolume = {
       label,
-      isFull: this.#full.has(label.volumeId) || hasEnded || isLeft(entries.at(-1), others),
+      isFull: this.#full.has(label.volumeId) || hasEnded || this.#isLeft(entries.at(-1)),
       end: last === undefined ? LABEL_ONLY : { place: last.end, partId: last.partId },
       dataBytes: entries.reduce((sum, { dataBytes }) => sum + dataBytes, 0),
     };
     this.#volumes.set(label.volumeId, made);
     return made;
+  }
+
+  /** The last part of a cartridge, without a trailer, which the backup left behind it. */
+  #isLeft(last: PartEntry | undefined): boolean {
+    if (last === undefined || isConfirmed(last)) return false;
+    const others = this.#entriesOf(last.backupId);
+    return others.some((other) => other.volumeId !== last.volumeId && follows(other, last));
   }
 
   #entriesOf(backupId: string): PartEntry[] {
@@ -354,21 +383,12 @@ function isConfirmed({ state, endsVolume }: PartEntry): boolean {
   return state !== 'open' || endsVolume;
 }
 
-/** All parts of the backup of this one. */
-type OthersOf = (entry: PartEntry) => readonly PartEntry[];
-
 /**
  * A part of its backup names this cartridge as that of the part before it, and begins behind where
  * this one begins. Parts begin behind what is confirmed, so this one was.
  */
-function isFollowed(entry: PartEntry, others: OthersOf): boolean {
-  return others(entry).some((other) => follows(other, entry));
-}
-
-/** The last part of a cartridge, without a trailer, which the backup left behind it. */
-function isLeft(last: PartEntry | undefined, others: OthersOf): boolean {
-  if (last === undefined || isConfirmed(last)) return false;
-  return others(last).some((other) => other.volumeId !== last.volumeId && follows(other, last));
+function isFollowed(entry: PartEntry, others: readonly PartEntry[]): boolean {
+  return others.some((other) => follows(other, entry));
 }
 
 function follows(other: PartEntry, entry: PartEntry): boolean {

@@ -11,6 +11,7 @@ import { locate, slotRef } from './cartridge-choice.ts';
 import type { Belief, Located } from './cartridge-choice.ts';
 import type { ChangerUse } from './changer-use.ts';
 import type { Medium } from './tape-media.ts';
+import { keptBecause, sameNumberProblem } from './tape-relabel.ts';
 
 /** The shelf is outside of a virtual library. */
 export type MediumPlace = 'drive' | 'slot' | 'import-export' | 'shelf';
@@ -63,13 +64,21 @@ function placeIn(
   }
 }
 
-/** Nothing while the changer does not answer: where they are is not known then. */
-export async function foundBy(changer: ChangerUse, state: CatalogState): Promise<FoundCartridge[]> {
+/**
+ * Nothing while the changer does not answer: where they are is not known then.
+ *
+ * @param isStrict throws TARGET_UNAVAILABLE instead
+ */
+export async function foundBy(
+  changer: ChangerUse,
+  state: CatalogState,
+  isStrict: boolean,
+): Promise<FoundCartridge[]> {
   let inventory: ChangerInventory;
   try {
     inventory = await changer.inventory();
   } catch (error) {
-    if (!(error instanceof StorageError)) throw error;
+    if (isStrict || !(error instanceof StorageError)) throw error;
     return [];
   }
   return locate(inventory).map((cartridge) => {
@@ -116,9 +125,11 @@ function placeOf(found: FoundCartridge | undefined) {
 export function mediaOf(
   state: CatalogState,
   ownSet: string,
+  nowMs: number,
   there: readonly FoundCartridge[],
 ): Medium[] {
   const { volumes } = state;
+  const numbered = Map.groupBy(volumes, ({ label }) => `${label.set} ${label.number}`);
   const ids = new Set(volumes.map(({ label }) => label.volumeId));
   const byId = new Map<string, FoundCartridge>();
   const others: FoundCartridge[] = [];
@@ -130,21 +141,42 @@ export function mediaOf(
     else others.push(cartridge);
   }
   const known = volumes.map(({ label }) => {
-    return labelled(state, label, ownSet, byId.get(label.volumeId));
+    const same = numbered.get(`${label.set} ${label.number}`) ?? [];
+    const keeps = {
+      keptBecause: keptBecause(label, state, nowMs),
+      problem: sameNumberProblem(label, same),
+    };
+    return labelledMedium(state, label, ownSet, keeps, byId.get(label.volumeId));
   });
   return [...known, ...others.map(unlabelled)];
 }
 
+/** @throws NOT_FOUND; VALIDATION_FAILED: several have this label */
+export function mediumOf(media: readonly Medium[], ref: string): Medium {
+  const found = media.find(({ volumeId, cartridge, barcode }) => {
+    return [volumeId, cartridge, barcode].includes(ref);
+  });
+  const [labelled, ...others] = media.filter(({ label }) => label === ref);
+  if (found === undefined && others.length > 0) {
+    const message = `several cartridges have the label ${ref}: give the id`;
+    throw new StorageError('VALIDATION_FAILED', message, { field: 'medium', medium: ref });
+  }
+  const medium = found ?? labelled ?? atSlot(media, ref);
+  if (medium !== undefined) return medium;
+  throw new StorageError('NOT_FOUND', `there is no cartridge ${ref}`, { medium: ref });
+}
+
 /** What is in the slot of `slot:NUMBER`; if that is empty, what came from there. */
-export function atSlot(media: readonly Medium[], ref: string): Medium | undefined {
+function atSlot(media: readonly Medium[], ref: string): Medium | undefined {
   const found = media.filter(({ slot }) => slot !== null && slotRef(slot) === ref);
   return found.find(({ inDrive }) => inDrive === false) ?? found[0];
 }
 
-function labelled(
+function labelledMedium(
   state: CatalogState,
   label: VolumeLabel,
   ownSet: string,
+  keeps: Pick<Medium, 'keptBecause' | 'problem'>,
   found: FoundCartridge | undefined,
 ): Medium {
   const { volumeId, set, number, labelledAtMs, expiresAtMs } = label;
@@ -161,6 +193,8 @@ function labelled(
     expiresAtMs,
     dataBytes: volume?.dataBytes ?? 0,
     backups: state.backupNamesOn(volumeId),
+    canBeLabelled: keeps.keptBecause === null,
+    ...keeps,
   };
 }
 
@@ -176,6 +210,9 @@ function unlabelled(cartridge: FoundCartridge): Medium {
     expiresAtMs: null,
     dataBytes: 0,
     backups: [],
+    canBeLabelled: true,
+    keptBecause: null,
+    problem: null,
   };
 }
 

@@ -10,18 +10,14 @@
  */
 import { assert } from '../base/assert.ts';
 import type { Clock } from '../base/clock.ts';
-import { uuidv7 } from '../base/clock.ts';
 import { StorageError } from '../base/errors.ts';
 import type { TapeCatalog } from '../tape/catalog.ts';
-import type { CatalogState } from '../tape/catalog-state.ts';
-import { isTapeName } from '../tape/fields.ts';
 import type { VolumeLabel } from '../tape/label.ts';
 import { labelAfter, labelRefusal } from '../tape/label-volume.ts';
 import { asMediumError } from '../tape/media.ts';
 import { scanVolume } from '../tape/scan.ts';
 import { giveBack, mountVolume, openDrive, releaseVolume } from '../tape/volume.ts';
-import type { FoundLabel } from '../tape/volume.ts';
-import { DEFAULT_RECORD_BYTES } from '../tape/record.ts';
+import type { FoundLabel, MountedVolume } from '../tape/volume.ts';
 import { slotRef } from './cartridge-choice.ts';
 import type { Located } from './cartridge-choice.ts';
 import {
@@ -35,11 +31,14 @@ import {
 import type { Wanted } from './changer-hands.ts';
 import type { ChangerUse } from './changer-use.ts';
 import { foundBy, foundIn, loadedBy, nameOf, notInLibrary } from './medium-place.ts';
-import { atSlot, mediaOf } from './medium-place.ts';
+import { mediaOf, mediumOf } from './medium-place.ts';
 import type { FoundCartridge, LibraryView, LoadedCartridge, MediumPlace } from './medium-place.ts';
 import { openLibrary, openTapeDevice } from './tape-device.ts';
 import type { TapeKind } from './tape-device.ts';
 import { catalogPart } from './tape-drive-use.ts';
+import { nextLabel } from './tape-label.ts';
+import type { NewLabel } from './tape-label.ts';
+import { assertAllKnown, keptBecause } from './tape-relabel.ts';
 
 export interface TapeMediaOptions {
   readonly kind: TapeKind;
@@ -67,6 +66,12 @@ export interface Medium {
   readonly dataBytes: number;
   /** Names of the backups of which bytes are on it. */
   readonly backups: readonly string[];
+  /** It may be labelled anew now, as far as is known without looking at it. */
+  readonly canBeLabelled: boolean;
+  /** Why it may not. */
+  readonly keptBecause: string | null;
+  /** What is wrong with it, for people. */
+  readonly problem: string | null;
   /** Name in the virtual library; null of a real cartridge. */
   readonly cartridge: string | null;
   /** As the library reads it; null: it has none, or no library tells. */
@@ -78,15 +83,6 @@ export interface Medium {
   /** Null: not known. */
   readonly inDrive: boolean | null;
   readonly sizeBytes: number | null;
-}
-
-export interface NewLabel {
-  /** Default SET-NUMBER. */
-  readonly label?: string;
-  readonly expiresAtMs?: number;
-  readonly recordBytes?: number;
-  /** The label that is on it now, or `foreign`. */
-  readonly force?: string;
 }
 
 export interface MediumScan {
@@ -107,19 +103,26 @@ export class TapeMedia {
 
   /** Labelled ones by number, then the others. Reads the catalog and the library, no cartridge. */
   async list(): Promise<Medium[]> {
-    const state = await this.#o.catalog.read();
-    return mediaOf(state, this.#o.set, await this.#there(state));
+    return this.#list(false);
   }
 
-  /** By label, barcode, name of the cartridge, volumeId, or `slot:NUMBER`. @throws NOT_FOUND */
+  /**
+   * By id, barcode, name of the cartridge, label, or `slot:NUMBER`.
+   *
+   * @throws NOT_FOUND; VALIDATION_FAILED: several have this label
+   */
   async get(ref: string): Promise<Medium> {
-    const media = await this.list();
-    const found =
-      media.find(({ label, cartridge, volumeId, barcode }) => {
-        return [label, cartridge, volumeId, barcode].includes(ref);
-      }) ?? atSlot(media, ref);
-    if (found !== undefined) return found;
-    throw new StorageError('NOT_FOUND', `there is no cartridge ${ref}`, { medium: ref });
+    return mediumOf(await this.#list(false), ref);
+  }
+
+  /** @param isStrict TARGET_UNAVAILABLE where a changer does not tell what is where */
+  async #list(isStrict: boolean): Promise<Medium[]> {
+    const { kind, changer, set, clock, catalog } = this.#o;
+    const state = await catalog.read();
+    let there: readonly FoundCartridge[] = [];
+    if (kind === 'virtual-tape') there = foundIn(await this.#library(), state);
+    else if (changer !== undefined) there = await foundBy(changer, state, isStrict);
+    return mediaOf(state, set, clock.nowMs(), there);
   }
 
   /** A new blank cartridge of a virtual library. @throws NAME_TAKEN, NAME_INVALID */
@@ -156,9 +159,10 @@ export class TapeMedia {
   async load(ref: string): Promise<Medium> {
     const { changer } = this.#o;
     if (changer === undefined) return this.#loadVirtual(ref);
-    const { place } = await this.get(ref);
+    const wanted = await this.#wanted(changer, ref);
+    const { place } = wanted.medium;
     if (place === 'shelf') return changer.turn(() => this.#loadVirtual(ref));
-    await loadByHand(changer, await this.#wanted(ref));
+    await loadByHand(changer, wanted);
     return this.get(ref);
   }
 
@@ -173,7 +177,7 @@ export class TapeMedia {
   /** To the door of the library. @throws as `exportCartridge`; VALIDATION_FAILED: no changer */
   async export(ref: string, mayUseDrive = false): Promise<Medium> {
     const changer = this.#needChanger();
-    const slot = await exportCartridge(changer, await this.#wanted(ref), mayUseDrive);
+    const slot = await exportCartridge(changer, await this.#wanted(changer, ref), mayUseDrive);
     return this.get(slotRef(slot));
   }
 
@@ -184,12 +188,13 @@ export class TapeMedia {
    */
   async import(ref: string): Promise<Medium> {
     const changer = this.#needChanger();
-    const { cartridge, place } = await this.get(ref);
+    const wanted = await this.#wanted(changer, ref);
+    const { cartridge, place } = wanted.medium;
     if (place === 'shelf' && cartridge !== null) {
       await changer.turn(async () => (await this.#library()).stow(cartridge));
       return this.get(cartridge);
     }
-    const slot = await importCartridge(changer, await this.#wanted(ref));
+    const slot = await importCartridge(changer, wanted);
     return this.get(slotRef(slot));
   }
 
@@ -249,7 +254,10 @@ export class TapeMedia {
     const device = await openTapeDevice(kind, path);
     const loaded = await this.#loaded();
     let label: VolumeLabel | undefined;
-    await labelAfter(device, async (found) => (label = await this.#decideLabel(found, request)));
+    await labelAfter(device, async (found, mounted) => {
+      label = await this.#decideLabel(found, mounted, request);
+      return label;
+    });
     assert(label !== undefined, 'a label that was decided on');
     await catalog.add({ kind: 'volume', label, ...nameOf(loaded) });
     await this.#noteHeld(loaded, label.volumeId);
@@ -257,18 +265,28 @@ export class TapeMedia {
   }
 
   /** The catalog has forgotten what was on the cartridge when this resolves. */
-  async #decideLabel(found: FoundLabel, request: NewLabel): Promise<VolumeLabel> {
-    const { catalog, clock } = this.#o;
+  async #decideLabel(
+    found: FoundLabel,
+    mounted: MountedVolume | undefined,
+    request: NewLabel,
+  ): Promise<VolumeLabel> {
+    const { catalog, clock, set } = this.#o;
+    const { force } = request;
     const state = await catalog.read();
-    const old = found.kind === 'label' ? found.label.volumeId : undefined;
-    const label = this.#nextLabel(state, request, old);
+    const nowMs = clock.nowMs();
+    const known = mounted === undefined ? undefined : state.volume(mounted.label.volumeId);
+    const old = mounted?.label.volumeId;
+    const isFree = known !== undefined && keptBecause(known.label, state, nowMs) === null;
+    const label = nextLabel(state, request, old, { set, clock });
     const refusal = labelRefusal(found, {
       label,
-      nowMs: clock.nowMs(),
+      nowMs,
       inUse: state.volumesInUse,
-      ...(request.force === undefined ? {} : { force: request.force }),
+      released: isFree ? [known.label.volumeId] : [],
+      ...(force === undefined ? {} : { force }),
     });
     if (refusal !== undefined) throw refusal;
+    if (mounted !== undefined && force === undefined) await assertAllKnown(mounted, state, set);
     if (old !== undefined && state.volume(old) !== undefined) {
       await catalog.add({ kind: 'gone', volumeId: old });
     }
@@ -306,40 +324,6 @@ export class TapeMedia {
     }
   }
 
-  #nextLabel(state: CatalogState, request: NewLabel, old: string | undefined): VolumeLabel {
-    const { set, clock } = this.#o;
-    const volumes = state.volumes.map(({ label }) => label);
-    const others = volumes.filter((each) => each.set === set && each.volumeId !== old);
-    const last = others.at(-1);
-    const number = (last?.number ?? 0) + 1;
-    const label = request.label ?? `${set}-${number}`;
-    if (!isTapeName(label)) {
-      const message = 'a label matches [a-z0-9][a-z0-9._-]{0,62}';
-      throw new StorageError('NAME_INVALID', message, { field: 'label' });
-    }
-    if (volumes.some((each) => each.label === label && each.volumeId !== old)) {
-      throw new StorageError('NAME_TAKEN', `there is a cartridge ${label}`, { name: label });
-    }
-    return {
-      volumeId: uuidv7(clock),
-      label,
-      set,
-      setId: last?.setId ?? uuidv7(clock),
-      number,
-      previousVolumeId: last?.volumeId ?? null,
-      recordBytes: request.recordBytes ?? DEFAULT_RECORD_BYTES,
-      labelledAtMs: clock.nowMs(),
-      expiresAtMs: request.expiresAtMs ?? null,
-    };
-  }
-
-  /** The cartridges of the library, as far as it tells. */
-  async #there(state: CatalogState): Promise<FoundCartridge[]> {
-    const { kind, changer } = this.#o;
-    if (kind === 'virtual-tape') return foundIn(await this.#library(), state);
-    return changer === undefined ? [] : foundBy(changer, state);
-  }
-
   async #loaded(): Promise<LoadedCartridge> {
     const { kind, changer } = this.#o;
     if (kind === 'tape') return loadedBy(changer);
@@ -352,17 +336,15 @@ export class TapeMedia {
     if (located !== undefined) await this.#o.changer?.noteHeld(located, volumeId);
   }
 
-  async #wanted(ref: string): Promise<Wanted> {
-    const { catalog, changer } = this.#o;
-    const state = await catalog.read();
-    const { volumeId, label } = state.volumes.find((volume) => {
-      return [volume.label.label, volume.label.volumeId].includes(ref);
-    })?.label ?? { volumeId: undefined, label: ref };
+  /** A cartridge that is to be moved. @throws as `get`; TARGET_UNAVAILABLE */
+  async #wanted(changer: ChangerUse, ref: string): Promise<Wanted & { readonly medium: Medium }> {
+    const medium = mediumOf(await this.#list(true), ref);
+    const state = await this.#o.catalog.read();
     const isIt = (cartridge: Located): boolean => {
       if (isAtSlot(ref, cartridge) || cartridge.barcode === ref) return true;
-      return volumeId !== undefined && changer?.belief(state, cartridge) === volumeId;
+      return medium.volumeId !== null && changer.belief(state, cartridge) === medium.volumeId;
     };
-    return { ref: label, isIt };
+    return { ref, isIt, medium };
   }
 
   #needChanger(field = 'target'): ChangerUse {

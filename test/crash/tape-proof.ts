@@ -1,7 +1,8 @@
 /**
  * What must be true of cartridges and catalog when the daemon is dead, at any moment.
  *
- *  1. Each part of the catalog is on its cartridge, as the catalog says, confirmed by its filemark.
+ *  1. Each part of the catalog is on its cartridge, as the catalog says, confirmed by its filemark;
+ *     but for the rest of a transfer that was cut off, which a scan has found.
  *  2. A cartridge has at most one closed part more, its last: confirmed, and not yet noted.
  *  3. Parts of a backup follow each other without a gap and without a byte that is there twice.
  *  4. A part that was noted once stays, until its backup is deleted or its cartridge labelled anew.
@@ -37,7 +38,7 @@ export class CartridgeProof {
     const noted = new Map<string, PartEntry>();
     for (const { name, parts } of backups) {
       let at = 0;
-      for (const part of parts) {
+      for (const part of parts.filter(isConfirmed)) {
         noted.set(part.partId, part);
         if (part.firstOffset !== at) {
           throw new Violation(`parts of ${name} do not follow each other`, { at, part });
@@ -89,6 +90,10 @@ export class CartridgeProof {
       rmSync(directory, { recursive: true, force: true });
     }
   }
+}
+
+function isConfirmed({ state, endsVolume }: PartEntry): boolean {
+  return state !== 'open' || endsVolume;
 }
 
 function proveVolume(

@@ -41,9 +41,14 @@ export const MediumSchema = shown('Medium', 'A cartridge, by its label, its plac
     'unlabelled: nothing is known of it; appendable: takes more; full; other-set: never written.',
   ),
   labelledAt: nullableTime('When it was labelled'),
-  expiresAt: nullableTime('From then on it may be overwritten if no backup needs it; null: never'),
+  expiresAt: nullableTime(
+    'Until then it is kept, also without backups; null: as long as one needs it',
+  ),
   dataBytes: bytes('Bytes of images on it, also of backups that were deleted.'),
   backups: listOf(text('Name.'), 'Backups, as named on the target, with bytes on it.'),
+  canBeLabelled: flag('It may be labelled anew now, as far as is known without looking at it.'),
+  keptBecause: nullableText('Why it may not: the backups that need it, or when it expires.'),
+  problem: nullableText('What is wrong, for people, as two cartridges of one number in a set.'),
   cartridge: nullableText('Name in the virtual library; null of a real cartridge.'),
   barcode: nullableText('As the library reads it; null: it has none, or is not in a library.'),
   place: nullableText(
@@ -98,7 +103,7 @@ export const LibrarySchema = shown('Library', 'What a changer has, and what is w
 
 export const LabelMediumSchema = asked('LabelMedium', 'A label for what is in the drive.', {
   label: Type.Optional(newName('Label. Default SET-NUMBER')),
-  expiresAt: Type.Optional(time('From then on it may be overwritten. Default: never')),
+  expiresAt: Type.Optional(time('Until then it is kept. Default: as long as a backup needs it')),
   recordBytes: Type.Optional(
     Type.Integer({
       description: 'Length of its records, a multiple of 64 KiB. Default 256 KiB.',
