@@ -50,16 +50,18 @@ export function labelRefusal(found: FoundLabel, request: LabelRequest): StorageE
   if (hasExpired || isReleased || request.force === label.label) return undefined;
   return mediumError(
     'MEDIUM_UNEXPIRED',
-    `cartridge ${label.label} may not be overwritten: ${whyKept(label, isPast)}`,
+    `cartridge ${label.label} may not be overwritten: ${whyKept(label, isPast, isInUse)}`,
     `load another one, ${isInUse ? 'delete its backups, ' : ''}or give force: "${label.label}"`,
     { found: volumeName(label), expiresAt: timeOf(label.expiresAtMs) },
   );
 }
 
-function whyKept(label: VolumeLabel, isPast: boolean): string {
-  if (isPast) return 'backups that the catalog has are on it';
-  const expiresAt = timeOf(label.expiresAtMs);
-  return expiresAt === null ? 'it does not expire' : `it expires at ${expiresAt}`;
+function whyKept({ expiresAtMs }: VolumeLabel, isPast: boolean, isInUse: boolean): string {
+  const expiresAt = timeOf(expiresAtMs);
+  const expiry = expiresAt === null ? 'it does not expire by itself' : `it expires at ${expiresAt}`;
+  if (!isInUse) return expiry;
+  const backups = 'backups that the catalog has are on it';
+  return isPast || expiresAt === null ? backups : `${backups}, and ${expiry}`;
 }
 
 function timeOf(ms: number | null): string | null {

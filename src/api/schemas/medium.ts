@@ -41,9 +41,7 @@ export const MediumSchema = shown('Medium', 'A cartridge, by its label, its plac
     'unlabelled: nothing is known of it; appendable: takes more; full; other-set: never written.',
   ),
   labelledAt: nullableTime('When it was labelled'),
-  expiresAt: nullableTime(
-    'Until then it is kept, also without backups; null: as long as one needs it',
-  ),
+  expiresAt: nullableTime('Until then it is kept in any case; null: while a backup needs it'),
   dataBytes: bytes('Bytes of images on it, also of backups that were deleted.'),
   backups: listOf(text('Name.'), 'Backups, as named on the target, with bytes on it.'),
   canBeLabelled: flag('It may be labelled anew now, as far as is known without looking at it.'),
@@ -103,7 +101,9 @@ export const LibrarySchema = shown('Library', 'What a changer has, and what is w
 
 export const LabelMediumSchema = asked('LabelMedium', 'A label for what is in the drive.', {
   label: Type.Optional(newName('Label. Default SET-NUMBER')),
-  expiresAt: Type.Optional(time('Until then it is kept. Default: as long as a backup needs it')),
+  expiresAt: Type.Optional(
+    time('Until then it is kept in any case. Default: while a backup needs it'),
+  ),
   recordBytes: Type.Optional(
     Type.Integer({
       description: 'Length of its records, a multiple of 64 KiB. Default 256 KiB.',
