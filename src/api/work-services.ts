@@ -9,11 +9,12 @@ import type { Effects, ForceOption, Labels, Rename } from './service-types.ts';
 import type { Copy, Disk } from './storage-services.ts';
 
 export type { Medium } from '../target/tape-media.ts';
+export type { LibraryView } from '../target/medium-place.ts';
 
 /** What hands do. @throws TARGET_IN_USE while a job has the drive and does not wait for a medium */
 export type Media = Pick<
   TapeMedia,
-  'list' | 'get' | 'add' | 'load' | 'unload' | 'label' | 'forget'
+  'list' | 'get' | 'add' | 'load' | 'unload' | 'label' | 'forget' | 'export' | 'import' | 'library'
 >;
 
 export type TargetKind = 'directory' | 'tape' | 'virtual-tape';
@@ -25,6 +26,7 @@ export interface Target {
   readonly path: string;
   /** Of its cartridges; null of a directory. */
   readonly set: string | null;
+  readonly changer: { readonly device: string; readonly drive: number } | null;
   readonly labels: Labels;
   readonly version: number;
   readonly createdAtMs: number;
@@ -35,6 +37,8 @@ export interface CreateTarget {
   readonly kind: TargetKind;
   readonly path: string;
   readonly set?: string;
+  readonly changer?: string;
+  readonly changerDrive?: number;
   readonly labels?: Labels;
 }
 

@@ -8,6 +8,14 @@ export type Labels = Readonly<Record<string, string>>;
 export const targetKinds = ['directory', 'tape', 'virtual-tape'] as const;
 export type TargetKind = (typeof targetKinds)[number];
 
+/** What loads the drive of a target. */
+export interface TargetChanger {
+  /** Path of its device; `virtual`: that of the virtual library. */
+  readonly device: string;
+  /** Number of the target's drive in it. */
+  readonly drive: number;
+}
+
 export interface TargetRecord {
   readonly id: string;
   name: string;
@@ -16,6 +24,8 @@ export interface TargetRecord {
   readonly path: string;
   /** Of the cartridges; null of a directory. */
   readonly set: string | null;
+  /** Null: cartridges are loaded by hand. */
+  changer: TargetChanger | null;
   labels: Labels;
   readonly creation: string;
   version: number;
@@ -93,9 +103,13 @@ export function targetRow(record: TargetRecord): RowChange {
     row: {
       name: record.name,
       kind: record.kind,
-      settings: JSON.stringify(
-        record.set === null ? { path: record.path } : { path: record.path, set: record.set },
-      ),
+      settings: JSON.stringify({
+        path: record.path,
+        ...(record.set === null ? {} : { set: record.set }),
+        ...(record.changer === null
+          ? {}
+          : { changer: record.changer.device, changerDrive: record.changer.drive }),
+      }),
       labels: JSON.stringify(record.labels),
       creation: record.creation,
       version: record.version,
@@ -113,6 +127,7 @@ export function readTarget(row: Row): TargetRecord {
     kind: targetKinds.find((kind) => kind === row['kind']) ?? 'directory',
     path: textOf(settings, 'path'),
     set: set === '' ? null : set,
+    changer: changerOf(settings),
     labels: labelsOf(row['labels']),
     creation: String(row['creation']),
     version: Number(row['version']),
@@ -218,6 +233,11 @@ function readBase(row: Row): BaseRef | null {
 }
 
 /** JSON text as an object; anything else as an empty one. */
+function changerOf(settings: Readonly<Record<string, unknown>>): TargetChanger | null {
+  const device = textOf(settings, 'changer');
+  return device === '' ? null : { device, drive: Number(settings['changerDrive']) };
+}
+
 export function objectOf(text: unknown): Record<string, unknown> {
   const value: unknown = JSON.parse(String(text));
   return typeof value === 'object' && value !== null ? { ...value } : {};

@@ -18,7 +18,12 @@ export async function runOnTarget(
   handlers: Handlers,
 ): Promise<unknown> {
   if (target.kind === 'directory') return runTask(task, handlers, context.signal);
-  return backups.options.targets.leases.hold(context, target, (lease) =>
-    runTask(task, { ...handlers, medium: (needed) => lease.wait(needed) }, context.signal),
+  const { targets } = backups.options;
+  return targets.leases.hold(
+    context,
+    target,
+    (lease) =>
+      runTask(task, { ...handlers, medium: (needed) => lease.wait(needed) }, context.signal),
+    targets.fetcher(target),
   );
 }

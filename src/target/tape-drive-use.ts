@@ -25,6 +25,8 @@ import { VolumeWriter } from '../tape/volume-writer.ts';
 export interface NeededMedium {
   readonly set: string;
   readonly volumeNumber: number;
+  /** The one to read; null: one to write to, any of the set that takes more serves. */
+  readonly volumeId: string | null;
   /** Of a labelled cartridge; null: a new one is to be labelled as this number of the set. */
   readonly label: string | null;
   /** Why what is in the drive does not serve. */
@@ -70,7 +72,7 @@ export class DriveUse {
         if ((await this.#o.catalog.read()).volume(volumeId) === undefined) return null;
         return mountVolume(await this.#o.openDevice(), 'read', volumeName(label));
       },
-      async () => ({ set, volumeNumber, label: name }),
+      async () => ({ set, volumeNumber, volumeId, label: name }),
     );
   }
 
@@ -84,7 +86,7 @@ export class DriveUse {
 
   async #withHands<T>(
     work: () => Promise<T>,
-    needed: () => Promise<Pick<NeededMedium, 'set' | 'volumeNumber' | 'label'>>,
+    needed: () => Promise<Pick<NeededMedium, 'set' | 'volumeNumber' | 'volumeId' | 'label'>>,
   ): Promise<T> {
     for (;;) {
       try {
@@ -151,7 +153,7 @@ export class DriveUse {
     const volumes = (await catalog.read()).volumes.filter(({ label }) => label.set === set);
     const open = volumes.findLast((volume) => !volume.isFull)?.label;
     const volumeNumber = open?.number ?? (volumes.at(-1)?.label.number ?? 0) + 1;
-    return { set, volumeNumber, label: open?.label ?? null };
+    return { set, volumeNumber, volumeId: null, label: open?.label ?? null };
   }
 }
 

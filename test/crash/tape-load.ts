@@ -33,6 +33,8 @@ export class TapeLoad {
   client!: Client;
   readonly #random: Random;
   readonly #disks = new Map<string, Buffer>();
+  /** Of which a write got no answer. */
+  readonly #unsure = new Set<string>();
   /** What backups hold, by name; also of those that are being made. */
   readonly #contents = new Map<string, Buffer>();
   readonly #deleted = new Set<string>();
@@ -131,15 +133,18 @@ export class TapeLoad {
     for (let at = 0; at + 4 <= length; at += 4) {
       bytes.writeUInt32LE(Math.floor(this.#random.next() * 2 ** 32), at);
     }
-    await this.client.ask('PUT', `/disks/${name}/data?offset=${offset}`, { body: bytes });
+    this.#unsure.add(name);
+    const path = `/disks/${name}/data?offset=${offset}`;
+    const { status } = await this.client.ask('PUT', path, { body: bytes });
+    if (status !== 204) throw new Violation('a write was refused', { status });
+    this.#unsure.delete(name);
   }
 
   async #backUp(): Promise<void> {
     if (this.#jobs.length >= MAX_JOBS || this.#contents.size >= MAX_BACKUPS) return;
     const random = this.#random;
     const disk = random.pick([...this.#disks.keys()]) ?? 'd1';
-    // Whole, so that a write that gets no answer is the same when it is repeated.
-    if (random.chance(0.5)) await this.#write(disk, 0, DISK_BYTES);
+    if (random.chance(0.5) || this.#unsure.has(disk)) await this.#write(disk, 0, DISK_BYTES);
     const name = this.#name('b');
     const incremental = { level: 'incremental', onMissingBase: 'full' };
     const json = {
