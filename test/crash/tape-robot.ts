@@ -15,6 +15,7 @@ const PASSING = [
   'MEDIUM_ABSENT',
   'MEDIUM_UNEXPIRED',
   'MEDIUM_FOREIGN',
+  'MEDIUM_MISMATCH',
   'NAME_TAKEN',
   'NOT_FOUND',
   'MEDIUM_WRONG',
@@ -69,7 +70,9 @@ export class TapeRobot {
       recordBytes: recordBytes * KIB,
       expiresAt: new Date(Date.now() + 2000).toISOString(),
     };
-    await this.#hand(client, 'POST', '/targets/vault/label', json);
+    const refused = await this.#hand(client, 'POST', '/targets/vault/label', json);
+    // The kill came between a label and the catalog.
+    if (refused === 'MEDIUM_MISMATCH') await this.#hand(client, 'POST', '/targets/vault/scan');
   }
 
   async #loadAny(client: Client): Promise<void> {
@@ -78,16 +81,21 @@ export class TapeRobot {
     if (any !== undefined) await this.#load(client, String(any.cartridge));
   }
 
-  #load(client: Client, medium: string): Promise<void> {
+  #load(client: Client, medium: string): Promise<string | undefined> {
     return this.#hand(client, 'POST', '/targets/vault/load', { medium });
   }
 
-  async #hand(client: Client, method: string, path: string, json?: Json): Promise<void> {
+  /** @returns the code of a refusal */
+  async #hand(
+    client: Client,
+    method: string,
+    path: string,
+    json?: Json,
+  ): Promise<string | undefined> {
     const answer = await client.ask(method, path, json === undefined ? {} : { json });
-    if (answer.status < 300) return;
+    if (answer.status < 300) return undefined;
     const code = String((JSON.parse(answer.body.toString()) as Json).code);
-    if (!PASSING.includes(code)) {
-      throw new Violation(`${method} ${path} was refused`, { body: answer.body.toString() });
-    }
+    if (PASSING.includes(code)) return code;
+    throw new Violation(`${method} ${path} was refused`, { body: answer.body.toString() });
   }
 }
