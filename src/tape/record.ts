@@ -13,7 +13,7 @@
  */
 import { assert } from '../base/assert.ts';
 import { asBuffer, isZero, readU64, writeU64 } from '../base/bytes.ts';
-import { crc32, saltedCrc32 } from '../base/checksum.ts';
+import { crc32, joinOf, saltedCrc32 } from '../base/checksum.ts';
 import { formatUuid, parseUuid } from '../base/clock.ts';
 import { KIB, MIB } from '../base/units.ts';
 
@@ -122,9 +122,10 @@ export function labelHead(volumeId: string, payloadBytes: number): RecordHead {
  * what is behind the payload, and computes the CRC.
  *
  * @param bytes of just `head.recordBytes`
+ * @param payloadCrc CRC-32 of a payload that fills the record, if it is known: saves computing it
  * @returns the CRC
  */
-export function encodeRecord(bytes: Buffer, head: RecordHead): number {
+export function encodeRecord(bytes: Buffer, head: RecordHead, payloadCrc?: number): number {
   assert(headProblem(head) === undefined, `tape record: ${String(headProblem(head))}`);
   assert(bytes.length === head.recordBytes, 'length of a tape record');
   bytes.fill(0, 0, RECORD_HEAD_BYTES);
@@ -141,7 +142,8 @@ export function encodeRecord(bytes: Buffer, head: RecordHead): number {
   bytes.writeUInt32LE(head.sequence, at.sequence);
   writeU64(bytes, head.offset, at.offset);
   bytes.writeUInt32LE(head.payloadBytes, at.payloadBytes);
-  const crc = crcOf(bytes);
+  const isKnown = head.payloadBytes === payloadSpace(head.recordBytes);
+  const crc = crcOf(bytes, isKnown ? payloadCrc : undefined);
   bytes.writeUInt32LE(crc, at.crc);
   return crc;
 }
@@ -176,9 +178,11 @@ function startsRecord(bytes: Buffer): boolean {
   return bytes.length >= RECORD_HEAD_BYTES && bytes.toString('latin1', 0, at.version) === MAGIC;
 }
 
-function crcOf(bytes: Buffer): number {
+/** @param crcOfRest of what follows the head, if it is known */
+function crcOf(bytes: Buffer, crcOfRest?: number): number {
   const seed = saltedCrc32(SALT, bytes.subarray(0, at.crc));
-  return crc32(bytes.subarray(RECORD_HEAD_BYTES), seed);
+  if (crcOfRest === undefined) return crc32(bytes.subarray(RECORD_HEAD_BYTES), seed);
+  return joinOf(bytes.length - RECORD_HEAD_BYTES)(seed, crcOfRest);
 }
 
 function flagsOf(kind: RecordKind, isFinal: boolean): number {

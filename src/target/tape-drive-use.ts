@@ -8,6 +8,7 @@
  *  3. What a cartridge holds behind the catalog's end is noted before anything is written to it.
  */
 import { StorageError } from '../base/errors.ts';
+import { deferred } from '../base/mutex.ts';
 import { openForAppend } from '../tape/append.ts';
 import type { AppendPoint } from '../tape/append.ts';
 import type { TapeCatalog } from '../tape/catalog.ts';
@@ -73,17 +74,27 @@ export class DriveUse {
     );
   }
 
-  /** A cartridge of the set that takes more. @throws as above; MEDIUM_MISMATCH */
-  async nextVolume(): Promise<VolumeWriter> {
+  /**
+   * A cartridge of the set that takes more.
+   *
+   * @param signal ends the waiting for one with its reason
+   * @throws as above; MEDIUM_MISMATCH
+   */
+  async nextVolume(signal: AbortSignal): Promise<VolumeWriter> {
     return this.#withHands(
-      () => this.#append(),
+      async () => {
+        signal.throwIfAborted();
+        return this.#append();
+      },
       () => this.#neededForWrite(),
+      signal,
     );
   }
 
   async #withHands<T>(
     work: () => Promise<T>,
     needed: () => Promise<Pick<NeededMedium, 'set' | 'volumeNumber' | 'label'>>,
+    signal?: AbortSignal,
   ): Promise<T> {
     for (;;) {
       try {
@@ -91,7 +102,8 @@ export class DriveUse {
       } catch (error) {
         if (!(error instanceof StorageError) || !helpedByHands.has(error.code)) throw error;
         const { code, message: reason } = error;
-        await this.#o.waitForMedium({ ...(await needed()), reason, code });
+        const medium = { ...(await needed()), reason, code };
+        await untilAborted(this.#o.waitForMedium(medium), signal);
       }
     }
   }
@@ -141,6 +153,23 @@ export class DriveUse {
     const open = volumes.findLast((volume) => !volume.isFull)?.label;
     const volumeNumber = open?.number ?? (volumes.at(-1)?.label.number ?? 0) + 1;
     return { set, volumeNumber, label: open?.label ?? null };
+  }
+}
+
+/** Rejects with the reason of the signal, if that fires first. */
+async function untilAborted(waiting: Promise<void>, signal?: AbortSignal): Promise<void> {
+  if (signal === undefined) return waiting;
+  const aborted = deferred<undefined>();
+  const stop = (): void => {
+    aborted.reject(signal.reason);
+  };
+  waiting.catch(() => undefined); // nobody may listen any more
+  signal.throwIfAborted();
+  signal.addEventListener('abort', stop, { once: true });
+  try {
+    await Promise.race([waiting, aborted.promise]);
+  } finally {
+    signal.removeEventListener('abort', stop);
   }
 }
 

@@ -23,7 +23,7 @@ import { asMediumError } from '../tape/media.ts';
 import { scanVolume } from '../tape/scan.ts';
 import { giveBack, mountVolume, openDrive, readLabel, releaseVolume } from '../tape/volume.ts';
 import type { FoundLabel } from '../tape/volume.ts';
-import { alignedBuffer } from '../tape/drive.ts';
+import { alignedBuffer } from '../base/aligned-memory.ts';
 import { MAX_RECORD_BYTES } from '../tape/record.ts';
 import { openLibrary, openTapeDevice } from './tape-device.ts';
 import type { TapeKind } from './tape-device.ts';

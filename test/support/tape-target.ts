@@ -151,7 +151,7 @@ export class TapeBench {
   }
 
   /** A new cartridge in the drive, labelled as this number of the set. */
-  async prepareVolume(number: number): Promise<void> {
+  async prepareVolume(number: number, recordBytes = 64 * KIB): Promise<void> {
     const { cartridgeBytes = 64 * KIB * KIB, earlyWarningBytes = 256 * KIB } = this.options;
     const library = await this.library();
     const name = `T${String(library.cartridges().length + 1).padStart(3, '0')}`;
@@ -165,7 +165,7 @@ export class TapeBench {
       setId: volumes.at(-1)?.label.setId ?? uuidv7(systemClock),
       number,
       previousVolumeId: volumes.at(-1)?.label.volumeId ?? null,
-      recordBytes: 64 * KIB,
+      recordBytes,
       labelledAtMs: systemClock.nowMs(),
       expiresAtMs: null,
     };
