@@ -149,8 +149,8 @@ function groupCopyView(member: GroupMember): Static<typeof GroupCopySchema> {
 }
 
 export function targetView(target: Target): Static<typeof TargetSchema> {
-  const { labels, createdAtMs, id, name, kind, path, set, version } = target;
-  const shown = { id, name, kind, path, set, version };
+  const { labels, createdAtMs, id, name, kind, path, set, bufferBytes, version } = target;
+  const shown = { id, name, kind, path, set, bufferBytes, version };
   return { ...shown, labels: { ...labels }, createdAt: rfc3339(createdAtMs) };
 }
 

@@ -28,6 +28,8 @@ const LOOKING_MS = 2000;
 interface Holder {
   readonly job: string;
   isParked: boolean;
+  /** Its work has ended, and nothing that it still waits for matters. */
+  readonly left: Deferred<undefined>;
   /** While it looks at what hands have done: resolved when it parks again or leaves. */
   looking: Deferred<undefined> | undefined;
 }
@@ -56,7 +58,8 @@ export class DriveLeases {
     work: (lease: Lease) => Promise<T>,
   ): Promise<T> {
     const drive = this.#drive(target.path);
-    const holder: Holder = { job: context.job.id, isParked: false, looking: undefined };
+    const left = deferred<undefined>();
+    const holder: Holder = { job: context.job.id, isParked: false, left, looking: undefined };
     try {
       await this.#take(drive, holder, context, target);
       let since: { readonly of: string; readonly at: string } | undefined;
@@ -71,8 +74,14 @@ export class DriveLeases {
         },
       });
     } finally {
+      left.resolve(undefined);
       this.#leave(drive, holder);
     }
+  }
+
+  /** A job has the drive, and waits for a cartridge in it. */
+  waitsForMedium({ path }: TargetRecord): boolean {
+    return this.#drives.get(path)?.holder?.isParked === true;
   }
 
   /** Runs what hands do. @throws TARGET_IN_USE while a job has the drive */
@@ -153,7 +162,7 @@ export class DriveLeases {
       const { signal } = context;
       const isTape = target.kind === 'tape';
       const again = isTape ? [delay(LOOK_AGAIN_MS, undefined, { signal, ref: false })] : [];
-      await context.waitFor(waitingFor, Promise.race([change, ...again]));
+      await context.waitFor(waitingFor, Promise.race([change, holder.left.promise, ...again]));
     } finally {
       // Hands that are at it finish first.
       await drive.hands.run(async () => {

@@ -18,7 +18,22 @@ export async function runOnTarget(
   handlers: Handlers,
 ): Promise<unknown> {
   if (target.kind === 'directory') return runTask(task, handlers, context.signal);
-  return backups.options.targets.leases.hold(context, target, (lease) =>
-    runTask(task, { ...handlers, medium: (needed) => lease.wait(needed) }, context.signal),
-  );
+  const { leases, figures } = backups.options.targets;
+  return leases.hold(context, target, async (lease) => {
+    const teller = figures.teller(target.id);
+    const { progress } = handlers;
+    const ofDrive: Handlers = {
+      ...handlers,
+      medium: (needed) => lease.wait(needed),
+      progress: (done, total, busy, flow) => {
+        if (flow !== undefined) teller.told(flow);
+        return progress?.(done, total, busy, flow);
+      },
+    };
+    try {
+      return await runTask(task, ofDrive, context.signal);
+    } finally {
+      teller.ended();
+    }
+  });
 }

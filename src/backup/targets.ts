@@ -13,6 +13,7 @@ import type { TapeMedia } from '../target/tape-media.ts';
 import { forgetTape, tapeMediaAt } from '../target/tape-place.ts';
 import type { TapePlaceFacts } from '../target/tape-place.ts';
 import type { Target } from '../target/target.ts';
+import { DriveFigures } from './drive-figures.ts';
 import { DriveLeases } from './drive-leases.ts';
 import {
   type Labels,
@@ -21,6 +22,7 @@ import {
   readTarget,
   targetRow,
 } from './records.ts';
+import { checkedBuffer } from './target-buffer.ts';
 import { targetAt } from './worker-engine.ts';
 import type { TargetPlace } from './worker-protocol.ts';
 
@@ -31,6 +33,8 @@ export interface TargetRequest {
   readonly path: string;
   /** Of cartridges. Default: the name. */
   readonly set?: string;
+  /** Memory between the source and the drive. Default: 16 MiB. */
+  readonly bufferBytes?: number;
   readonly labels?: Labels;
 }
 
@@ -47,6 +51,7 @@ export class Targets {
   readonly #o: TargetsOptions;
   readonly #targets = new Map<string, TargetRecord>();
   readonly leases = new DriveLeases();
+  readonly figures = new DriveFigures();
 
   constructor(options: TargetsOptions) {
     this.#o = options;
@@ -97,8 +102,11 @@ export class Targets {
     throw new StorageError('VALIDATION_FAILED', message, { field: 'target', target: name });
   }
 
-  #tapePlace({ id, name, path, set }: TargetRecord, kind: TapeKind): TapePlaceFacts {
-    return { kind, path, catalog: join(this.#o.catalogs, `${id}.jsonl`), set: set ?? name };
+  #tapePlace(record: TargetRecord, kind: TapeKind): TapePlaceFacts {
+    const { id, name, path, set, bufferBytes } = record;
+    const catalog = join(this.#o.catalogs, `${id}.jsonl`);
+    const place = { kind, path, catalog, set: set ?? name };
+    return bufferBytes === null ? place : { ...place, bufferBytes };
   }
 
   /**
@@ -115,12 +123,14 @@ export class Targets {
     }
     if (request.set !== undefined) checkName(request.set, 'set');
     const set = request.kind === 'directory' ? null : (request.set ?? request.name);
+    const bufferBytes = checkedBuffer(request.kind, request.bufferBytes);
     const path = await this.#o.resolvePath(request.path, request.kind);
     const creation = JSON.stringify({
       kind: request.kind,
       path,
       labels: request.labels ?? {},
       ...(set === null ? {} : { set }),
+      ...(request.bufferBytes === undefined ? {} : { bufferBytes }),
     });
     const there = this.list().find((target) => target.name === request.name);
     if (there !== undefined) {
@@ -140,6 +150,7 @@ export class Targets {
       kind: request.kind,
       path,
       set,
+      bufferBytes,
       labels: request.labels ?? {},
       creation,
       version: 1,
@@ -158,8 +169,16 @@ export class Targets {
     }
   }
 
-  async update(ref: string, patch: { name?: string; labels?: Labels }): Promise<TargetRecord> {
+  /** A buffer of another size serves the next job. @throws NAME_TAKEN, VALIDATION_FAILED */
+  async update(
+    ref: string,
+    patch: { name?: string; labels?: Labels; bufferBytes?: number },
+  ): Promise<TargetRecord> {
     const record = this.get(ref);
+    const bufferBytes =
+      patch.bufferBytes === undefined
+        ? record.bufferBytes
+        : checkedBuffer(record.kind, patch.bufferBytes);
     if (patch.name !== undefined && patch.name !== record.name) {
       checkName(patch.name);
       const other = this.list().find((target) => target.name === patch.name);
@@ -167,6 +186,7 @@ export class Targets {
     }
     record.name = patch.name ?? record.name;
     record.labels = patch.labels ?? record.labels;
+    record.bufferBytes = bufferBytes;
     record.version += 1;
     await this.#commit([targetRow(record)]);
     return record;
@@ -177,6 +197,7 @@ export class Targets {
     const gone: RowChange = { table: 'targets', key: { id: record.id }, row: undefined };
     await this.#commit([gone, ...rows]);
     this.#targets.delete(record.id);
+    this.figures.forget(record.id);
     const { kind } = record;
     if (kind !== 'directory') await forgetTape(this.#tapePlace(record, kind));
   }

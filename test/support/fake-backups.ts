@@ -1,8 +1,9 @@
 /** Targets and backups of the fakes: whole images in memory. */
 import { join } from 'node:path';
-import type { Effects, ForceOption, Rename } from '../../src/api/service-types.ts';
+import type { Effects, ForceOption } from '../../src/api/service-types.ts';
 import type * as api from '../../src/api/work-services.ts';
 import { Chains } from '../../src/backup/chains.ts';
+import { checkedBuffer } from '../../src/backup/target-buffer.ts';
 import { StorageError } from '../../src/base/errors.ts';
 import { checkName } from '../../src/disk/names.ts';
 import type { Job } from '../../src/job/job.ts';
@@ -52,7 +53,10 @@ export class FakeTargets implements api.Targets {
     }
     const set = kind === 'directory' ? null : (request.set ?? name);
     const createdAtMs = this.#world.clock.nowMs();
-    const target = { id: this.#world.id(), name, kind, path, set, labels, version: 1, createdAtMs };
+    const bufferBytes = checkedBuffer(kind, request.bufferBytes);
+    const id = this.#world.id();
+    const facts = { name, kind, path, set, bufferBytes };
+    const target = { id, ...facts, labels, version: 1, createdAtMs };
     if (set !== null) await this.#addMedia(target.id, set);
     this.targets.set(target.id, target);
     this.#creations.set(target.id, creation);
@@ -68,8 +72,23 @@ export class FakeTargets implements api.Targets {
     return [...this.targets.values()];
   }
 
-  async update(ref: string, change: Rename): Promise<FakeTarget> {
+  drives(): api.DriveView[] {
+    return this.list()
+      .filter(({ kind }) => kind !== 'directory')
+      .map(({ name }) => ({
+        target: name,
+        bufferBytes: 0,
+        bufferedBytes: 0,
+        writtenBytes: 0,
+        stalls: 0,
+        stalledMs: 0,
+        waitsForMedium: false,
+      }));
+  }
+
+  async update(ref: string, change: api.TargetChange): Promise<FakeTarget> {
     const target = this.get(ref);
+    if (change.bufferBytes !== undefined) checkedBuffer(target.kind, change.bufferBytes);
     return Object.assign(target, change, { version: target.version + 1 });
   }
 
