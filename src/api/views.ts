@@ -199,8 +199,8 @@ export function backupView(backup: Backup): Static<typeof BackupSchema> {
 }
 
 export function scheduleView(schedule: Schedule): Static<typeof ScheduleSchema> {
-  const { disks, nextRunsMs, queuedMs, lastRun, lastSuccessAtMs, lastSkipped } = schedule;
-  const { retention, labels, createdAtMs, ...rest } = schedule;
+  const { nextRunsMs, queuedMs, lastRun, lastSuccessAtMs, lastSkipped, ...others } = schedule;
+  const { disks, retention, labels, createdAtMs, ...rest } = others;
   return {
     id: rest.id,
     name: rest.name,

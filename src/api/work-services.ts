@@ -145,6 +145,8 @@ export interface BackupDeletion extends ForceOption {
 export interface Backups {
   /** True if it is a group backup of which backups are there, and no backup by itself. */
   hasGroup(ref: string): boolean;
+  /** What a restore of the group backup takes, in the order of its members; empty: none there. */
+  ofGroup(ref: string): readonly Backup[];
   /** @throws BASE_MISSING … */
   create(request: CreateBackup, effects?: Effects<Job>): Promise<Job>;
   get(ref: string): Backup;

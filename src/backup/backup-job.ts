@@ -80,7 +80,7 @@ async function makeBackup(
   backups.useCopy(copy, context.job.id);
   const target = targets.get(record.targetId);
   const medium = targets.medium(target);
-  await waitForTarget(context, target, medium, async () => {
+  await waitForTarget(context, targets, target, async () => {
     await transfer(backups, context, record, copy);
   });
   await complete(backups, medium, record);

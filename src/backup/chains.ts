@@ -70,6 +70,8 @@ interface Node<R> {
 export class Chains<R extends ChainLink> {
   readonly #records: readonly R[];
   readonly #nodes = new Map<string, Node<R>>();
+  /** Ids of what another is built on. */
+  readonly #carriers = new Set<string>();
   /** By target, then by copy: the best backup of it. */
   readonly #best = new Map<string, Map<string, Node<R>>>();
 
@@ -94,9 +96,12 @@ export class Chains<R extends ChainLink> {
    * What can no longer be restored once the backups with these ids are gone, newest first. What
    * cannot be restored now, and what is gone itself, is left out.
    *
+   * Cost: nothing if nothing is built on them, else n log n.
    * @param orIncomplete also what is incomplete and would be built on them if it were whole
    */
   neededBy(removed: ReadonlySet<string>, orIncomplete = false): R[] {
+    // no way down leads over them
+    if (![...removed].some((id) => this.#carriers.has(id))) return [];
     const after = new Chains(this.#records, removed);
     return this.#records
       .filter((record) => {
@@ -153,6 +158,7 @@ export class Chains<R extends ChainLink> {
       state: isBroken ? 'broken' : isDamaged ? 'damaged' : 'whole',
     };
     this.#nodes.set(record.id, node);
+    if (below !== undefined) this.#carriers.add(below.record.id);
     if (!canBeRead(record)) return;
     const ofTarget = this.#best.get(record.targetId) ?? new Map<string, Node<R>>();
     this.#best.set(record.targetId, ofTarget);

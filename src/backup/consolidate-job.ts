@@ -157,7 +157,7 @@ async function runConsolidate(backups: Backups, context: JobContext<RowChange>):
   const record = backups.get(parameter(context.job, 'backup'));
   const target = targets.get(record.targetId);
   const medium = targets.medium(target);
-  await waitForTarget(context, target, medium, async () => {
+  await waitForTarget(context, targets, target, async () => {
     if (await isThere(medium, record)) return;
     const chain = backups.readableChain(parameter(context.job, 'from'));
     backups.use(chain, context.job.id);

@@ -104,6 +104,11 @@ export class DriveLeases {
     });
   }
 
+  /** Resolves when hands have done something with the drive. */
+  nextChange(target: TargetRecord): Promise<undefined> {
+    return this.#drive(target.path).changed.promise;
+  }
+
   async #take(
     drive: Drive,
     holder: Holder,

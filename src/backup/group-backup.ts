@@ -114,12 +114,7 @@ function plan(backups: Backups, request: GroupBackupRequest): Member[] {
   const group = copies.groups.get(ref);
   const target = targets.get(request.target);
   assertNew(backups, name);
-  const made = group.members.map((member): Member => {
-    const copy = copies.groups.copyOf(member);
-    if (copy === undefined) {
-      const message = `copy ${member.copyName} of group ${group.name} was deleted`;
-      throw new StorageError('NOT_FOUND', message, { group: group.name, copy: member.copyName });
-    }
+  const made = copies.groups.allCopiesOf(group).map(({ member, copy }): Member => {
     const own = {
       name: `${name}-${member.diskName}`,
       target: target.id,
@@ -155,12 +150,13 @@ async function runGroupBackup(backups: Backups, context: JobContext<RowChange>):
   if (first?.group?.members.length !== records.length) throw gone(job);
   const members = records.map((record) => ({ record, copy: copyOf(backups, record) }));
   for (const { copy } of members) backups.useCopy(copy, job.id);
-  const target = backups.options.targets.get(first.targetId);
-  const medium = backups.options.targets.medium(target);
+  const { targets } = backups.options;
+  const target = targets.get(first.targetId);
+  const medium = targets.medium(target);
   let done = partsDone(job);
   for (const { record, copy } of members.slice(done.part)) {
     const part = partContext(context, done);
-    await waitForTarget(part, target, medium, () => transfer(backups, part, record, copy));
+    await waitForTarget(part, targets, target, () => transfer(backups, part, record, copy));
     const { mediumBytes } = readManifest(await medium.readManifest(record.mediumName));
     done = { ...done, part: done.part + 1, doneBytes: done.doneBytes + mediumBytes };
     await savePart(context, done);

@@ -204,7 +204,9 @@ async function finishAll(
     if (disk === undefined) throw new StorageError('INTERNAL', 'a filled disk is gone');
     return { plan, disk, damaged: damaged[index] ?? [] };
   });
-  for (const { plan } of parts) assertFree(backups, plan.safetyCopy);
+  for (const { plan } of parts) {
+    if (plan.safetyCopy !== null) copies.options.names.assertFree(plan.safetyCopy);
+  }
   for (const { disk } of parts) disk.pool.assertWritable();
   const made = parts.map(({ plan, disk, damaged: lost }): JsonObject => {
     const safetyCopy = plan.safetyCopy ?? undefined;
@@ -254,13 +256,7 @@ async function endFencing(
 function liveParts(backups: Backups, ref: string): GroupPart[] {
   const { groups } = backups.options.copies;
   const group = groups.get(ref);
-  return group.members.map((member) => {
-    const copy = groups.copyOf(member);
-    if (copy === undefined) {
-      const message = `copy ${member.copyName} of group ${group.name} was deleted`;
-      throw new StorageError('NOT_FOUND', message, { group: group.name, copy: member.copyName });
-    }
-    const { diskId, diskName } = member;
+  return groups.allCopiesOf(group).map(({ member: { diskId, diskName }, copy }) => {
     return { diskId, diskName, source: { kind: 'copy', id: copy.id }, pool: copy.pool.id };
   });
 }
@@ -327,13 +323,6 @@ function liveCopy(backups: Backups, id: string) {
 
 function noUploads(): StorageError {
   return new StorageError('INTERNAL', 'a group is restored from copies or from backups');
-}
-
-/** @throws NAME_TAKEN */
-function assertFree(backups: Backups, name: string | null): void {
-  const id = name === null ? undefined : backups.options.copies.options.names.ownerOf(name);
-  if (id === undefined) return;
-  throw new StorageError('NAME_TAKEN', `the name ${name ?? ''} is taken`, { name, id });
 }
 
 async function submit(

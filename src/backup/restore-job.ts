@@ -83,7 +83,7 @@ export async function fillFromBackup(
   backups.use(chain, context.job.id);
   const target = targets.get(chain[0].targetId);
   let session: RestoreSession | undefined;
-  await waitForTarget(context, target, targets.medium(target), async () => {
+  await waitForTarget(context, targets, target, async () => {
     session = new RestoreSession(backups, context, plan);
     const current = session;
     const result = await runOnTarget(

@@ -91,10 +91,7 @@ export function planRestore(
 
 function assertFree(copies: Copies, name: string, field: string): void {
   checkName(name, field);
-  const owner = copies.options.names.ownerOf(name);
-  if (owner === undefined) return;
-  const message = `the name ${name} is taken`;
-  throw new StorageError('NAME_TAKEN', message, { name, id: owner, field });
+  copies.options.names.assertFree(name, field);
 }
 
 /** @throws POOL_FULL if the pool cannot hold so much beside what it has */

@@ -5,8 +5,9 @@
  * deletes nothing more. The newest go first, so nothing is deleted before what is built on it. A
  * backup that somebody uses, or that something new is built on, is left for the next time.
  *
- * Its checkpoint and result name each backup that was deleted, with the reason; the checkpoint also
- * what is to go, so that a deletion which a crash has cut is brought to its end.
+ * Its checkpoint and result count what was deleted and name the last 1000, with the reasons. The
+ * checkpoint is written before each batch and names also what is to go next: so a deletion which a
+ * crash has cut is brought to its end, each is counted, and what is written stays linear.
  */
 import { isStorageError, StorageError } from '../base/errors.ts';
 import { checkTimeZone } from '../base/time-zone.ts';
@@ -56,20 +57,36 @@ export interface Left {
   readonly detail: string;
 }
 
+export interface Deleted {
+  readonly backup: string;
+  readonly reason: string;
+}
+
 export interface RetentionResult {
-  readonly deleted: readonly { readonly backup: string; readonly reason: string }[];
+  readonly deletedBackups: number;
+  /** The last 1000 of them. */
+  readonly deleted: readonly Deleted[];
   /** What should have gone and could not. */
   readonly left: readonly Left[];
   readonly keptBackups: number;
 }
 
-/** How far it has come. */
-export interface RetentionState {
-  readonly deleted: RetentionResult['deleted'];
-  /** Ids of what an attempt was going to delete. */
-  readonly going: readonly string[];
+/** A backup that is to go. */
+export interface Doomed extends Deleted {
+  readonly id: string;
 }
 
+/** How far it has come. */
+export interface RetentionState {
+  readonly deletedBackups: number;
+  /** The last 1000 of them. */
+  readonly deleted: readonly Deleted[];
+  /** What an attempt was going to delete next; what of it is gone, it has deleted. */
+  readonly going: readonly Doomed[];
+}
+
+/** How many are deleted before the progress is written anew, which is as long as the result. */
+const BATCH = 50;
 const TELL_AT_MOST = 1000;
 
 /** @throws VALIDATION_FAILED (no rule, no such time zone), NOT_FOUND (target, disk) */
@@ -159,45 +176,74 @@ export function retentionKind(backups: Backups): JobKind<RowChange> {
 /**
  * Deletes what is to go, and goes on after what is in use or needed.
  * @param before how far an earlier attempt came
- * @param remember called before the first deletion and after each
+ * @param remember called before each batch of deletions
  * @throws TARGET_UNAVAILABLE and others, with `deleted`: what comes after is left
  */
 export async function carryOut(
   backups: Backups,
   plan: RetentionPlan,
-  context: Pick<JobContext, 'signal' | 'log'>,
+  context: Pick<JobContext, 'signal' | 'log' | 'progress'>,
   before: RetentionState,
   remember: (state: RetentionState) => Promise<void>,
 ): Promise<RetentionResult> {
-  const deleted = [...before.deleted];
-  for (const id of before.going) {
-    const cut = backups.find(id);
-    if (cut?.state !== 'incomplete') continue;
-    await deleteBackup(backups, id);
-    deleted.push({ backup: cut.name, reason: 'its deletion had begun' });
+  const deletions = new Deletions(before);
+  for (const each of before.going) {
+    const cut = backups.find(each.id);
+    if (cut !== undefined && cut.state !== 'incomplete') continue;
+    if (cut !== undefined) await deleteBackup(backups, cut.id);
+    deletions.add(each);
   }
   const decisions = decide(backups, plan);
   const left: Left[] = [];
   const doomed = decisions.filter(({ action }) => action === 'delete');
-  const going = doomed.map(({ item }) => item.id);
-  if (going.length > 0) await remember({ deleted, going });
-  for (const { item, reason } of doomed) {
+  let doneBytes = 0;
+  for (const [index, { item, reason }] of doomed.entries()) {
+    if (index % BATCH === 0) {
+      const going = doomed.slice(index, index + BATCH).map(toDoomed);
+      await remember({ ...deletions.made, going });
+    }
     context.signal.throwIfAborted();
     try {
       await deleteBackup(backups, item.id);
-      deleted.push({ backup: item.name, reason });
+      deletions.add({ backup: item.name, reason });
     } catch (error) {
       if (!isStorageError(error)) throw error;
+      const { deleted } = deletions.made;
       if (!isLeft(error)) throw error.with({ backup: item.name, deleted: toldOf(deleted) });
       const { code, message } = error;
       context.log(`left ${item.name}: ${message}`);
       if (code !== 'NOT_FOUND') left.push({ backup: item.name, code, detail: message });
-      continue;
     }
-    await remember({ deleted, going });
+    doneBytes += item.record.mediumBytes;
+    context.progress({ doneBytes });
   }
   const keptBackups = decisions.length - doomed.length;
-  return { deleted, left, keptBackups };
+  return { ...deletions.made, left, keptBackups };
+}
+
+function toDoomed({ item, reason }: RetentionDecision<RetentionBackup>): Doomed {
+  return { id: item.id, backup: item.name, reason };
+}
+
+/** What was deleted: how many, and which the last ones were. */
+class Deletions {
+  #count: number;
+  readonly #last: Deleted[];
+
+  constructor({ deletedBackups, deleted }: RetentionState) {
+    this.#count = deletedBackups;
+    this.#last = [...deleted];
+  }
+
+  get made(): Pick<RetentionState, 'deletedBackups' | 'deleted'> {
+    return { deletedBackups: this.#count, deleted: [...this.#last] };
+  }
+
+  add({ backup, reason }: Deleted): void {
+    this.#count += 1;
+    this.#last.push({ backup, reason });
+    if (this.#last.length > TELL_AT_MOST) this.#last.shift();
+  }
 }
 
 /** Somebody was faster, or uses it: it is another time's. */
@@ -209,9 +255,10 @@ function toldOf(deleted: RetentionResult['deleted']): Json {
   return deleted.slice(-TELL_AT_MOST).map(({ backup, reason }) => ({ backup, reason }));
 }
 
-export function resultJson({ deleted, left, keptBackups }: RetentionResult): JsonObject {
+export function resultJson(result: RetentionResult): JsonObject {
+  const { deletedBackups, deleted, left, keptBackups } = result;
   return {
-    deletedBackups: deleted.length,
+    deletedBackups,
     keptBackups,
     deleted: toldOf(deleted),
     left: left.slice(0, TELL_AT_MOST).map((each) => ({ ...each })),
@@ -248,19 +295,33 @@ function readPlan(parameters: Json): RetentionPlan {
   throw new StorageError('METADATA_INVALID', 'a retention job has no valid plan');
 }
 
-export function stateJson({ deleted, going }: RetentionState): JsonObject {
-  return { deleted: toldOf(deleted), going: [...going] };
+export function stateJson({ deletedBackups, deleted, going }: RetentionState): JsonObject {
+  return {
+    deletedBackups,
+    deleted: toldOf(deleted),
+    going: going.map(({ id, backup, reason }) => ({ id, backup, reason })),
+  };
 }
 
 export function readState(value: Json | undefined): RetentionState {
-  if (value === undefined || !isJsonObject(value)) return { deleted: [], going: [] };
-  const { deleted, going } = value;
-  const texts = isJsonList(going) ? going : [];
+  if (value === undefined || !isJsonObject(value)) {
+    return { deletedBackups: 0, deleted: [], going: [] };
+  }
+  const deleted = readDeleted(value['deleted']);
+  const { deletedBackups } = value;
   return {
-    deleted: (isJsonList(deleted) ? deleted : []).flatMap((each) => {
-      const { backup, reason } = textsOf(each);
-      return backup === undefined || reason === undefined ? [] : [{ backup, reason }];
+    deletedBackups: typeof deletedBackups === 'number' ? deletedBackups : deleted.length,
+    deleted,
+    going: readDeleted(value['going']).flatMap(({ id, ...rest }) => {
+      return id === undefined ? [] : [{ ...rest, id }];
     }),
-    going: texts.flatMap((id) => (typeof id === 'string' ? [id] : [])),
   };
+}
+
+function readDeleted(value: Json | undefined): (Deleted & { readonly id?: string })[] {
+  return (isJsonList(value) ? value : []).flatMap((each) => {
+    const { id, backup, reason } = textsOf(each);
+    if (backup === undefined || reason === undefined) return [];
+    return [{ backup, reason, ...(id === undefined ? {} : { id }) }];
+  });
 }

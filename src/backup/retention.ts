@@ -161,17 +161,15 @@ interface Worth {
 class Keeping<I extends RetentionItem> {
   readonly #reasons = new Map<string, string>();
   readonly #pending: I[] = [];
-  readonly #byCopy = new Map<string, I[]>();
-  readonly #byGroup = new Map<string, I[]>();
+  readonly #byCopy: ReadonlyMap<string, readonly I[]>;
+  readonly #byGroup: ReadonlyMap<string | undefined, readonly I[]>;
   readonly #worth = new Map<string, Worth>();
 
   /** @param sorted newest first: what is built on a backup comes before it */
   constructor(sorted: readonly I[]) {
-    for (const item of sorted) {
-      if (isReadable(item)) add(this.#byCopy, `${item.targetId} ${item.copyId}`, item);
-      const group = groupKey(item);
-      if (group !== undefined) add(this.#byGroup, group, item);
-    }
+    const readable = sorted.filter(isReadable);
+    this.#byCopy = Map.groupBy(readable, ({ targetId, copyId }) => `${targetId} ${copyId}`);
+    this.#byGroup = Map.groupBy(sorted, groupKey);
     for (const item of sorted.toReversed()) this.#worth.set(item.id, this.#worthOf(item));
   }
 
@@ -247,10 +245,4 @@ function isReadable({ state }: RetentionItem): boolean {
 
 function groupKey({ groupId, targetId }: RetentionItem): string | undefined {
   return groupId === null ? undefined : `${targetId} ${groupId}`;
-}
-
-function add<I>(map: Map<string, I[]>, key: string, item: I): void {
-  const list = map.get(key);
-  if (list === undefined) map.set(key, [item]);
-  else list.push(item);
 }

@@ -49,7 +49,7 @@ export function scanKind(backups: Backups): JobKind<RowChange> {
       const { targets } = backups.options;
       const target = targets.get(parameter(context.job, 'target'));
       let result: ScanResult = newResult();
-      await waitForTarget(context, target, targets.medium(target), async () => {
+      await waitForTarget(context, targets, target, async () => {
         result = await scan(backups, context, target);
       });
       const { media, ...found } = result;

@@ -12,9 +12,9 @@ import { type Job, type Json, toJson } from '../job/job.ts';
 import type { JobContext } from '../job/job-run.ts';
 import type { JobKind } from '../job/scheduler.ts';
 import type { RowChange } from '../pool/metadata-store.ts';
-import { parameter } from './transfer.ts';
 import type { Backups, JobMade } from './backups.ts';
 import type { BackupRecord } from './records.ts';
+import { parameter, reports } from './transfer.ts';
 import { waitForTarget } from './target-wait.ts';
 import { runOnTarget } from './target-task.ts';
 
@@ -54,9 +54,9 @@ async function runVerifyJob(backups: Backups, context: JobContext<RowChange>): P
   const { members, missing } = backups.chains().chainTo(record);
   backups.use(members, context.job.id);
   const target = targets.get(record.targetId);
-  let told = 0;
+  const { progress } = reports(context);
   let found: VerifyResult | undefined;
-  await waitForTarget(context, target, targets.medium(target), async () => {
+  await waitForTarget(context, targets, target, async () => {
     const result = await runOnTarget(
       backups,
       context,
@@ -67,15 +67,7 @@ async function runVerifyJob(backups: Backups, context: JobContext<RowChange>): P
         name: record.mediumName,
         chain: missing === null ? members.map(({ mediumName }) => mediumName) : [],
       },
-      {
-        progress: async (doneBytes, totalBytes) => {
-          context.progress({ doneBytes, totalBytes });
-          const delta = Math.max(0, doneBytes - told);
-          told = doneBytes;
-          await context.throttle(delta);
-          return undefined;
-        },
-      },
+      { progress },
     );
     found = isVerifyResult(result) ? result : undefined;
   });

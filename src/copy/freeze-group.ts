@@ -22,9 +22,10 @@ import { Pool } from '../pool/pool.ts';
 import type { Effects } from '../pool/pools.ts';
 import type { Copies } from './copies.ts';
 import type { Copy, Layout } from './copy.ts';
-import { isRootCountResident, shareRoot } from './freeze.ts';
+import { shareRoot } from './freeze.ts';
 import { type GroupDisk, type PlannedMember, planMembers } from './group-plan.ts';
 import { type GroupRecord, groupRow } from './groups.ts';
+import { areRootCountsResident, rootCountsResident } from './root-counts.ts';
 
 export interface FreezeGroupRequest {
   readonly name: string;
@@ -82,12 +83,12 @@ async function freezeGated(
   const { clock } = copies.options;
   const disks = members.map(({ disk }) => disk).sort((a, b) => (a.id < b.id ? -1 : 1));
   for (let attempt = 1; ; attempt += 1) {
-    await rootCountsResident(disks);
+    await rootCountsResident(() => disks);
     const beginNs = await closeAll(disks, () => clock.monotonicNs());
     try {
-      if (attempt >= ATTEMPTS) await rootCountsResident(disks);
+      if (attempt >= ATTEMPTS) await rootCountsResident(() => disks);
       for (const disk of disks) disk.assertAccessible();
-      if (!disks.every(isRootCountResident)) continue;
+      if (!areRootCountsResident(disks)) continue;
       const halt = (): number => Math.ceil(Number(clock.monotonicNs() - beginNs) / 1000);
       const { group, made } = shareRoots(copies, request, members, halt);
       // called in this turn, so that copies, group and effects are in one batch
@@ -160,19 +161,5 @@ async function commitGroup(
     await Promise.allSettled(hidden);
     for (const copy of made) copies.drop(copy);
     throw error;
-  }
-}
-
-/** Resident when it resolves, and until the next turn: one read a pool. */
-async function rootCountsResident(disks: readonly Disk[]): Promise<void> {
-  for (;;) {
-    const missing = disks.filter((disk) => !isRootCountResident(disk));
-    if (missing.length === 0) return;
-    const pools = new Set(missing.map(({ pool }) => pool));
-    const reads = [...pools].map((pool) => {
-      const ofPool = missing.filter((disk) => disk.pool === pool);
-      return pool.pages.ensure(ofPool.map(({ root }) => pool.nodeCounts.keyOf(root.node)));
-    });
-    await Promise.all(reads);
   }
 }

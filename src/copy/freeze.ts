@@ -27,6 +27,7 @@ import {
   makeRoom,
   ownPool,
 } from './dedicated/reserve.ts';
+import { areRootCountsResident, rootCountsResident } from './root-counts.ts';
 
 export interface FreezeRequest {
   readonly name: string;
@@ -94,13 +95,13 @@ async function freezeGated(
 ): Promise<{ copy: Copy; committed: Promise<void> }> {
   const { clock } = copies.options;
   for (;;) {
-    await rootCountResident(disk);
+    await rootCountsResident(() => [disk]);
     if (request.own !== undefined) await makeRoom(request.own, disk);
     const begin = clock.monotonicNs();
     await disk.gate.close();
     try {
       disk.assertAccessible();
-      if (!isRootCountResident(disk)) continue;
+      if (!areRootCountsResident([disk])) continue;
       if (request.own !== undefined) assertRoom(copies, request.own, disk);
       const halt = Math.ceil(Number(clock.monotonicNs() - begin) / 1000);
       const copy = shareRoot(copies, disk, { ...request, haltMicroseconds: halt });
@@ -175,16 +176,5 @@ export async function commitCopy(
   } catch (error) {
     copies.takeBack(copy);
     throw error;
-  }
-}
-
-export function isRootCountResident(disk: Disk): boolean {
-  const { node } = disk.root;
-  return node === 0 || disk.pool.nodeCounts.isResident(node);
-}
-
-export async function rootCountResident(disk: Disk): Promise<void> {
-  while (!isRootCountResident(disk)) {
-    await disk.pool.pages.ensure([disk.pool.nodeCounts.keyOf(disk.root.node)]);
   }
 }

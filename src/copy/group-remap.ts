@@ -2,15 +2,14 @@
  * New disks from copies, of any pools, all in one transaction: a group back as disks of its own.
  * No data moves. What remap.ts does for one.
  */
-import { StorageError } from '../base/errors.ts';
 import { type Deferred, deferred } from '../base/mutex.ts';
 import type { Disk, Labels } from '../disk/disk.ts';
-import { checkName } from '../disk/names.ts';
-import type { PageKey } from '../pool/metadata-pages.ts';
+import { checkName, nameTaken } from '../disk/names.ts';
 import type { Effects } from '../pool/pools.ts';
 import { Pool } from '../pool/pool.ts';
 import type { Copies } from './copies.ts';
 import type { Copy } from './copy.ts';
+import { rootCountsResident } from './root-counts.ts';
 
 export interface NewDisk {
   readonly copy: Copy;
@@ -32,7 +31,9 @@ export async function remapTogether(
     checkName(disk, 'disk');
     copy.pool.assertWritable();
   }
-  await rootCountsResident(wanted);
+  await rootCountsResident(() =>
+    wanted.map(({ copy }) => ({ pool: copy.pool, root: copy.liveRoot() })),
+  );
   // from here to the flush in one turn
   assertFree(copies, wanted);
   const disks: Disk[] = [];
@@ -72,27 +73,11 @@ async function makeOne(
 function assertFree({ options }: Copies, wanted: readonly NewDisk[]): void {
   const seen = new Map<string, string>();
   for (const { disk: name, copy } of wanted) {
-    const id = options.names.ownerOf(name) ?? seen.get(name);
-    if (id !== undefined) {
-      throw new StorageError('NAME_TAKEN', `the name ${name} is taken`, { name, id });
-    }
+    options.names.assertFree(name);
+    const id = seen.get(name);
+    if (id !== undefined) throw nameTaken(name, id);
     seen.set(name, copy.id);
     copy.liveRoot();
     copy.pool.assertWritable();
-  }
-}
-
-/** Count pages of all roots are resident when it resolves, and until the next turn. */
-async function rootCountsResident(wanted: readonly NewDisk[]): Promise<void> {
-  for (;;) {
-    const missing = new Map<Pool, PageKey[]>();
-    for (const { copy } of wanted) {
-      const { pool } = copy;
-      const { node } = copy.liveRoot();
-      if (node === 0 || pool.nodeCounts.isResident(node)) continue;
-      missing.set(pool, [...(missing.get(pool) ?? []), pool.nodeCounts.keyOf(node)]);
-    }
-    if (missing.size === 0) return;
-    await Promise.all([...missing].map(([pool, keys]) => pool.pages.ensure(keys)));
   }
 }

@@ -87,6 +87,17 @@ export class Groups {
     return copy === undefined || copy.isDeleted ? undefined : copy;
   }
 
+  /** Each member with its copy. @throws NOT_FOUND: a copy was deleted alone */
+  allCopiesOf(group: GroupRecord): { readonly member: GroupMember; readonly copy: Copy }[] {
+    return group.members.map((member) => {
+      const copy = this.copyOf(member);
+      if (copy !== undefined) return { member, copy };
+      const { copyName } = member;
+      const message = `copy ${copyName} of group ${group.name} was deleted`;
+      throw new StorageError('NOT_FOUND', message, { group: group.name, copy: copyName });
+    });
+  }
+
   /** The copies that are still there. */
   copiesOf(group: GroupRecord): Copy[] {
     return group.members.map((member) => this.copyOf(member)).filter((copy) => copy !== undefined);

@@ -3,12 +3,12 @@
  *
  * Seed: FIG. 14B on live data: the addresses are converted, not the blocks.
  */
-import { StorageError } from '../base/errors.ts';
 import type { Disk, Labels } from '../disk/disk.ts';
 import { checkName } from '../disk/names.ts';
 import type { Effects } from '../pool/pools.ts';
 import type { Copies } from './copies.ts';
 import type { Copy } from './copy.ts';
+import { rootCountsResident } from './root-counts.ts';
 
 export interface RemapRequest {
   /** Name of the new disk. */
@@ -30,21 +30,14 @@ export async function remap(
 ): Promise<Disk> {
   const { disks, names } = copies.options;
   const { pool, record } = copy;
-  const root = copy.liveRoot();
+  copy.liveRoot();
   checkName(request.disk, 'disk');
   pool.assertWritable();
-  while (root.node !== 0 && !pool.nodeCounts.isResident(root.node)) {
-    await pool.pages.ensure([pool.nodeCounts.keyOf(root.node)]);
-  }
+  await rootCountsResident(() => [{ pool, root: copy.liveRoot() }]);
   // from here to the disk's row in one turn
-  const owner = names.ownerOf(request.disk);
-  if (owner !== undefined) {
-    throw new StorageError('NAME_TAKEN', `the name ${request.disk} is taken`, {
-      name: request.disk,
-      id: owner,
-    });
-  }
+  names.assertFree(request.disk);
   copy.assertServed();
+  const root = copy.liveRoot();
   if (root.node !== 0) pool.nodeCounts.add(root.node);
   return disks.make(
     pool,

@@ -16,12 +16,12 @@ import { uuidv7 } from '../base/clock.ts';
 import { StorageError } from '../base/errors.ts';
 import { EMPTY_ROOT } from '../disk/allocation-table.ts';
 import type { Disk } from '../disk/disk.ts';
-import type { PageKey } from '../pool/metadata-pages.ts';
 import type { RowChange } from '../pool/metadata-store.ts';
 import { Pool } from '../pool/pool.ts';
 import type { Copies } from './copies.ts';
 import type { Copy } from './copy.ts';
-import { rootCountResident, shareRoot } from './freeze.ts';
+import { shareRoot } from './freeze.ts';
+import { rootCountsResident } from './root-counts.ts';
 
 /** Refuses a disk in use, or with `force` ends its users, and fences it for a job. */
 export async function fence(
@@ -114,7 +114,12 @@ export async function swapTables(
       names.take(name, id);
       taken.push({ name, id });
     }
-    await rootCountsResident(swaps);
+    await rootCountsResident(() =>
+      swaps.flatMap(({ disk, copy }) => [
+        { pool: disk.pool, root: disk.liveRoot() },
+        { pool: disk.pool, root: copy.liveRoot() },
+      ]),
+    );
     for (const { disk, copy } of swaps) {
       disk.liveRoot();
       copy.liveRoot();
@@ -146,22 +151,6 @@ export function assertSamePool(disk: Disk, copy: Copy): void {
   );
 }
 
-/** Count pages of all roots are resident when it resolves, and until the next turn. */
-async function rootCountsResident(swaps: readonly Swap[]): Promise<void> {
-  for (;;) {
-    const missing = new Map<Pool, PageKey[]>();
-    for (const { disk, copy } of swaps) {
-      const { pool } = disk;
-      const keys = [disk.liveRoot().node, copy.liveRoot().node]
-        .filter((node) => node !== 0 && !pool.nodeCounts.isResident(node))
-        .map((node) => pool.nodeCounts.keyOf(node));
-      if (keys.length > 0) missing.set(pool, [...(missing.get(pool) ?? []), ...keys]);
-    }
-    if (missing.size === 0) return;
-    await Promise.all([...missing].map(([pool, keys]) => pool.pages.ensure(keys)));
-  }
-}
-
 /** The disk gives up its root and takes the copy's, which is counted for it. */
 function replaceRoot(copies: Copies, disk: Disk, copy: Copy): void {
   const { generations, disks } = copies.options;
@@ -185,7 +174,7 @@ export async function beginFill(copies: Copies, disk: Disk, keepTable: boolean):
   const there = frozenRootOf(copies, disk);
   if (there !== undefined) return there;
   assert(disk.state === 'fenced', 'a disk is fenced before it is filled');
-  await rootCountResident(disk);
+  await rootCountsResident(() => [disk]);
   const id = uuidv7(copies.options.clock);
   const internal = shareRoot(copies, disk, {
     id,

@@ -18,6 +18,12 @@ export function checkName(name: string, field = 'name'): void {
   );
 }
 
+/** NAME_TAKEN, by the object with this id. */
+export function nameTaken(name: string, id: string, field?: string): StorageError {
+  const at = field === undefined ? {} : { field };
+  return new StorageError('NAME_TAKEN', `the name ${name} is taken`, { name, id, ...at });
+}
+
 export class Names {
   readonly #owners = new Map<string, string>();
 
@@ -25,13 +31,16 @@ export class Names {
     return this.#owners.get(name);
   }
 
+  /** @param field where a request has it. @throws NAME_TAKEN with the owner's id */
+  assertFree(name: string, field?: string): void {
+    const owner = this.#owners.get(name);
+    if (owner !== undefined) throw nameTaken(name, owner, field);
+  }
+
   /** @throws NAME_TAKEN with the owner's id; NAME_INVALID */
   take(name: string, id: string): void {
     checkName(name);
-    const owner = this.#owners.get(name);
-    if (owner !== undefined) {
-      throw new StorageError('NAME_TAKEN', `the name ${name} is taken`, { name, id: owner });
-    }
+    this.assertFree(name);
     this.#owners.set(name, id);
   }
 

@@ -17,7 +17,6 @@ import { isZero } from '../base/bytes.ts';
 import { Fault } from './damage.ts';
 import type { ImageProblem, OnDamage } from './damage.ts';
 import { TABLE_PAGE_ENTRIES } from './format.ts';
-import type { ImageFrame } from './format.ts';
 import { readParts } from './image-bytes.ts';
 import type { ImageBytes } from './image-bytes.ts';
 import type { ImageReader } from './reader.ts';
@@ -88,10 +87,10 @@ export class MemberCursor {
     return this.#batch.checksums?.[this.#index];
   }
 
-  /** Checks the ends and the zero ranges, and goes to the first block. */
+  /** Checks the end and the zero ranges, and goes to the first block. */
   async start(signal?: AbortSignal): Promise<void> {
     const { bytes, reader } = this.member;
-    for (const problem of await reader.endProblems(this.#onDamage)) this.#report(problem);
+    for (const problem of await reader.problemsBefore(this.#onDamage)) this.#report(problem);
     this.#digest = await digestZeroPages(bytes, reader.frame, this.#onDamage, (page) => {
       throwIfStopped(signal);
       if (page.kind === 'bad') this.#report(badPageProblem(page, reader.frame));
@@ -136,8 +135,11 @@ export class MemberCursor {
     if (this.place >= this.member.limit) this.place = Infinity;
   }
 
-  /** Compares the digest with the trailer's if all heads were read and good. */
+  /** Checks the end if that is last; compares the digest if all heads were read and good. */
   async finish(): Promise<void> {
+    for (const problem of await this.member.reader.problemsAfter(this.#onDamage)) {
+      this.#report(problem);
+    }
     const isRead = this.#nextBlock === this.member.reader.layout.usedBlocks;
     if (!isRead || this.#digest === undefined) return;
     const problem = await this.member.reader.digestProblem(this.#digest, this.#onDamage);
@@ -230,17 +232,8 @@ export class MemberCursor {
     const { bytes, reader } = this.member;
     const { layout } = reader;
     const whole = Buffer.allocUnsafeSlow(layout.segmentBytes(segment));
-    const cuts = segmentCuts(reader.frame, segment);
+    const cuts = layout.segmentCuts(segment);
     await readParts(bytes, layout.segmentOffset(segment), whole, cuts, this.#onDamage);
     return repairSegmentHead(reader.frame, segment, whole, table);
   }
-}
-
-/** Ends of a segment's head and of each of its blocks. */
-function segmentCuts({ layout }: ImageFrame, segment: number): number[] {
-  const headBytes = layout.segmentHeadBytes(segment);
-  return Array.from(
-    { length: layout.segmentBlocks(segment) + 1 },
-    (_, block) => headBytes + block * layout.blockSizeBytes,
-  );
 }

@@ -234,6 +234,13 @@ export class ImageLayout {
     return headBytesFor(this.segmentBlocks(segment));
   }
 
+  /** Ends of a segment's head and of each of its blocks, from its beginning. */
+  segmentCuts(segment: number): number[] {
+    const headBytes = this.segmentHeadBytes(segment);
+    const ends = { length: this.segmentBlocks(segment) + 1 };
+    return Array.from(ends, (_, block) => headBytes + block * this.blockSizeBytes);
+  }
+
   segmentBytes(segment: number): number {
     const blocks = this.segmentBlocks(segment);
     return headBytesFor(blocks) + blocks * this.blockSizeBytes;

@@ -9,6 +9,11 @@ import type { OnDamage } from './damage.ts';
 /** The bytes of an image wherever they are. */
 export interface ImageBytes {
   readonly sizeBytes: number;
+  /**
+   * True where going to and fro is dear, as between cartridges: then an image is looked at from its
+   * beginning to its end, and a cut or wrong end is told last.
+   */
+  readonly isSequential?: boolean;
   /** Fills `into` from `offset`; nothing beyond `sizeBytes` is ever asked for. */
   read(offset: number, into: Uint8Array): Promise<void>;
 }

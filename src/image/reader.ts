@@ -2,9 +2,9 @@
  * Reads an image with random access (a file, an object): checks everything, gives segments.
  *
  * How a pass works: the end of the image is checked first, so that an incomplete one is refused
- * before anything is restored; then all zero ranges (of an incremental), then table and segments
- * side by side, the next segment while the last one is used; at the end the digest of all heads is
- * compared with the trailer's.
+ * before anything is restored (last where going to and fro is dear); then all zero ranges (of an
+ * incremental), then table and segments side by side, the next segment while the last one is used;
+ * at the end the digest of all heads is compared with the trailer's.
  *
  * Invariants:
  *  1. Nothing is believed before its CRC is right; no length is used before it is bounded.
@@ -85,8 +85,16 @@ export class ImageReader {
 
   /** What is wrong with the image's length and its trailer. */
   async endProblems(onDamage: OnDamage): Promise<readonly ImageProblem[]> {
-    const found = [this.#excess(), await this.#endProblem(onDamage)];
-    return found.filter((problem) => problem !== undefined);
+    return [...this.#lengthProblems(), ...(await this.#trailerProblems(onDamage))];
+  }
+
+  /** Those of `endProblems` to be told before a pass; those to be told after it are the others. */
+  async problemsBefore(onDamage: OnDamage): Promise<readonly ImageProblem[]> {
+    return this.#endsLast ? this.#lengthProblems() : this.endProblems(onDamage);
+  }
+
+  async problemsAfter(onDamage: OnDamage): Promise<readonly ImageProblem[]> {
+    return this.#endsLast ? this.#trailerProblems(onDamage) : [];
   }
 
   /**
@@ -100,8 +108,7 @@ export class ImageReader {
     const { from = 0 } = options;
     assert(from >= 0 && from <= this.layout.segmentCount, `first segment ${from}`);
     const pass = new Pass(this.#bytes, this.#frame, options);
-    const endProblems = await this.endProblems(options.onDamage);
-    for (const problem of endProblems) pass.report(problem);
+    for (const problem of await this.problemsBefore(options.onDamage)) pass.report(problem);
     if (from === 0) await pass.checkZeroRanges();
     let index = from;
     const allocate = (bytes: number): Uint8Array => Buffer.allocUnsafeSlow(bytes);
@@ -110,6 +117,7 @@ export class ImageReader {
       index += 1;
     }
     if (index < this.layout.segmentCount) await pass.reportMissing(index);
+    for (const problem of await this.problemsAfter(options.onDamage)) pass.report(problem);
     if (from !== 0 || pass.digest === undefined) return;
     const problem = await this.digestProblem(pass.digest, options.onDamage);
     if (problem !== undefined) pass.report(problem);
@@ -122,26 +130,33 @@ export class ImageReader {
     return decodeTrailer(this.#frame, trailer);
   }
 
-  /** Bytes behind the end, if any. */
-  #excess(): ImageProblem | undefined {
-    const { imageBytes } = this.layout;
-    const length = this.#bytes.sizeBytes - imageBytes;
-    if (length <= 0) return undefined;
-    const message = `${length} bytes follow the end of the image`;
-    return { code: 'IMAGE_INVALID', message, imageOffset: imageBytes, length, lost: [] };
+  get #endsLast(): boolean {
+    return this.#bytes.isSequential === true;
   }
 
-  async #endProblem(onDamage: OnDamage): Promise<ImageProblem | undefined> {
+  /** Bytes that are missing at the end, or follow it. */
+  #lengthProblems(): readonly ImageProblem[] {
     const { imageBytes, trailerOffset } = this.layout;
     const { sizeBytes } = this.#bytes;
-    const found = { imageOffset: trailerOffset, length: UNIT_BYTES, lost: [] };
     if (sizeBytes < imageBytes) {
       const message = `the image has ${sizeBytes} of its ${imageBytes} bytes`;
-      return { ...found, code: 'IMAGE_TRUNCATED', message };
+      const found = { imageOffset: trailerOffset, length: UNIT_BYTES, lost: [] };
+      return [{ ...found, code: 'IMAGE_TRUNCATED', message }];
     }
+    const length = sizeBytes - imageBytes;
+    if (length === 0) return [];
+    const message = `${length} bytes follow the end of the image`;
+    return [{ code: 'IMAGE_INVALID', message, imageOffset: imageBytes, length, lost: [] }];
+  }
+
+  /** None of a trailer that is not there: the length tells that. */
+  async #trailerProblems(onDamage: OnDamage): Promise<readonly ImageProblem[]> {
+    const { imageBytes, trailerOffset } = this.layout;
+    if (this.#bytes.sizeBytes < imageBytes) return [];
     const trailer = await this.#readTrailer(onDamage);
-    if (!(trailer instanceof Fault)) return undefined;
-    return { ...found, code: trailer.code, message: trailer.message };
+    if (!(trailer instanceof Fault)) return [];
+    const { code, message } = trailer;
+    return [{ code, message, imageOffset: trailerOffset, length: UNIT_BYTES, lost: [] }];
   }
 
   /** What is wrong if the image has this digest; undefined if the trailer states none. */
@@ -275,12 +290,7 @@ class Pass {
   }
 
   async #readSegment(index: number, offset: number, into: Uint8Array): Promise<void> {
-    const { layout } = this.#frame;
-    const headBytes = layout.segmentHeadBytes(index);
-    const cuts = Array.from(
-      { length: layout.segmentBlocks(index) + 1 },
-      (_, block) => headBytes + block * layout.blockSizeBytes,
-    );
+    const cuts = this.#frame.layout.segmentCuts(index);
     await readParts(this.#bytes, offset, into, cuts, this.onDamage);
   }
 }

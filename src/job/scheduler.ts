@@ -56,8 +56,18 @@ type Ending =
 
 interface Entry<Effect> {
   readonly live: LiveJob<Effect>;
+  readonly lane: Lane<Effect>;
   run: JobRun<Effect> | undefined;
   isFinishing: boolean;
+}
+
+/** Jobs that share places: those in the background, or all others. */
+interface Lane<Effect> {
+  readonly places: number;
+  /** In order of coming. */
+  readonly queue: Set<Entry<Effect>>;
+  /** Those with a run, also one that waits. */
+  readonly begun: Set<Entry<Effect>>;
 }
 
 export class JobScheduler<Effect> {
@@ -65,7 +75,8 @@ export class JobScheduler<Effect> {
   readonly #options: SchedulerOptions<Effect>;
   /** Every job that has not ended. */
   readonly #entries = new Map<string, Entry<Effect>>();
-  #queue: Entry<Effect>[] = [];
+  readonly #foreground: Lane<Effect>;
+  readonly #background: Lane<Effect>;
   /** What is under way: runs and ends. */
   readonly #work = new Set<Promise<void>>();
   #isStopping = false;
@@ -73,6 +84,8 @@ export class JobScheduler<Effect> {
   constructor(tools: JobTools<Effect>, options: SchedulerOptions<Effect>) {
     this.#tools = tools;
     this.#options = options;
+    this.#foreground = { places: options.maxRunning, queue: new Set(), begun: new Set() };
+    this.#background = { places: options.maxInBackground, queue: new Set(), begun: new Set() };
   }
 
   /** The job if it has not ended. */
@@ -87,16 +100,18 @@ export class JobScheduler<Effect> {
 
   /** Takes a job in its state: queued ones will run, cancelling ones are brought to their end. */
   add(live: LiveJob<Effect>): void {
-    const entry: Entry<Effect> = { live, run: undefined, isFinishing: false };
+    const kind = this.#kindOf(live);
+    const lane = kind?.isBackground === true ? this.#background : this.#foreground;
+    const entry: Entry<Effect> = { live, lane, run: undefined, isFinishing: false };
     this.#entries.set(live.id, entry);
     const { state } = live.job;
     if (state === 'cancelling') {
       this.#track(this.#finish(entry, { state: 'cancelled' }));
-    } else if (this.#kindOf(live) === undefined) {
+    } else if (kind === undefined) {
       const message = `this version knows no jobs of kind ${live.job.kind}`;
       this.#track(this.#finish(entry, this.#failure(new StorageError('INTERNAL', message))));
     } else if (state === 'queued') {
-      this.#queue.push(entry);
+      lane.queue.add(entry);
       this.#pump();
     }
   }
@@ -104,7 +119,7 @@ export class JobScheduler<Effect> {
   /** Any live state but cancelling → cancelling. */
   cancel(id: string): void {
     this.#change(id, (entry) => {
-      this.#unqueue(entry);
+      entry.lane.queue.delete(entry);
       entry.live.move({ state: 'cancelling' }, 'cancel was asked for');
       if (entry.run === undefined) this.#track(this.#finish(entry, { state: 'cancelled' }));
       else entry.run.interrupt('cancel');
@@ -114,7 +129,7 @@ export class JobScheduler<Effect> {
   /** Queued, running, waiting → paused; the work winds down in its own time. */
   pause(id: string): void {
     this.#change(id, (entry) => {
-      this.#unqueue(entry);
+      entry.lane.queue.delete(entry);
       entry.live.move({ state: 'paused' }, 'pause was asked for');
       entry.run?.interrupt('pause');
     });
@@ -124,7 +139,7 @@ export class JobScheduler<Effect> {
   resume(id: string): void {
     this.#change(id, (entry) => {
       entry.live.move({ state: 'queued' }, 'resume was asked for');
-      this.#queue.push(entry);
+      entry.lane.queue.add(entry);
       this.#pump();
     });
   }
@@ -145,7 +160,7 @@ export class JobScheduler<Effect> {
   /** Starts nothing more and asks all runs to park. Resolves when all have, which may be never. */
   async stop(): Promise<void> {
     this.#isStopping = true;
-    this.#queue = [];
+    for (const { queue } of [this.#foreground, this.#background]) queue.clear();
     for (const { run } of this.#entries.values()) run?.interrupt('shutdown');
     while (this.#work.size > 0) await Promise.all(this.#work);
   }
@@ -155,34 +170,17 @@ export class JobScheduler<Effect> {
     if (entry !== undefined) act(entry);
   }
 
-  #unqueue(entry: Entry<Effect>): void {
-    this.#queue = this.#queue.filter((queued) => queued !== entry);
-  }
-
+  /** Cost: the runs, and those at the head of a queue that begin or cannot yet. */
   #pump(): void {
-    while (!this.#isStopping) {
-      const next = this.#queue.find((entry) => {
-        return entry.run === undefined && !entry.isFinishing && this.#hasPlace(entry);
-      });
-      if (next === undefined) return;
-      this.#unqueue(next);
-      this.#start(next);
+    for (const lane of [this.#foreground, this.#background]) {
+      for (const entry of lane.queue) {
+        if (this.#isStopping || !hasPlace(lane)) break;
+        // what it did before it was paused may wind down yet
+        if (entry.run !== undefined || entry.isFinishing) continue;
+        lane.queue.delete(entry);
+        this.#start(entry);
+      }
     }
-  }
-
-  #hasPlace({ live }: Entry<Effect>): boolean {
-    const { maxRunning, maxInBackground } = this.#options;
-    const isBackground = this.#isBackground(live);
-    let count = 0;
-    for (const { live: other, run } of this.#entries.values()) {
-      if (run === undefined || run.isWaiting) continue;
-      if (this.#isBackground(other) === isBackground) count += 1;
-    }
-    return count < (isBackground ? maxInBackground : maxRunning);
-  }
-
-  #isBackground(live: LiveJob<Effect>): boolean {
-    return this.#kindOf(live)?.isBackground === true;
   }
 
   #start(entry: Entry<Effect>): void {
@@ -202,6 +200,7 @@ export class JobScheduler<Effect> {
     entry.run = new JobRun(live, this.#tools, () => {
       this.#pump();
     });
+    entry.lane.begun.add(entry);
     this.#track(this.#drive(entry, entry.run));
   }
 
@@ -247,6 +246,7 @@ export class JobScheduler<Effect> {
     live.change({ fruitlessAttempts: Math.max(0, fruitlessAttempts - 1) });
     if (state === 'running' || state === 'waiting') live.move({ state: 'queued' }, 'parked');
     entry.run = undefined;
+    entry.lane.begun.delete(entry);
     this.#pump();
     await live.save().catch((error: unknown) => {
       this.#tools.onError(error, live.job);
@@ -265,7 +265,8 @@ export class JobScheduler<Effect> {
       : this.#status(ending, cleanUp);
     const isDurable = await live.end(status);
     if (!isDurable) return;
-    this.#unqueue(entry);
+    entry.lane.queue.delete(entry);
+    entry.lane.begun.delete(entry);
     this.#entries.delete(live.id);
     this.#options.onEnd(live.job);
     this.#pump();
@@ -340,6 +341,12 @@ export class JobScheduler<Effect> {
     this.#work.add(work);
     void work.finally(() => this.#work.delete(work));
   }
+}
+
+function hasPlace<Effect>({ places, begun }: Lane<Effect>): boolean {
+  let taken = 0;
+  for (const { run } of begun) if (run?.isWaiting === false) taken += 1;
+  return taken < places;
 }
 
 function messageOf(error: unknown): string {

@@ -99,6 +99,15 @@ export function passed(progress: ScheduleProgress, instantMs: number): ScheduleP
   return { ...progress, cursorMs: Math.max(progress.cursorMs, instantMs), recentMs };
 }
 
+/** The progress when an instant is left out. */
+export function skipped(
+  progress: ScheduleProgress,
+  scheduledAtMs: number,
+  reason: SkipReason,
+): ScheduleProgress {
+  return { ...progress, lastSkipped: { scheduledAtMs, reason } };
+}
+
 export function scheduleRow(record: ScheduleRecord): RowChange {
   return {
     table: 'schedules',

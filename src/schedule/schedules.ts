@@ -29,6 +29,7 @@ import {
   readSchedule,
   type ScheduleRecord,
   scheduleRow,
+  skipped,
   type SkipReason,
 } from './records.ts';
 import {
@@ -265,18 +266,18 @@ export class Schedules {
   /** Does what is due. @returns when the next instant begins, if there is one */
   async #look(record: ScheduleRecord): Promise<number | undefined> {
     for (;;) {
-      const { queuedMs, lastRun } = record.progress;
-      const isRunning = lastRun?.state === 'running';
+      await this.#mend(record);
+      // one turn from here to the decision and what it changes
       if (!this.#schedules.has(record.id)) return undefined;
-      if (queuedMs !== null && !isRunning) {
-        await this.#begin(record, queuedMs);
+      const { progress, settings } = record;
+      const isRunning = progress.lastRun?.state === 'running';
+      if (progress.queuedMs !== null && !isRunning) {
+        await this.#begin(record, progress.queuedMs);
         continue;
       }
-      const { enabled, catchUp, overlap } = record.settings;
+      const { enabled, catchUp, overlap } = settings;
       if (!enabled) return undefined;
-      const nowMs = this.#o.clock.nowMs();
-      await this.#mend(record, nowMs);
-      const found = plan(this.#timing(record), record.progress, nowMs);
+      const found = plan(this.#timing(record), progress, this.#o.clock.nowMs());
       if (found.kind === 'wait') return found.untilMs;
       const { instantMs } = found;
       if (found.isLate && catchUp === 'skip') await this.#skip(record, instantMs, 'missed');
@@ -286,24 +287,24 @@ export class Schedules {
     }
   }
 
-  async #mend(record: ScheduleRecord, nowMs: number): Promise<void> {
-    const { cursorMs }: Cursor = mended(record.progress, nowMs);
+  async #mend(record: ScheduleRecord): Promise<void> {
+    const { cursorMs }: Cursor = mended(record.progress, this.#o.clock.nowMs());
     if (cursorMs === record.progress.cursorMs) return;
     record.progress = { ...record.progress, cursorMs };
     await this.#save(record);
   }
 
   async #skip(record: ScheduleRecord, instantMs: number, reason: SkipReason): Promise<void> {
-    const lastSkipped = { scheduledAtMs: instantMs, reason };
-    record.progress = { ...passed(record.progress, instantMs), lastSkipped };
+    record.progress = passed(skipped(record.progress, instantMs, reason), instantMs);
     await this.#save(record);
   }
 
   /** It takes the place of one that waits already. */
   async #queue(record: ScheduleRecord, instantMs: number): Promise<void> {
-    const { queuedMs } = record.progress;
-    if (queuedMs !== null) await this.#skip(record, queuedMs, 'overlap');
-    record.progress = { ...passed(record.progress, instantMs), queuedMs: instantMs };
+    const { progress } = record;
+    const { queuedMs } = progress;
+    const left = queuedMs === null ? progress : skipped(progress, queuedMs, 'overlap');
+    record.progress = { ...passed(left, instantMs), queuedMs: instantMs };
     await this.#save(record);
   }
 

@@ -5,6 +5,7 @@ import type { Effects } from '../api/service-types.ts';
 import type * as api from '../api/work-services.ts';
 import type { Backups } from '../backup/backups.ts';
 import { beginBackup } from '../backup/begin-backup.ts';
+import type { Chain } from '../backup/chains.ts';
 import { beginConsolidate } from '../backup/consolidate-job.ts';
 import { deleteBackup, planDeletion } from '../backup/delete-backup.ts';
 import { beginGroupBackup } from '../backup/group-backup.ts';
@@ -22,6 +23,10 @@ export class BackupService implements api.Backups {
 
   hasGroup(ref: string): boolean {
     return this.#backups.find(ref) === undefined && this.#backups.ofGroup(ref).length > 0;
+  }
+
+  ofGroup(ref: string): readonly api.Backup[] {
+    return this.#backups.ofGroup(ref).map((record) => this.#view(record));
   }
 
   async create(request: api.CreateBackup, effects?: Effects<Job>): Promise<Job> {
@@ -58,15 +63,22 @@ export class BackupService implements api.Backups {
     return beginConsolidate(this.#backups, ref, request, effects);
   }
 
+  /** Its chain is worked out when somebody looks: of a list only a page is shown. */
   #view(record: BackupRecord): api.Backup {
     const { targets, copies } = this.#backups.options;
-    const { members, missing } = this.#backups.chains().chainTo(record);
-    const below = members.at(-2);
+    let found: Chain<BackupRecord> | undefined;
+    const chain = (): Chain<BackupRecord> => (found ??= this.#backups.chains().chainTo(record));
     return {
       ...record,
-      base: record.base && { ...record.base, backup: below?.name ?? null },
-      chain: members.map(({ id, name }) => ({ id, name })),
-      isChainComplete: missing === null,
+      get base() {
+        return record.base && { ...record.base, backup: chain().members.at(-2)?.name ?? null };
+      },
+      get chain() {
+        return chain().members.map(({ id, name }) => ({ id, name }));
+      },
+      get isChainComplete() {
+        return chain().missing === null;
+      },
       // a target that was forgotten just now has no name any more
       target: targets.find(record.targetId)?.name ?? '',
       copy: nameOfCopy(copies, record.copyId),

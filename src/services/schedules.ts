@@ -51,19 +51,23 @@ export class ScheduleService implements api.Schedules {
     return this.#schedules.run(ref, effects);
   }
 
+  /** The runs to come are worked out when somebody looks: each is a search in the calendar. */
   #view(record: ScheduleRecord): api.Schedule {
     const { id, name, labels, version, createdAtMs, progress } = record;
     const { disks, isGroup, target, ...settings } = record.settings;
     const { copies, targets } = this.#backups.options;
     const nameOf = (disk: Reference): string =>
       copies.options.disks.find(disk.id)?.name ?? disk.name;
+    const schedules = this.#schedules;
     return {
       ...settings,
       ...{ id, name, labels, version, createdAtMs, isGroup },
       disks: disks.map((disk) => ({ id: disk.id, name: nameOf(disk) })),
       target: targets.find(target.id)?.name ?? target.name,
       targetId: target.id,
-      nextRunsMs: this.#schedules.nextRuns(record, NEXT_RUNS),
+      get nextRunsMs() {
+        return schedules.nextRuns(record, NEXT_RUNS);
+      },
       queuedMs: progress.queuedMs,
       lastRun: progress.lastRun,
       lastSuccessAtMs: progress.lastSuccessAtMs,

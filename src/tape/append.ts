@@ -52,7 +52,20 @@ export async function openForAppend(
   wanted: VolumeName,
   known: KnownEnd,
 ): Promise<AppendPoint> {
-  const volume = await mountVolume(device, 'write', wanted);
+  return appendOn(device, await mountVolume(device, 'write', wanted), known);
+}
+
+/**
+ * The same on a cartridge that is mounted for writing. An error gives it back.
+ *
+ * @throws MEDIUM_MISMATCH, TARGET_UNAVAILABLE
+ */
+export async function appendOn(
+  device: TapeDevice,
+  volume: MountedVolume,
+  known: KnownEnd,
+): Promise<AppendPoint> {
+  const wanted = volumeName(volume.label);
   let found: Found;
   try {
     found = await look(volume, known);

@@ -56,9 +56,9 @@ export interface FoundBackup {
 }
 
 export function assembleSets(labels: readonly VolumeLabel[]): FoundSet[] {
-  return [...groupBy(labels, ({ setId }) => setId).values()].map((members) => {
+  return [...Map.groupBy(labels, ({ setId }) => setId).values()].map((members) => {
     const sorted = members.toSorted((a, b) => a.number - b.number);
-    const ids = groupBy(sorted, ({ number }) => number);
+    const ids = Map.groupBy(sorted, ({ number }) => number);
     const highest = sorted.at(-1)?.number ?? 0;
     const numbers = Array.from({ length: highest }, (_, index) => index + 1);
     const idsOf = (number: number) => new Set(ids.get(number)?.map(({ volumeId }) => volumeId));
@@ -76,7 +76,7 @@ export function assembleSets(labels: readonly VolumeLabel[]): FoundSet[] {
 export function assembleBackups(volumes: readonly VolumeContents[]): FoundBackup[] {
   const scanned = new Set(volumes.map(({ label }) => label.volumeId));
   const parts = volumes.flatMap((volume) => volume.parts);
-  const byBackup = groupBy(parts, ({ entry }) => entry.backupId);
+  const byBackup = Map.groupBy(parts, ({ entry }) => entry.backupId);
   return [...byBackup].map(([backupId, found]) => assembleBackup(backupId, found, scanned));
 }
 
@@ -139,14 +139,4 @@ export function resumePosition(parts: readonly PartEntry[]): SetPosition {
 
 function highest<T>(items: readonly T[], valueOf: (item: T) => number, least: number): number {
   return items.reduce((most, item) => Math.max(most, valueOf(item)), least);
-}
-
-function groupBy<T, K>(items: readonly T[], keyOf: (item: T) => K): Map<K, T[]> {
-  const groups = new Map<K, T[]>();
-  for (const item of items) {
-    const group = groups.get(keyOf(item));
-    if (group === undefined) groups.set(keyOf(item), [item]);
-    else group.push(item);
-  }
-  return groups;
 }

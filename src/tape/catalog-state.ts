@@ -5,6 +5,9 @@
  * scanned in any order, any number of times: what a scan found replaces what was known of that
  * cartridge. A backup that was removed stays so, whatever is found of it later.
  *
+ * What is asked for is worked out when it is first asked for and kept until a line changes it: the
+ * cost follows what is asked, not what there is. Who keeps a state sees what is added to it.
+ *
  * Invariant: what was confirmed is never behind the end of a cartridge for having lost its
  * trailer. A scan does not unlearn it, and the part that follows it proves it.
  */
@@ -112,6 +115,9 @@ interface Begun {
   readonly contentId: string | null;
 }
 
+/** Parts by partId. */
+type Parts = Map<string, CatalogPart>;
+
 export class CatalogState {
   readonly #labels = new Map<string, VolumeLabel>();
   readonly #full = new Set<string>();
@@ -120,23 +126,29 @@ export class CatalogState {
   readonly #begun = new Map<string, Begun>();
   readonly #removed = new Set<string>();
   /** By partId: what is told again is not there twice. */
-  readonly #parts = new Map<string, CatalogPart>();
+  readonly #parts: Parts = new Map();
+  readonly #onVolume = new Map<string, Parts>();
+  readonly #ofBackup = new Map<string, Parts>();
+  /** By volumeId, those that do not tell of themselves that they were confirmed: few. */
+  readonly #unclosed = new Map<string, Parts>();
+  /** What was worked out. */
+  readonly #volumes = new Map<string, CatalogVolume>();
+  readonly #backups = new Map<string, CatalogBackup>();
 
   constructor(lines: Iterable<CatalogLine> = []) {
-    for (const line of lines) this.#add(line);
+    for (const line of lines) this.add(line);
   }
 
   /** By number, then by time of labelling. */
   get volumes(): CatalogVolume[] {
-    const parts = [...this.#parts.values()];
     return [...this.#labels.values()]
       .sort((a, b) => a.number - b.number || a.labelledAtMs - b.labelledAtMs)
-      .map((label) => this.#volume(label, parts));
+      .map((label) => this.#volume(label));
   }
 
   volume(volumeId: string): CatalogVolume | undefined {
     const label = this.#labels.get(volumeId);
-    return label === undefined ? undefined : this.#volume(label, [...this.#parts.values()]);
+    return label === undefined ? undefined : this.#volume(label);
   }
 
   /** Its name in the library when it was last looked at. */
@@ -146,10 +158,8 @@ export class CatalogState {
 
   /** All that were not removed; of several with one name the newest is the last. */
   get backups(): CatalogBackup[] {
-    const ids = new Set(this.#begun.keys());
-    for (const { entry } of this.#parts.values()) ids.add(entry.backupId);
-    const found = [...ids].filter((id) => !this.#removed.has(id)).map((id) => this.#backup(id));
-    return found.sort((a, b) => (a.backupId < b.backupId ? -1 : 1));
+    const ids = new Set([...this.#begun.keys(), ...this.#ofBackup.keys()]);
+    return this.#kept(ids).map((id) => this.#backup(id));
   }
 
   /** The one that this name stands for: a complete one first, then the newest. */
@@ -160,10 +170,17 @@ export class CatalogState {
 
   /** Cartridges with bytes of backups that were not removed. */
   get volumesInUse(): string[] {
-    return [...new Set(this.backups.flatMap(({ parts }) => parts.map((part) => part.volumeId)))];
+    return [...this.#onVolume.keys()].filter((id) => this.#isInUse(id));
   }
 
-  #add(line: CatalogLine): void {
+  /** Of the backups that were not removed and have a part on the cartridge. */
+  backupNamesOn(volumeId: string): string[] {
+    const ids = new Set(this.#partsOn(volumeId).map(({ entry }) => entry.backupId));
+    return [...new Set(this.#kept(ids).map((id) => this.#backup(id).name))];
+  }
+
+  /** One more line of the journal. */
+  add(line: CatalogLine): void {
     switch (line.kind) {
       case 'volume':
         this.#addVolume(line.label, line.cartridge);
@@ -173,15 +190,18 @@ export class CatalogState {
         return;
       case 'full':
         this.#full.add(line.volumeId);
+        this.#volumes.delete(line.volumeId);
         return;
       case 'gone':
         this.#forgetVolume(line.volumeId);
         return;
       case 'begun':
         this.#begun.set(line.backupId, { name: line.backup, contentId: line.contentId });
+        this.#backups.delete(line.backupId);
         return;
       case 'part':
-        this.#parts.set(line.part.entry.partId, line.part);
+        this.#dropWrittenOver(line.part.entry);
+        this.#addPart(line.part);
         return;
       case 'removed':
         this.#removed.add(line.backupId);
@@ -194,7 +214,7 @@ export class CatalogState {
     const staysFull = this.#full.has(label.volumeId) && kept.some((part, at) => part !== parts[at]);
     this.#forgetVolume(label.volumeId);
     this.#addVolume(label, cartridge);
-    for (const part of kept) this.#parts.set(part.entry.partId, part);
+    for (const part of kept) this.#addPart(part);
     if (isFull || staysFull) this.#full.add(label.volumeId);
   }
 
@@ -210,6 +230,7 @@ export class CatalogState {
 
   #addVolume(label: VolumeLabel, cartridge: string | undefined): void {
     this.#labels.set(label.volumeId, label);
+    this.#volumes.delete(label.volumeId);
     if (cartridge === undefined) return;
     // What was labelled anew elsewhere is not in this cartridge any more.
     for (const [volumeId, name] of this.#cartridges) {
@@ -222,34 +243,115 @@ export class CatalogState {
     this.#labels.delete(volumeId);
     this.#full.delete(volumeId);
     this.#cartridges.delete(volumeId);
-    for (const [partId, { entry }] of this.#parts) {
-      if (entry.volumeId !== volumeId) continue;
-      this.#parts.delete(partId);
+    for (const part of this.#partsOn(volumeId)) this.#dropPart(part);
+    this.#volumes.delete(volumeId);
+  }
+
+  #addPart(part: CatalogPart): void {
+    const { partId, volumeId, backupId } = part.entry;
+    const before = this.#parts.get(partId);
+    if (before !== undefined) this.#dropPart(before);
+    this.#parts.set(partId, part);
+    partsIn(this.#onVolume, volumeId).set(partId, part);
+    partsIn(this.#ofBackup, backupId).set(partId, part);
+    if (!isConfirmed(part.entry)) partsIn(this.#unclosed, volumeId).set(partId, part);
+    this.#touch(part);
+  }
+
+  /** The rest of a transfer that was cut off, which a scan has found, is gone with what follows. */
+  #dropWrittenOver({ volumeId, partId, place }: PartEntry): void {
+    for (const part of this.#unclosed.get(volumeId)?.values() ?? []) {
+      const { entry } = part;
+      const isBehind = entry.partId !== partId && entry.end.object > place.object;
+      if (isBehind && !this.#counts(entry)) this.#dropPart(part);
     }
   }
 
-  #volume(label: VolumeLabel, parts: readonly CatalogPart[]): CatalogVolume {
-    const entries = parts
+  /** It was confirmed, as its entry or another part tells. */
+  #counts(entry: PartEntry): boolean {
+    return isConfirmed(entry) || isFollowed(entry, this.#entriesOf(entry.backupId));
+  }
+
+  #dropPart(part: CatalogPart): void {
+    const { partId, volumeId, backupId } = part.entry;
+    this.#parts.delete(partId);
+    dropFrom(this.#onVolume, volumeId, partId);
+    dropFrom(this.#ofBackup, backupId, partId);
+    dropFrom(this.#unclosed, volumeId, partId);
+    this.#touch(part);
+  }
+
+  /** What was worked out with this part, or without it, does not hold any more. */
+  #touch({ entry }: CatalogPart): void {
+    this.#volumes.delete(entry.volumeId);
+    if (entry.previousVolumeId !== null) this.#volumes.delete(entry.previousVolumeId);
+    this.#backups.delete(entry.backupId);
+  }
+
+  /** Those that were not removed, the oldest first. */
+  #kept(ids: ReadonlySet<string>): string[] {
+    return [...ids].filter((id) => !this.#removed.has(id)).sort();
+  }
+
+  #isInUse(volumeId: string): boolean {
+    return this.#partsOn(volumeId).some(({ entry }) => !this.#removed.has(entry.backupId));
+  }
+
+  #partsOn(volumeId: string): CatalogPart[] {
+    return [...(this.#onVolume.get(volumeId)?.values() ?? [])];
+  }
+
+  #volume(label: VolumeLabel): CatalogVolume {
+    const known = this.#volumes.get(label.volumeId);
+    if (known !== undefined) return known;
+    const entries = this.#partsOn(label.volumeId)
       .map(({ entry }) => entry)
-      .filter(({ volumeId }) => volumeId === label.volumeId)
       .sort((a, b) => a.place.object - b.place.object);
-    const others = parts.map(({ entry }) => entry);
-    const last = entries.findLast((entry) => isConfirmed(entry) || isFollowed(entry, others));
+    const last = entries.findLast((entry) => this.#counts(entry));
     const hasEnded = entries.some(({ endsVolume }) => endsVolume);
-    return {
+    const made: CatalogVolume = {
       label,
-      isFull: this.#full.has(label.volumeId) || hasEnded || isLeft(entries.at(-1), others),
+      isFull: this.#full.has(label.volumeId) || hasEnded || this.#isLeft(entries.at(-1)),
       end: last === undefined ? LABEL_ONLY : { place: last.end, partId: last.partId },
       dataBytes: entries.reduce((sum, { dataBytes }) => sum + dataBytes, 0),
     };
+    this.#volumes.set(label.volumeId, made);
+    return made;
+  }
+
+  /** The last part of a cartridge, without a trailer, which the backup left behind it. */
+  #isLeft(last: PartEntry | undefined): boolean {
+    if (last === undefined || isConfirmed(last)) return false;
+    const others = this.#entriesOf(last.backupId);
+    return others.some((other) => other.volumeId !== last.volumeId && follows(other, last));
+  }
+
+  #entriesOf(backupId: string): PartEntry[] {
+    return [...(this.#ofBackup.get(backupId)?.values() ?? [])].map(({ entry }) => entry);
   }
 
   #backup(backupId: string): CatalogBackup {
-    const parts = [...this.#parts.values()].filter(({ entry }) => entry.backupId === backupId);
-    const begun = this.#begun.get(backupId);
+    const known = this.#backups.get(backupId);
+    if (known !== undefined) return known;
+    const parts = [...(this.#ofBackup.get(backupId)?.values() ?? [])];
+    const { name, contentId = null } = this.#begun.get(backupId) ?? {};
     const told = parts.find(({ entry }) => entry.backup !== null)?.entry.backup;
-    return new CatalogBackup(backupId, begun?.name ?? told ?? '', begun?.contentId ?? null, parts);
+    const made = new CatalogBackup(backupId, name ?? told ?? '', contentId, parts);
+    this.#backups.set(backupId, made);
+    return made;
   }
+}
+
+function partsIn(all: Map<string, Parts>, id: string): Parts {
+  const parts = all.get(id) ?? new Map<string, CatalogPart>();
+  all.set(id, parts);
+  return parts;
+}
+
+function dropFrom(all: Map<string, Parts>, id: string, partId: string): void {
+  const parts = all.get(id);
+  parts?.delete(partId);
+  if (parts?.size === 0) all.delete(id);
 }
 
 /** A filemark behind its data was written with success, as far as the entry alone tells. */
@@ -261,18 +363,11 @@ function isConfirmed({ state, endsVolume }: PartEntry): boolean {
  * A part of its backup names this cartridge as that of the part before it, and begins behind where
  * this one begins. Parts begin behind what is confirmed, so this one was.
  */
-function isFollowed(entry: PartEntry, parts: readonly PartEntry[]): boolean {
-  return parts.some((other) => follows(other, entry));
-}
-
-/** The last part of a cartridge, without a trailer, which the backup left behind it. */
-function isLeft(last: PartEntry | undefined, parts: readonly PartEntry[]): boolean {
-  if (last === undefined || isConfirmed(last)) return false;
-  return parts.some((other) => other.volumeId !== last.volumeId && follows(other, last));
+function isFollowed(entry: PartEntry, others: readonly PartEntry[]): boolean {
+  return others.some((other) => follows(other, entry));
 }
 
 function follows(other: PartEntry, entry: PartEntry): boolean {
-  const { backupId, previousVolumeId, firstOffset } = other;
-  if (backupId !== entry.backupId || previousVolumeId !== entry.volumeId) return false;
-  return firstOffset > entry.firstOffset;
+  const { previousVolumeId, firstOffset } = other;
+  return previousVolumeId === entry.volumeId && firstOffset > entry.firstOffset;
 }

@@ -190,8 +190,8 @@ export interface TapeDevice {
   open(mode: 'read' | 'write'): Promise<TapeDrive>;
 }
 
-/** Bytes of a record: drives take no more. */
-export const MAX_RECORD_BYTES = 8 * 1024 * 1024;
+/** Bytes of one read or write: the driver takes no more. */
+export const MAX_TRANSFER_BYTES = 8 * 1024 * 1024;
 /** What the driver hands to the drive without copying it, if it is aligned. */
 export const MAX_DIRECT_BYTES = 1024 * 1024;
 

@@ -74,18 +74,31 @@ function foreignRefusal(
   );
 }
 
+/** Labels the cartridge in the drive if that is allowed, as `labelAfter` does. */
+export async function labelVolume(device: TapeDevice, request: LabelRequest): Promise<FoundLabel> {
+  return labelAfter(device, async (found) => {
+    const refusal = labelRefusal(found, request);
+    if (refusal !== undefined) throw refusal;
+    return request.label;
+  });
+}
+
 /**
  * Labels the cartridge in the drive. Afterwards it is rewound, and the drive closed.
  *
+ * @param decide given what is on it, while nobody can change it; throws to leave it as it is
  * @returns what was on it
  * @throws MEDIUM_ABSENT, MEDIUM_READ_ONLY (also if it can be written once only), MEDIUM_UNEXPIRED,
  *   MEDIUM_FOREIGN, MEDIUM_UNSUPPORTED, TARGET_UNAVAILABLE; MEDIUM_MISMATCH if it reads otherwise
  */
-export async function labelVolume(device: TapeDevice, request: LabelRequest): Promise<FoundLabel> {
+export async function labelAfter(
+  device: TapeDevice,
+  decide: (found: FoundLabel) => Promise<VolumeLabel>,
+): Promise<FoundLabel> {
   const buffer = alignedBuffer(MAX_RECORD_BYTES);
-  const found = await tryLabel(device, request, buffer);
+  const found = await tryLabel(device, decide, buffer);
   const { again, hasFilemark } = await lookAgain(device, buffer);
-  const isOnTape = again.kind === 'label' && again.label.volumeId === request.label.volumeId;
+  const isOnTape = again.kind === 'label' && again.label.volumeId === found.volumeId;
   if (isOnTape && hasFilemark) return found.was;
   if (found.error === undefined) {
     const next = 'clean the drive and try again, or load another cartridge';
@@ -99,23 +112,27 @@ export async function labelVolume(device: TapeDevice, request: LabelRequest): Pr
 }
 
 /** Reads, decides, and writes. The error of the writing is part of the answer. */
-async function tryLabel(device: TapeDevice, request: LabelRequest, buffer: Buffer) {
+async function tryLabel(
+  device: TapeDevice,
+  decide: (found: FoundLabel) => Promise<VolumeLabel>,
+  buffer: Buffer,
+) {
   const drive = await openDrive(device, 'write');
   let hasFailed = true;
   try {
     const was = await readLabel(drive, buffer);
-    const refusal = labelRefusal(was, request);
-    if (refusal !== undefined) throw refusal;
+    const label = await decide(was);
+    const { volumeId } = label;
     const record = buffer.subarray(0, LABEL_RECORD_BYTES);
-    encodeLabel(request.label).copy(record);
+    encodeLabel(label).copy(record);
     try {
       await drive.rewind();
       await drive.write(record);
       await drive.writeFilemarks(1);
       hasFailed = false;
-      return { was, error: undefined };
+      return { was, volumeId, error: undefined };
     } catch (error) {
-      return { was, error };
+      return { was, volumeId, error };
     }
   } catch (error) {
     throw asMediumError(error, { device: device.path });

@@ -10,7 +10,7 @@
  * been told, so that a killed process gets the filemark that the kernel would write.
  */
 import { assert } from '../base/assert.ts';
-import { MAX_RECORD_BYTES, OneAtATime, TapeError, isDirect } from './drive.ts';
+import { MAX_TRANSFER_BYTES, OneAtATime, TapeError, isDirect } from './drive.ts';
 import type { TapeDrive, TapeOperation, TapeStatus } from './drive.ts';
 import type { StState } from './st-state.ts';
 import type { Sense, VirtualMechanism } from './virtual-mechanism.ts';
@@ -304,7 +304,7 @@ export class VirtualDrive implements TapeDrive {
 
   #checkTransfer(operation: TapeOperation, length: number): void {
     this.#checkReady(operation);
-    if (length > MAX_RECORD_BYTES) throw invalid(operation, length);
+    if (length > MAX_TRANSFER_BYTES) throw invalid(operation, length);
   }
 
   #checkWritable(operation: TapeOperation): void {

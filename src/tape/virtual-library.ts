@@ -13,7 +13,7 @@
  * open once among all processes; (3) what a killed process wrote gets the filemark that the kernel
  * would have written for it, at the next open.
  */
-import { mkdir, open, rm, stat, writeFile } from 'node:fs/promises';
+import { mkdir, open, readFile, rm, stat, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { defined } from '../base/assert.ts';
 import { StorageError, errnoOf } from '../base/errors.ts';
@@ -226,11 +226,11 @@ export class VirtualLibrary {
     if (ownership === undefined) throw new TapeError('EBUSY', 'open');
     try {
       const marker = join(this.directory, `drive-${drive}.writing`);
-      await this.#finishKilledWriter(marker, mechanism);
+      await this.#finishKilledWriter(marker);
       return await VirtualDrive.open(mechanism, state, mode, {
         mayChangeOptions: this.#options.mayChangeOptions ?? true,
         isGone: () => this.#drive(drive).state !== state,
-        noteWriting: (isWriting) => noteWriting(marker, isWriting),
+        noteWriting: (isWriting) => noteWriting(marker, isWriting, mechanism.cartridge?.name),
         release: async () => {
           await mechanism.rest();
           await ownership.release();
@@ -244,24 +244,21 @@ export class VirtualLibrary {
 
   /**
    * If the marker is there, a process was killed between a record and its filemark: it goes to the
-   * end of the data.
+   * end of the data of the cartridge that the marker names, wherever that is by now.
    */
-  async #finishKilledWriter(marker: string, mechanism: VirtualMechanism): Promise<void> {
+  async #finishKilledWriter(marker: string): Promise<void> {
+    let name: string;
     try {
-      await stat(marker);
+      name = await readFile(marker, 'utf8');
     } catch (error) {
       if (errnoOf(error) === 'ENOENT') return;
       throw error;
     }
-    const file = mechanism.cartridge?.file;
-    if (file !== undefined) {
-      await file.use();
-      try {
+    if (this.#cartridges.has(name)) {
+      await this.#withFile(name, async (file) => {
         await file.appendFilemark();
         await file.sync();
-      } finally {
-        await file.release();
-      }
+      });
     }
     await rm(marker, { force: true });
   }
@@ -327,7 +324,8 @@ function isSamePlace(a: Place, b: Place): boolean {
   return a.kind === 'slot' && b.kind === 'slot' && a.slot === b.slot;
 }
 
-async function noteWriting(marker: string, isWriting: boolean): Promise<void> {
-  if (isWriting) await writeFile(marker, '', { mode: 0o600 });
+/** @param cartridge that is written to */
+async function noteWriting(marker: string, isWriting: boolean, cartridge = ''): Promise<void> {
+  if (isWriting) await writeFile(marker, cartridge, { mode: 0o600 });
   else await rm(marker, { force: true });
 }

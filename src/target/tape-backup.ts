@@ -151,6 +151,7 @@ export type DriveTurn = <T>(work: () => Promise<T>) => Promise<T>;
 
 export class TapeBytes implements BackupBytes {
   readonly sizeBytes: number;
+  readonly isSequential = true;
   readonly #reader: TapeSetReader;
   readonly #turn: DriveTurn;
   readonly #facts: ErrorDetails;

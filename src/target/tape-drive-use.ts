@@ -9,12 +9,13 @@
  */
 import { StorageError } from '../base/errors.ts';
 import { deferred } from '../base/mutex.ts';
-import { openForAppend } from '../tape/append.ts';
+import { appendOn } from '../tape/append.ts';
 import type { AppendPoint } from '../tape/append.ts';
 import type { TapeCatalog } from '../tape/catalog.ts';
 import { isTooSmall } from '../tape/catalog-state.ts';
 import type { CatalogPart, CatalogVolume } from '../tape/catalog-state.ts';
 import type { TapeDevice } from '../tape/drive.ts';
+import type { VolumeLabel } from '../tape/label.ts';
 import { volumeName } from '../tape/media.ts';
 import type { ScannedPart } from '../tape/scan.ts';
 import { mountVolume, releaseVolume } from '../tape/volume.ts';
@@ -109,11 +110,27 @@ export class DriveUse {
   }
 
   async #append(): Promise<VolumeWriter> {
-    const { catalog, set } = this.#o;
     const device = await this.#o.openDevice();
     const volume = await mountVolume(device, 'write');
-    const { label } = volume;
-    await releaseVolume(volume);
+    let known: CatalogVolume;
+    try {
+      known = await this.#appendable(volume.label);
+    } catch (error) {
+      await releaseVolume(volume);
+      throw error;
+    }
+    const point = await appendOn(device, volume, known.end);
+    try {
+      return await this.#taken(point);
+    } catch (error) {
+      await releaseVolume(point.volume);
+      throw error;
+    }
+  }
+
+  /** What the catalog knows of a cartridge that may be written on. @throws MEDIUM_WRONG */
+  async #appendable(label: VolumeLabel): Promise<CatalogVolume> {
+    const { catalog, set } = this.#o;
     const known = (await catalog.read()).volume(label.volumeId);
     const facts = { found: volumeName(label) };
     if (label.set !== set) {
@@ -125,13 +142,7 @@ export class DriveUse {
       throw new StorageError('MEDIUM_WRONG', message, facts);
     }
     if (known.isFull) throw takesNoMore(known);
-    const point = await openForAppend(device, volumeName(label), known.end);
-    try {
-      return await this.#taken(point);
-    } catch (error) {
-      await releaseVolume(point.volume);
-      throw error;
-    }
+    return known;
   }
 
   async #taken({ volume, place, adopted, isFull: hasEnded }: AppendPoint): Promise<VolumeWriter> {

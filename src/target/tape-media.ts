@@ -8,23 +8,21 @@
  *  2. The catalog forgets a cartridge before it is overwritten, so that nothing is ever counted on
  *     that is not there.
  */
+import { assert } from '../base/assert.ts';
 import type { Clock } from '../base/clock.ts';
 import { uuidv7 } from '../base/clock.ts';
 import { StorageError } from '../base/errors.ts';
-import { KIB } from '../base/units.ts';
 import type { TapeCatalog } from '../tape/catalog.ts';
 import type { CatalogState } from '../tape/catalog-state.ts';
 import { isTapeName } from '../tape/fields.ts';
 import type { VolumeLabel } from '../tape/label.ts';
-import { labelRefusal, labelVolume } from '../tape/label-volume.ts';
-import type { LabelRequest } from '../tape/label-volume.ts';
+import { labelAfter, labelRefusal } from '../tape/label-volume.ts';
 import type { CartridgeRecord } from '../tape/library-file.ts';
 import { asMediumError } from '../tape/media.ts';
 import { scanVolume } from '../tape/scan.ts';
-import { giveBack, mountVolume, openDrive, readLabel, releaseVolume } from '../tape/volume.ts';
+import { giveBack, mountVolume, openDrive, releaseVolume } from '../tape/volume.ts';
 import type { FoundLabel } from '../tape/volume.ts';
-import { alignedBuffer } from '../base/aligned-memory.ts';
-import { MAX_RECORD_BYTES } from '../tape/record.ts';
+import { DEFAULT_RECORD_BYTES } from '../tape/record.ts';
 import { openLibrary, openTapeDevice } from './tape-device.ts';
 import type { TapeKind } from './tape-device.ts';
 import { catalogPart } from './tape-drive-use.ts';
@@ -86,15 +84,12 @@ export class TapeMedia {
 
   /** Labelled ones by number, then the others. Reads the catalog and the library, no cartridge. */
   async list(): Promise<Medium[]> {
-    const state = await this.#o.catalog.read();
     const there = this.#o.kind === 'tape' ? [] : (await this.#library()).cartridges();
+    const byName = new Map(there.map((cartridge) => [cartridge.name, cartridge]));
+    const state = await this.#o.catalog.read();
     const known = state.volumes.map(({ label }) => {
       const name = state.cartridgeOf(label.volumeId);
-      return this.#labelled(
-        state,
-        label,
-        there.find((cartridge) => cartridge.name === name),
-      );
+      return this.#labelled(state, label, name === undefined ? undefined : byName.get(name));
     });
     const named = new Set(known.map(({ cartridge }) => cartridge));
     const others = there.filter(({ name }) => !named.has(name)).map(unlabelled);
@@ -170,39 +165,37 @@ export class TapeMedia {
   /**
    * Labels the cartridge in the drive as the next one of the set.
    *
-   * @throws as `labelVolume`; NAME_INVALID; NAME_TAKEN: another cartridge has this label
+   * @throws as `labelAfter`; MEDIUM_UNEXPIRED; MEDIUM_FOREIGN; MEDIUM_UNSUPPORTED; NAME_INVALID;
+   *   NAME_TAKEN: another cartridge has this label
    */
   async label(request: NewLabel): Promise<Medium> {
-    const { catalog, clock, kind, path } = this.#o;
+    const { catalog, kind, path } = this.#o;
     const device = await openTapeDevice(kind, path);
     const cartridge = await this.#loaded();
-    const drive = await openDrive(device, 'write');
-    let found: FoundLabel;
-    try {
-      found = await readLabel(drive, alignedBuffer(MAX_RECORD_BYTES));
-    } catch (error) {
-      throw asMediumError(error, { device: device.path });
-    } finally {
-      await giveBack(drive, true);
-    }
+    let label: VolumeLabel | undefined;
+    await labelAfter(device, async (found) => (label = await this.#decideLabel(found, request)));
+    assert(label !== undefined, 'a label that was decided on');
+    await catalog.add({ kind: 'volume', label, ...(cartridge === null ? {} : { cartridge }) });
+    return this.get(label.volumeId);
+  }
+
+  /** The catalog has forgotten what was on the cartridge when this resolves. */
+  async #decideLabel(found: FoundLabel, request: NewLabel): Promise<VolumeLabel> {
+    const { catalog, clock } = this.#o;
     const state = await catalog.read();
     const old = found.kind === 'label' ? found.label.volumeId : undefined;
     const label = this.#nextLabel(state, request, old);
-    const inUse = state.volumesInUse;
-    const asked: LabelRequest = {
+    const refusal = labelRefusal(found, {
       label,
       nowMs: clock.nowMs(),
-      inUse,
+      inUse: state.volumesInUse,
       ...(request.force === undefined ? {} : { force: request.force }),
-    };
-    const refusal = labelRefusal(found, asked);
-    if (refusal !== undefined) throw refusal.with({ device: device.path });
+    });
+    if (refusal !== undefined) throw refusal;
     if (old !== undefined && state.volume(old) !== undefined) {
       await catalog.add({ kind: 'gone', volumeId: old });
     }
-    await labelVolume(device, asked);
-    await catalog.add({ kind: 'volume', label, ...(cartridge === null ? {} : { cartridge }) });
-    return this.get(label.volumeId);
+    return label;
   }
 
   /**
@@ -256,7 +249,7 @@ export class TapeMedia {
       setId: last?.setId ?? uuidv7(clock),
       number,
       previousVolumeId: last?.volumeId ?? null,
-      recordBytes: request.recordBytes ?? 256 * KIB,
+      recordBytes: request.recordBytes ?? DEFAULT_RECORD_BYTES,
       labelledAtMs: clock.nowMs(),
       expiresAtMs: request.expiresAtMs ?? null,
     };
@@ -269,9 +262,6 @@ export class TapeMedia {
   ): Medium {
     const { volumeId, set, number, labelledAtMs, expiresAtMs } = label;
     const volume = state.volume(volumeId);
-    const backups = state.backups.filter(({ parts }) => {
-      return parts.some((part) => part.volumeId === volumeId);
-    });
     const own = volume?.isFull === true ? 'full' : 'appendable';
     return {
       ...placeOf(cartridge),
@@ -283,7 +273,7 @@ export class TapeMedia {
       labelledAtMs,
       expiresAtMs,
       dataBytes: volume?.dataBytes ?? 0,
-      backups: [...new Set(backups.map(({ name }) => name))],
+      backups: state.backupNamesOn(volumeId),
     };
   }
 

@@ -27,7 +27,7 @@ export function tapeTargetAt(
 ): TapeTarget {
   return new TapeTarget({
     openDevice: () => openTapeDevice(kind, path),
-    catalog: new TapeCatalog(catalog),
+    catalog: catalogAt(catalog),
     set,
     path,
     clock: systemClock,
@@ -37,10 +37,20 @@ export function tapeTargetAt(
 }
 
 export function tapeMediaAt({ catalog, ...facts }: TapePlaceFacts): TapeMedia {
-  return new TapeMedia({ ...facts, catalog: new TapeCatalog(catalog), clock: systemClock });
+  return new TapeMedia({ ...facts, catalog: catalogAt(catalog), clock: systemClock });
 }
 
 /** For a target that is given up: its cartridges stay as they are. */
 export async function forgetTape({ catalog }: TapePlaceFacts): Promise<void> {
-  await new TapeCatalog(catalog).forget();
+  await catalogAt(catalog).forget();
+  catalogs.delete(catalog);
+}
+
+/** By path, of this thread: what one of them has read is not read again. */
+const catalogs = new Map<string, TapeCatalog>();
+
+function catalogAt(path: string): TapeCatalog {
+  const catalog = catalogs.get(path) ?? new TapeCatalog(path);
+  catalogs.set(path, catalog);
+  return catalog;
 }

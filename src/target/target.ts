@@ -94,6 +94,8 @@ export interface BackupSink {
 /** The bytes of one complete backup. */
 export interface BackupBytes {
   readonly sizeBytes: number;
+  /** True where going to and fro is dear, as between cartridges. Default false. */
+  readonly isSequential?: boolean;
   /** Fills `into` from `offset` on. @throws IMAGE_TRUNCATED if that reaches beyond the end */
   read(offset: number, into: Uint8Array): Promise<void>;
   /** Idempotent. */

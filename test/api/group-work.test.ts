@@ -1,7 +1,9 @@
 import { randomBytes } from 'node:crypto';
+import { cp } from 'node:fs/promises';
 import { describe, expect, it } from 'vitest';
 import { ApiWorld } from '../support/api-world.ts';
 import type { Answer } from '../support/api-world.ts';
+import { isOverEngine } from '../support/make-services.ts';
 
 const MIB = 1024 * 1024;
 const DISKS = ['x', 'y', 'z'];
@@ -230,6 +232,23 @@ describe('a restore of a group from its backups', () => {
     expect(body).toMatchObject({ kind: 'group-restore', state: 'succeeded' });
     for (const name of DISKS) await expectHolds(api, name, bytes[name]!);
   });
+
+  it.runIf(isOverEngine)(
+    'counts each disk once in a dry run, on however many targets',
+    async () => {
+      const { api } = await worldWithGroup();
+      await backedUp(api, 'n');
+      const { path } = (await api.get('/targets/t')).body;
+      await cp(path, `${path}-2`, { recursive: true });
+      await api.post('/targets', { name: 't2', kind: 'directory', path: `${path}-2` });
+      const scan = await api.post('/targets/t2/scan', undefined, wait);
+      expect(scan.body).toMatchObject({ state: 'succeeded' });
+      expect(await members(api, 'n')).toHaveLength(6);
+      const dry = await api.post('/backups/n/restores?dryRun=true', { method: 'write-back' });
+      const affects = dry.body.affects as { name: string }[];
+      expect(affects.map(({ name }) => name)).toEqual(DISKS);
+    },
+  );
 
   it('is refused with what only one disk has, and names of groups only for groups', async () => {
     const { api } = await worldWithGroup();

@@ -191,6 +191,8 @@ export class BackupModel {
   isComplete = false;
   /** Or it may have been deleted, which nobody knows before all are looked at. */
   isDeleting = false;
+  /** A deletion was cut off behind its first step: what is left is no part of a group. */
+  isDeletedInPart = false;
   /** A cascade went on while it was made: it may have been taken along. */
   metCascade = false;
 

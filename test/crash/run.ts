@@ -4,6 +4,7 @@
  *
  *     npm run test:crash -- --rounds 200 [--seed S] [--seconds-per-round T]
  *     npm run test:crash -- --mode idempotency --rounds 100
+ *     npm run test:crash -- --mode tape --rounds 200
  *
  * The data directory is kept if a round fails; the seed repeats the choices, not the timing.
  */
@@ -14,6 +15,7 @@ import { parseArgs } from 'node:util';
 import { runIdempotency } from './idempotency.ts';
 import { Random } from './random.ts';
 import { Store } from './round.ts';
+import { runTape } from './tape-loop.ts';
 import { World } from './world.ts';
 
 const MIB = 1024 * 1024;
@@ -94,8 +96,14 @@ async function runStore(
 }
 
 const begin = Date.now();
-const isGood =
-  values.mode === 'idempotency' ? await runIdempotency({ rounds, seed, main }) : await runLoad();
+const modes: Readonly<Record<string, () => Promise<boolean>>> = {
+  load: runLoad,
+  idempotency: () => runIdempotency({ rounds, seed, main }),
+  tape: () => runTape({ rounds, seed, main }),
+};
+const run = modes[values.mode];
+if (run === undefined) throw new Error(`--mode is one of ${Object.keys(modes).join(', ')}`);
+const isGood = await run();
 if (isGood) {
   console.log(`${rounds} rounds, 0 failures (${Math.round((Date.now() - begin) / 1000)} s)`);
 } else {

@@ -75,7 +75,7 @@ async function verifyBackups(world: World): Promise<void> {
   const views = await world.client.list('/backups');
   for (const set of world.groupBackups) {
     const isTouched = (backup: BackupModel): boolean =>
-      backup.isDeleting || !world.backups.includes(backup);
+      backup.isDeleting || backup.isDeletedInPart || !world.backups.includes(backup);
     if (set.backups.some(isTouched)) continue;
     allOrNone(
       `group backup ${set.name}`,

@@ -239,6 +239,7 @@ async function findBackups(world: World): Promise<void> {
     if (backup.isComplete && !backup.isDeleting && state !== 'complete') {
       throw new Violation(`backup ${backup.name} is ${state}`, { view });
     }
+    backup.isDeletedInPart ||= backup.isDeleting && backup.isComplete && state !== 'complete';
     backup.isDeleting = false;
     backup.isComplete = state === 'complete';
     // a scan takes out what is left of a deletion

@@ -19,7 +19,7 @@ import {
 import type { WouldFree } from '../service-types.ts';
 import { uploadImage } from '../upload.ts';
 import { diskView } from '../views.ts';
-import type { Backup, CopyRestored, RestoreRequest } from '../work-services.ts';
+import type { CopyRestored, RestoreRequest } from '../work-services.ts';
 import { groupBackupAct, groupRequest, wouldLoseAll } from './group-work.ts';
 
 const tag = 'restores';
@@ -111,8 +111,8 @@ function addFromBackup(app: ApiInstance, context: ApiContext): void {
       if (backups.hasGroup(backup)) {
         const act = groupBackupAct(context, request, backup, request.body);
         if (!isDry) return answerPost<Job>(context, request, reply, act);
-        const parts = backups.list().filter(({ group }) => isOf(group, backup));
-        return reply.send(await wouldLoseAll(context, groupRequest(request.body), parts));
+        const wanted = groupRequest(request.body);
+        return reply.send(await wouldLoseAll(context, wanted, backups.ofGroup(backup)));
       }
       backups.get(backup);
       const { name, disks, ...wanted } = request.body;
@@ -125,10 +125,6 @@ function addFromBackup(app: ApiInstance, context: ApiContext): void {
       return answerPost<Job>(context, request, reply, act);
     },
   });
-}
-
-function isOf(group: Backup['group'], ref: string): boolean {
-  return group?.id === ref || group?.name === ref;
 }
 
 /** In the scope of binary bodies. */

@@ -94,6 +94,24 @@ describe('a deletion', () => {
     expect(names(chains.neededBy(new Set(['mon'])))).toEqual(['tue']);
   });
 
+  it('looks at no other backup where nothing is built on it', () => {
+    let reads = 0;
+    const watched = week.map((each) =>
+      Object.defineProperty({ ...each }, 'base', {
+        get() {
+          reads += 1;
+          return each.base;
+        },
+      }),
+    );
+    const chains = new Chains(watched);
+    reads = 0;
+    expect(chains.neededBy(new Set(['wed']))).toEqual([]);
+    expect(reads).toBe(0);
+    expect(names(chains.neededBy(new Set(['tue'])))).toEqual(['wed']);
+    expect(reads).toBeGreaterThan(0);
+  });
+
   it('sees one that is being made, and not what cannot be restored anyway', () => {
     const [wed, mon, tue] = [week[0]!, week[1]!, week[2]!];
     const making = { ...wed, state: 'creating' } as const;

@@ -128,14 +128,15 @@ describe('a backup on tape', () => {
 
     await media().load('nightly-1');
     const verify = await serve(await submitVerify(bench.work.backups, 'b1'));
-    // Once each, in order; before that the trailer, at the end of the last, was looked at.
+    // Once each, in order.
     const labels = (await media().list()).flatMap(({ label }) => label ?? []);
-    expect(verify.asked).toEqual([labels.at(-1), ...labels]);
+    expect(verify.asked).toEqual(labels.slice(1));
     expect(verify.ended).toMatchObject({ state: 'succeeded', result: { ok: true } });
     const { restores } = bench.work;
     const remap = await serve(await restores.fromBackup('b1', { method: 'remap', disk: 'd2' }));
     expect(remap.ended).toMatchObject({ state: 'succeeded' });
     expect(await digest(bench.disks.get('d2'))).toBe(before);
+    expect(remap.asked).toEqual(labels);
     await disk.write(0, Buffer.alloc(MIB, 7));
     const back = await serve(await restores.fromBackup('b1', { method: 'write-back', disk: 'd1' }));
     expect(back.ended).toMatchObject({ state: 'succeeded' });

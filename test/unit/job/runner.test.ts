@@ -1,6 +1,8 @@
 import { describe, expect, it } from 'vitest';
 import { AssertionError } from '../../../src/base/assert.ts';
 import { StorageError } from '../../../src/base/errors.ts';
+import { textsOf } from '../../../src/job/job.ts';
+import type { JobKind } from '../../../src/job/scheduler.ts';
 import { JobWorld } from '../../support/job-world.ts';
 import { settle } from '../../support/manual-time.ts';
 
@@ -47,6 +49,47 @@ describe('a job that is submitted', () => {
     world.puppet(jobs[1]!).succeed(null);
     await settle();
     expect(states()).toEqual(['running', 'succeeded', 'running', 'queued']);
+  });
+
+  it('has places of its own in the background, and its turn in the order of coming', async () => {
+    const begun: string[] = [];
+    const endings: (() => void)[] = [];
+    const kind = (isBackground: boolean): JobKind<string> => ({
+      isBackground,
+      run: async ({ job }) => {
+        begun.push(textsOf(job.subject)['name'] ?? '');
+        await new Promise<void>((resolve) => endings.push(resolve));
+        return null;
+      },
+    });
+    const world = await JobWorld.ready({
+      kinds: { now: kind(false), later: kind(true) },
+      ...{ maxRunning: 1, maxInBackground: 1 },
+    });
+    for (const name of ['n1', 'l1', 'l2', 'n2', 'n3', 'l3']) {
+      await world.submit({ kind: name.startsWith('n') ? 'now' : 'later', subject: { name } });
+    }
+    expect(begun).toEqual(['n1', 'l1']);
+    for (const next of [1, 0, 2, 3]) {
+      endings[next]?.();
+      await settle();
+    }
+    expect(begun).toEqual(['n1', 'l1', 'l2', 'n2', 'l3', 'n3']);
+  });
+
+  it('costs the same however many wait for their turn', async () => {
+    let looks = 0;
+    const kind: JobKind<string> = {
+      run: async () => new Promise(() => undefined),
+      get isBackground() {
+        looks += 1;
+        return false;
+      },
+    };
+    const world = await JobWorld.ready({ kinds: { puppet: kind }, maxRunning: 1 });
+    const count = 40;
+    for (let number = 0; number < count; number += 1) await world.submit();
+    expect(looks).toBeLessThanOrEqual(count);
   });
 
   it('lets others run while it waits for something outside', async () => {

@@ -189,6 +189,32 @@ describe('a run', () => {
     });
   });
 
+  it('never begins beside one that was asked for in the same turn', async () => {
+    await make({ cron: '0 * * * *' });
+    await bench.time.advance(Date.parse('2026-03-28T13:00:00Z') - bench.time.nowMs());
+    bench.start();
+    await Promise.allSettled([bench.schedules.run('s')]);
+    await bench.idle();
+    expect(await bench.runs()).toHaveLength(1);
+    expect(bench.backups()).toHaveLength(1);
+  });
+
+  it('does not wait for its turn once the schedule is not enabled any more', async () => {
+    const finish = await slow('queue');
+    await hours('14');
+    const { meta } = bench.bench;
+    const commit = meta.commit.bind(meta);
+    meta.commit = async (changes) => {
+      if (!changes.rows.some(({ table }) => table === 'schedules')) return commit(changes);
+      meta.commit = commit;
+      await Promise.all([commit(changes), bench.schedules.update('s', { enabled: false })]);
+    };
+    await hours('15');
+    expect(bench.get('s').progress.queuedMs).toBeNull();
+    await finish();
+    expect(await bench.runs()).toEqual([instant('03-28T13:00')]);
+  });
+
   it('is not begun again by a restart in its middle, and waits for its backup', async () => {
     await slow('queue');
     await hours('14');

@@ -110,6 +110,33 @@ describe('a virtual library', () => {
     expect(await library.objects('T1')).toEqual([64 * 1024, -1]);
   });
 
+  it('only the cartridge of a killed writer gets its filemark, wherever it is', async () => {
+    const directory = await temporaryDirectory();
+    const library = await VirtualLibrary.open(directory);
+    for (const name of ['T1', 'T2']) await library.addCartridge(name);
+    await library.load('T1');
+    await killTapeWriter('virtual', directory, 1);
+    const after = await VirtualLibrary.open(directory);
+    await after.load('T2');
+    await (await after.device().open('read')).close();
+    expect(await after.objects('T1')).toEqual([64 * 1024, -1]);
+    expect(await after.objects('T2')).toEqual([]);
+    await (await after.device().open('read')).close();
+    expect(await after.objects('T1')).toEqual([64 * 1024, -1]);
+  });
+
+  it('a killed writer whose cartridge is gone keeps nobody out', async () => {
+    const directory = await temporaryDirectory();
+    const library = await VirtualLibrary.open(directory);
+    for (const name of ['T1', 'T2']) await library.addCartridge(name);
+    await library.load('T2');
+    for (const name of ['T9', '', '../T2']) {
+      await writeFile(join(directory, 'drive-0.writing'), name);
+      await (await library.device().open('read')).close();
+      expect(await library.objects('T2')).toEqual([]);
+    }
+  });
+
   it('a record that a kill cut off is gone, and a filemark ends what is whole', async () => {
     const directory = await temporaryDirectory();
     const library = await VirtualLibrary.open(directory);

@@ -132,4 +132,23 @@ describe('a cartridge with room', () => {
     expect((await read('b3')).equals(bytes)).toBe(true);
     await expectWhole();
   });
+
+  it('is no more known for the rest of a transfer when something lies over it', async () => {
+    const { volumes } = await bench.catalog.read();
+    const sink = await bench.target().createBackup('b3', { contentId: 'b3' });
+    await sink.write([bytes.subarray(0, 400_000)]);
+    await sink.abort(true);
+    await scan('T001');
+    const found = (await bench.catalog.read()).byName('b3');
+    expect(found?.parts.map(({ state }) => state)).toEqual(['open']);
+    await write('b2', bytes.subarray(0, 300_000));
+    const after = await bench.catalog.read();
+    expect(after.byName('b3')?.parts).toEqual([]);
+    const dataBytes = Number(volumes[0]?.dataBytes) + 300_000;
+    expect(after.volumes[0]).toMatchObject({ dataBytes, isFull: false });
+    const again = await bench.target().createBackup('b3', { contentId: 'b3' });
+    await again.write([bytes]);
+    await again.commit({ name: 'b3' });
+    expect((await read('b3')).equals(bytes)).toBe(true);
+  });
 });

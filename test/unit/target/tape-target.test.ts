@@ -127,6 +127,13 @@ describe('a tape target', () => {
     });
   });
 
+  it('opens the drive once for a backup', async () => {
+    await bench.prepareVolume(1);
+    const before = bench.asked.get('open') ?? 0;
+    await write(bench.target(), 'b1');
+    expect(bench.asked.get('open')).toBe(before + 1);
+  });
+
   it.each([0, 5])('reads a head with a bad spot in record %i once', async (record) => {
     const long = patterned(3_000_000);
     const sink = await new TapeBench(base).target().createBackup('b1');
