@@ -117,7 +117,7 @@ export class BulkWriter {
     for (const bytes of buffers) {
       let taken = 0;
       while (taken < bytes.length) {
-        const chunk = await this.#room();
+        const chunk = this.#current ?? (await this.#room());
         const count = Math.min(bytes.length - taken, CHUNK_BYTES - chunk.filled);
         chunk.bytes.set(bytes.subarray(taken, taken + count), chunk.filled);
         chunk.filled += count;
@@ -165,7 +165,6 @@ export class BulkWriter {
 
   async #room(): Promise<Chunk> {
     this.#check();
-    if (this.#current !== undefined) return this.#current;
     while (this.#free.length === 0) await Promise.race(this.#inFlight);
     this.#check();
     const start = this.#offset;

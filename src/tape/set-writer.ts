@@ -144,7 +144,8 @@ export class TapeSetWriter {
   async #appendRecord(record: FilledRecord): Promise<void> {
     const { bytes, payloadBytes } = record;
     for (;;) {
-      const writer = await this.#writerInPart();
+      const current = this.#writer;
+      const writer = current?.hasPart === true ? current : await this.#writerInPart();
       const isOfSize = bytes.length === writer.volume.label.recordBytes;
       if (!isOfSize || writer.pending.length > 0) {
         return this.#append(bytes.subarray(RECORD_HEAD_BYTES, RECORD_HEAD_BYTES + payloadBytes));
@@ -152,7 +153,8 @@ export class TapeSetWriter {
       const ended = await writer.writeFilled(record);
       if (ended === undefined) {
         this.#offset += payloadBytes;
-        return this.#closeLong(writer);
+        if (writer.partBytes >= this.#options.partBytes) await this.#closeLong(writer);
+        return;
       }
       // The same record is the first one on the next cartridge.
       await this.#remember(writer, ended);

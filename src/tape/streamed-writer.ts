@@ -190,11 +190,12 @@ export class StreamedWriter {
   }
 
   async #run(): Promise<void> {
+    this.#busySinceNs = this.#o.clock.monotonicNs();
     try {
       for (;;) {
         const [record] = this.#ready;
         if (record === undefined || this.#isStopping) break;
-        await this.#timed(() => this.#sink.writeRecord(record));
+        await this.#sink.writeRecord(record);
         this.#ready.shift();
         this.#bufferedBytes -= record.payloadBytes;
         this.#writtenBytes += record.payloadBytes;
@@ -205,6 +206,7 @@ export class StreamedWriter {
     } catch (error) {
       this.#failure = { error };
     } finally {
+      this.#endBusy();
       this.#running = undefined;
       this.#tellRoom();
     }
@@ -251,14 +253,18 @@ export class StreamedWriter {
   }
 
   async #timed<T>(work: () => Promise<T>): Promise<T> {
-    const sinceNs = this.#o.clock.monotonicNs();
-    this.#busySinceNs = sinceNs;
+    this.#busySinceNs = this.#o.clock.monotonicNs();
     try {
       return await work();
     } finally {
-      this.#busySinceNs = undefined;
-      this.#busyNs += this.#o.clock.monotonicNs() - sinceNs;
+      this.#endBusy();
     }
+  }
+
+  #endBusy(): void {
+    const nowNs = this.#o.clock.monotonicNs();
+    this.#busyNs += nowNs - (this.#busySinceNs ?? nowNs);
+    this.#busySinceNs = undefined;
   }
 
   #check(): void {

@@ -222,8 +222,12 @@ export class TapFile {
 
   async #writeBulk(parts: readonly Uint8Array[]): Promise<void> {
     this.#bulk ??= await BulkWriter.open(this.#files, this.path, this.#end, { isOrdered: true });
-    const bulk = this.#bulk;
-    await this.#losing(() => bulk.write(parts));
+    try {
+      await this.#bulk.write(parts);
+    } catch (error) {
+      this.#loss ??= { error };
+      throw error;
+    }
   }
 
   /**
@@ -238,20 +242,14 @@ export class TapFile {
     this.#streamedBytes = 0;
     try {
       this.#checkWhole();
-      if (bulk !== undefined) await this.#losing(() => bulk.confirm());
+      await bulk?.confirm();
+    } catch (error) {
+      this.#loss ??= { error };
+      throw error;
     } finally {
       await bulk?.close();
     }
     return bulk !== undefined;
-  }
-
-  async #losing<T>(work: () => Promise<T>): Promise<T> {
-    try {
-      return await work();
-    } catch (error) {
-      this.#loss ??= { error };
-      throw error;
-    }
   }
 
   #checkWhole(): void {

@@ -152,7 +152,7 @@ export class VolumeWriter {
    *
    * @returns as `writeData`: of a full cartridge the part, without this record
    */
-  async writeFilled(record: FilledRecord): Promise<PartEntry | undefined> {
+  writeFilled(record: FilledRecord): Promise<PartEntry | undefined> {
     assert(this.#pendingBytes === 0, 'a record written before what is pending');
     return this.#writeDataRecord(record);
   }
