@@ -65,6 +65,8 @@ export class TapFile {
   #end = 0;
   #size = 0;
   #recordBytes = 0;
+  /** The length of a record as it is in the file. */
+  #lastLength = Buffer.alloc(LENGTH_BYTES);
   /** Added since the last `sync`, or whatever came between. */
   #streamedBytes = 0;
   #bulk: BulkWriter | undefined;
@@ -144,10 +146,17 @@ export class TapFile {
 
   async appendRecord(bytes: Uint8Array): Promise<void> {
     assert(bytes.length > 0 && bytes.length <= MAX_LENGTH, `record of ${bytes.length} bytes`);
-    const length = Buffer.alloc(LENGTH_BYTES);
-    length.writeUInt32LE(bytes.length);
+    const length = this.#lengthOf(bytes.length);
     const padding = bytes.length % 2 === 0 ? [] : [Buffer.alloc(1)];
     await this.#append([length, bytes, ...padding, length], bytes.length);
+  }
+
+  /** Records of a backup have the same length. */
+  #lengthOf(bytes: number): Buffer {
+    if (this.#lastLength.readUInt32LE() === bytes) return this.#lastLength;
+    this.#lastLength = Buffer.alloc(LENGTH_BYTES);
+    this.#lastLength.writeUInt32LE(bytes);
+    return this.#lastLength;
   }
 
   async appendFilemark(): Promise<void> {

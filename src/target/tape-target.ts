@@ -26,6 +26,7 @@ import { releaseVolume } from '../tape/volume.ts';
 import type { MountedVolume } from '../tape/volume.ts';
 import type { VolumeWriter } from '../tape/volume-writer.ts';
 import { ringMemory } from '../file/page-ring.ts';
+import type { RingMemory } from '../file/page-ring.ts';
 import { TapeBytes, TapeSink } from './tape-backup.ts';
 import type { BegunWriting, TapeSinkHome } from './tape-backup.ts';
 import { DriveUse } from './tape-drive-use.ts';
@@ -49,6 +50,8 @@ export interface TapeTargetOptions extends DriveUseOptions {
   readonly partBytes?: number;
   /** Memory between the source and the drive. Default: 16 MiB. */
   readonly bufferBytes?: number;
+  /** Where that memory comes from, for tests. */
+  readonly memory?: RingMemory;
 }
 
 /** Little enough for a daemon that is to be small; a drive that stops is helped by more. */
@@ -230,7 +233,8 @@ export class TapeTarget implements Target {
     begun: Begun,
     { setId, recordBytes }: VolumeLabel,
   ): Promise<BegunWriting> {
-    const { catalog, clock, partBytes = Infinity, bufferBytes = DEFAULT_BUFFER_BYTES } = this.#o;
+    const { catalog, clock, partBytes = Infinity, memory = ringMemory } = this.#o;
+    const { bufferBytes = DEFAULT_BUFFER_BYTES } = this.#o;
     const { backupId, contentId } = begun;
     const { backups } = await catalog.read();
     const found = backups.find((backup) => backup.backupId === backupId);
@@ -239,7 +243,7 @@ export class TapeTarget implements Target {
     const info = contentId === null ? null : { contentId };
     const backup = { backupId, backup: begun.backup, setId, info };
     const records = new TapeSetWriter(host, backup, { clock, partBytes, from });
-    const ring = new RecordRing(recordBytes, bufferBytes, ringMemory);
+    const ring = new RecordRing(recordBytes, bufferBytes, memory);
     const writer = new StreamedWriter(records, ring, { clock, sleep: systemSleep });
     return { knownBytes: from.offset, writer };
   }
