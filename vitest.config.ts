@@ -22,7 +22,10 @@ const fast = ['unit', 'property', 'contract', 'api'].map((room) => `test/${room}
 const long = [
   'test/unit/image/damaged-vectors.test.ts',
   'test/unit/image/salvage.test.ts',
+  'test/unit/backup/changer-work.test.ts',
   'test/unit/backup/group-work.test.ts',
+  'test/unit/backup/tape-chains.test.ts',
+  'test/unit/backup/tape-groups.test.ts',
   'test/unit/backup/tape-work.test.ts',
   'test/unit/schedule/schedules.test.ts',
   'test/unit/target/tape-target.test.ts',

@@ -61,6 +61,7 @@ const onlyIn: Record<string, RegExp> = {
   croner: /^schedule\/cron\.ts$/,
   'node:fs':
     /^(pool\/(block-file|block-reader|lock|preallocate)|meta\/files|config|daemon\/data-dir|tape\/(catalog|tap-file|library-file|virtual-library|st-drive))\.ts$|^(file|target)\//,
+  'node:child_process': /^(pool\/util-linux|tape\/mtx-changer)\.ts$/,
   koffi: /^tape\/ioctl\.ts$/,
 };
 

@@ -9,12 +9,13 @@
 import type { OutgoingHttpHeaders, ServerResponse } from 'node:http';
 import type { FastifyReply } from 'fastify';
 import { systemClock } from '../base/clock.ts';
-import { StorageError } from '../base/errors.ts';
+import { isStorageError, StorageError } from '../base/errors.ts';
 import { deferred } from '../base/mutex.ts';
 import { KIB } from '../base/units.ts';
 import type { Mover, PiecePool } from './byte-budget.ts';
 import { type HeldMemory, type Pace, paced } from './held-memory.ts';
 import type { ApiLimits } from './limits.ts';
+import { problemOf } from './problem.ts';
 
 /** To a client that is not known to be fast, so much is given at once: its speed can be seen. */
 const STEP_BYTES = 64 * KIB;
@@ -67,12 +68,17 @@ export async function sendBytes(
     // who cut the connection knows why; the rest is ours
     const wasCut = writer.isClosed || raw.destroyed || options.signal?.aborted === true;
     raw.destroy();
-    if (!wasCut) reply.log.error({ err: error }, 'an answer was cut off');
+    if (!wasCut) reply.log[levelOf(error)]({ err: error }, 'an answer was cut off');
   } finally {
     options.signal?.removeEventListener('abort', stop);
     writer.release();
     await iterator.return?.();
   }
+}
+
+/** Somebody may take a disk away, by force, while it is read; all else is ours. */
+function levelOf(error: unknown): 'warn' | 'error' {
+  return isStorageError(error) && problemOf(error).status < 500 ? 'warn' : 'error';
 }
 
 /** What was set on the reply so far. */

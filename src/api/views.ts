@@ -12,11 +12,12 @@ import type { GroupCopySchema, GroupSchema } from './schemas/group.ts';
 import type { JobSchema } from './schemas/job.ts';
 import type { PoolSchema } from './schemas/pool.ts';
 import type { ScheduleSchema } from './schemas/schedule.ts';
-import type { MediumSchema } from './schemas/medium.ts';
+import type { LibrarySchema, MediumSchema } from './schemas/medium.ts';
 import type { TargetSchema } from './schemas/target.ts';
 import type { User } from './service-types.ts';
 import type { Copy, CopyImage, Disk, Group, GroupMember, Pool } from './storage-services.ts';
-import type { Backup, Medium, Schedule, ScheduleRun, Target } from './work-services.ts';
+import type { LibraryView, Medium, Schedule, ScheduleRun, Target } from './work-services.ts';
+import type { Backup } from './work-services.ts';
 
 export type JobView = Static<typeof JobSchema>;
 export type DiskView = Static<typeof DiskSchema>;
@@ -150,7 +151,8 @@ function groupCopyView(member: GroupMember): Static<typeof GroupCopySchema> {
 
 export function targetView(target: Target): Static<typeof TargetSchema> {
   const { labels, createdAtMs, id, name, kind, path, set, bufferBytes, version } = target;
-  const shown = { id, name, kind, path, set, bufferBytes, version };
+  const { device: changer = null, drive: changerDrive = null } = target.changer ?? {};
+  const shown = { id, name, kind, path, set, bufferBytes, changer, changerDrive, version };
   return { ...shown, labels: { ...labels }, createdAt: rfc3339(createdAtMs) };
 }
 
@@ -162,6 +164,25 @@ export function mediumView(medium: Medium): Static<typeof MediumSchema> {
     labelledAt: labelledAtMs === null ? null : rfc3339(labelledAtMs),
     expiresAt: expiresAtMs === null ? null : rfc3339(expiresAtMs),
     backups: [...backups],
+  };
+}
+
+export function libraryView(library: LibraryView): Static<typeof LibrarySchema> {
+  const { path, drive: own, inventory, media } = library;
+  const labelAt = (slot: number, inDrive: boolean): string | null => {
+    const found = media.find((medium) => medium.slot === slot && medium.inDrive === inDrive);
+    return found?.label ?? null;
+  };
+  return {
+    changer: path,
+    drives: inventory.drives.map(({ drive, isFull, barcode, sourceSlot }) => {
+      const label = sourceSlot === null ? null : labelAt(sourceSlot, true);
+      return { drive, isOwn: drive === own, isFull, barcode, sourceSlot, label };
+    }),
+    slots: inventory.slots.map(({ slot, isImportExport, isFull, barcode }) => {
+      const label = isFull ? labelAt(slot, false) : null;
+      return { slot, isImportExport, isFull, barcode, label };
+    }),
   };
 }
 

@@ -11,11 +11,12 @@ import type { Copy, Disk } from './storage-services.ts';
 
 export type { DriveView } from './drive-metrics.ts';
 export type { Medium } from '../target/tape-media.ts';
+export type { LibraryView } from '../target/medium-place.ts';
 
 /** What hands do. @throws TARGET_IN_USE while a job has the drive and does not wait for a medium */
 export type Media = Pick<
   TapeMedia,
-  'list' | 'get' | 'add' | 'load' | 'unload' | 'label' | 'forget'
+  'list' | 'get' | 'add' | 'load' | 'unload' | 'label' | 'forget' | 'export' | 'import' | 'library'
 >;
 
 export type TargetKind = 'directory' | 'tape' | 'virtual-tape';
@@ -29,6 +30,7 @@ export interface Target {
   readonly set: string | null;
   /** Memory between the source and its drive; null of a directory. */
   readonly bufferBytes: number | null;
+  readonly changer: { readonly device: string; readonly drive: number } | null;
   readonly labels: Labels;
   readonly version: number;
   readonly createdAtMs: number;
@@ -40,6 +42,8 @@ export interface CreateTarget {
   readonly path: string;
   readonly set?: string;
   readonly bufferBytes?: number;
+  readonly changer?: string;
+  readonly changerDrive?: number;
   readonly labels?: Labels;
 }
 

@@ -14,7 +14,8 @@ export interface DriveTotals {
   readonly stalledMs: number;
 }
 
-const none: DriveTotals = {
+/** Of a drive that nobody has used. */
+export const noTotals: DriveTotals = {
   bufferBytes: 0,
   bufferedBytes: 0,
   writtenBytes: 0,
@@ -34,7 +35,7 @@ export class DriveFigures {
   readonly #totals = new Map<string, DriveTotals>();
 
   of(targetId: string): DriveTotals {
-    return this.#totals.get(targetId) ?? none;
+    return this.#totals.get(targetId) ?? noTotals;
   }
 
   forget(targetId: string): void {
@@ -43,7 +44,7 @@ export class DriveFigures {
 
   /** One job at a time has the drive of a target. */
   teller(targetId: string): FlowTeller {
-    let before: Pick<DriveTotals, 'writtenBytes' | 'stalls' | 'stalledMs'> = none;
+    let before: Pick<DriveTotals, 'writtenBytes' | 'stalls' | 'stalledMs'> = noTotals;
     return {
       told: (flow) => {
         const { bufferBytes, bufferedBytes, writtenBytes, stalls, stalledMs } = flow;

@@ -5,22 +5,32 @@
  *     waits for the drive, by name.
  *  2. A job that needs another cartridge parks: its worker has closed the drive, and hands may load
  *     and label. Each time they have done something, it looks again.
+ *     So does a job that only looks at what is in the drive.
  *  3. Hands are refused while a job has the drive and is not parked.
+ *  4. With a changer, a job that needs another cartridge has it fetched before it parks, and again
+ *     each time it looks.
  *
  * Invariant: the worker of a job and hands never have a drive at the same time.
  */
 import { setTimeout as delay } from 'node:timers/promises';
 import { rfc3339, systemClock } from '../base/clock.ts';
 import { StorageError } from '../base/errors.ts';
-import { deferred, Mutex } from '../base/mutex.ts';
+import { deferred, Mutex, untilAborted } from '../base/mutex.ts';
 import type { Deferred } from '../base/mutex.ts';
 import type { JobContext } from '../job/job-run.ts';
 import type { RowChange } from '../pool/metadata-store.ts';
+import type { CartridgeFetcher } from '../target/cartridge-fetch.ts';
 import type { NeededMedium } from '../target/tape-drive-use.ts';
 import type { TargetRecord } from './records.ts';
 
 /** A real drive is looked at so often: who loads a cartridge by hand tells nobody. */
 const LOOK_AGAIN_MS = 5000;
+
+/** A changer or drive with which something is the matter is left alone for so long. */
+const AFTER_PROBLEM_MS = 30_000;
+
+/** Hands that were at the drive of a waiting job may come again: what they loaded is left there. */
+const HANDS_MS = 60_000;
 
 /** So long hands wait for a job that looks at what they have done; then they are refused. */
 const LOOKING_MS = 2000;
@@ -28,8 +38,11 @@ const LOOKING_MS = 2000;
 interface Holder {
   readonly job: string;
   isParked: boolean;
-  /** Its work has ended, and nothing that it still waits for matters. */
-  readonly left: Deferred<undefined>;
+  /** Fires when its work has ended: nothing that it still waits for matters. */
+  readonly left: AbortController;
+  readonly fetcher: CartridgeFetcher | undefined;
+  /** When hands used the drive while it was parked. */
+  handsAtMs: number;
   /** While it looks at what hands have done: resolved when it parks again or leaves. */
   looking: Deferred<undefined> | undefined;
 }
@@ -40,6 +53,18 @@ interface Drive {
   /** Hands, and who comes back from being parked. */
   readonly hands: Mutex;
   changed: Deferred<undefined>;
+  /** Resolved when a job parks. */
+  parked: Deferred<undefined>;
+}
+
+/** A job with the drive, and what it needs. */
+interface Asked {
+  readonly drive: Drive;
+  readonly holder: Holder;
+  readonly context: JobContext<RowChange>;
+  readonly target: TargetRecord;
+  readonly needed: NeededMedium;
+  readonly since: string;
 }
 
 export interface Lease {
@@ -56,10 +81,12 @@ export class DriveLeases {
     context: JobContext<RowChange>,
     target: TargetRecord,
     work: (lease: Lease) => Promise<T>,
+    fetcher?: CartridgeFetcher,
   ): Promise<T> {
     const drive = this.#drive(target.path);
-    const left = deferred<undefined>();
-    const holder: Holder = { job: context.job.id, isParked: false, left, looking: undefined };
+    const holder = newHolder(context, fetcher);
+    /** A changer that moves something is waited for, whatever becomes of the job. */
+    let serving: Promise<unknown> = Promise.resolve();
     try {
       await this.#take(drive, holder, context, target);
       let since: { readonly of: string; readonly at: string } | undefined;
@@ -67,14 +94,19 @@ export class DriveLeases {
         wait: async (needed) => {
           const of = JSON.stringify([needed.set, needed.volumeNumber]);
           if (since?.of !== of) {
-            context.log(`needs ${nameOf(needed)}: ${needed.reason}`);
+            // A changer tells what it does; only what it does not find is needed.
+            if (fetcher === undefined) logNeed(context, needed);
             since = { of, at: rfc3339(systemClock.nowMs()) };
           }
-          return this.#park(drive, holder, context, target, needed, since.at);
+          const asked = { drive, holder, context, target, needed, since: since.at };
+          const served = this.#serve(asked);
+          serving = served.catch(() => undefined);
+          return served;
         },
       });
     } finally {
-      left.resolve(undefined);
+      holder.left.abort(new StorageError('CANCELLED', 'the job has left the drive'));
+      await serving;
       this.#leave(drive, holder);
     }
   }
@@ -99,14 +131,67 @@ export class DriveLeases {
       try {
         return await work();
       } finally {
+        if (holder !== undefined) holder.handsAtMs = systemClock.nowMs();
         this.#tell(drive);
       }
     });
   }
 
+  /** Runs what is done without the drive, and has jobs that wait for a cartridge look again. */
+  async withoutDrive<T>(target: TargetRecord, work: () => Promise<T>): Promise<T> {
+    try {
+      return await work();
+    } finally {
+      this.#tell(this.#drive(target.path));
+    }
+  }
+
   /** Resolves when hands have done something with the drive. */
   nextChange(target: TargetRecord): Promise<undefined> {
     return this.#drive(target.path).changed.promise;
+  }
+
+  /**
+   * Runs a job's work with the drive, in its turn or while another job waits for a cartridge: that
+   * one may wait for just this, as for a scan.
+   */
+  async visit<T>(
+    context: JobContext<RowChange>,
+    target: TargetRecord,
+    work: () => Promise<T>,
+  ): Promise<T> {
+    const drive = this.#drive(target.path);
+    if (drive.holder === undefined) return this.hold(context, target, work);
+    const holder = newHolder(context, undefined);
+    const turn = deferred<undefined>();
+    drive.queue.push({ holder, turn });
+    const since = rfc3339(systemClock.nowMs());
+    const waitingFor = { kind: 'drive', target: target.name, since };
+    try {
+      while (drive.holder !== holder) {
+        const done = await this.#beside(drive, work);
+        if (done !== undefined) return done.value;
+        const change = Promise.race([turn.promise, drive.parked.promise]);
+        await context.waitFor(waitingFor, change);
+      }
+      await drive.hands.run(async () => undefined);
+      return await work();
+    } finally {
+      this.#leave(drive, holder);
+    }
+  }
+
+  /** While the job that has the drive is parked; undefined if it is not. */
+  async #beside<T>(drive: Drive, work: () => Promise<T>): Promise<{ value: T } | undefined> {
+    if (drive.holder?.isParked !== true) return undefined;
+    return drive.hands.run(async () => {
+      if (drive.holder?.isParked !== true) return undefined;
+      try {
+        return { value: await work() };
+      } finally {
+        this.#tell(drive);
+      }
+    });
   }
 
   async #take(
@@ -140,14 +225,30 @@ export class DriveLeases {
     next?.turn.resolve(undefined);
   }
 
-  async #park(
-    drive: Drive,
-    holder: Holder,
-    context: JobContext<RowChange>,
-    target: TargetRecord,
-    needed: NeededMedium,
-    since: string,
-  ): Promise<undefined> {
+  /** Resolves when the drive may hold the cartridge. */
+  async #serve(asked: Asked): Promise<undefined> {
+    const { holder, context, needed } = asked;
+    const { fetcher } = holder;
+    if (fetcher === undefined) return this.#park(asked);
+    const { signal } = context;
+    const log = (line: string): void => {
+      context.log(line);
+    };
+    const progressed = (): void => {
+      context.progress({});
+    };
+    for (let looks = 0; ; looks += 1) {
+      const leaveLoaded = systemClock.nowMs() - holder.handsAtMs < HANDS_MS;
+      if (await fetcher.fetch(needed, { leaveLoaded, signal, log, progressed })) return undefined;
+      if (looks === 0) logNeed(context, needed);
+      const { handsAtMs } = holder;
+      await this.#park(asked);
+      // What hands have loaded the job itself looks at; of all else the changer tells, if it can.
+      if (holder.handsAtMs !== handsAtMs || fetcher.problem !== null) return undefined;
+    }
+  }
+
+  async #park({ drive, holder, context, target, needed, since }: Asked): Promise<undefined> {
     const { set, volumeNumber, label, reason, code } = needed;
     const waitingFor = {
       kind: 'medium',
@@ -155,19 +256,21 @@ export class DriveLeases {
       set,
       volumeNumber,
       label,
-      reason,
+      reason: holder.fetcher?.problem ?? reason,
       code,
       since,
     };
-    const change = drive.changed.promise;
     holder.isParked = true;
+    const { parked } = drive;
+    drive.parked = deferred();
+    parked.resolve(undefined);
     holder.looking?.resolve(undefined);
     holder.looking = undefined;
     try {
-      const { signal } = context;
-      const isTape = target.kind === 'tape';
-      const again = isTape ? [delay(LOOK_AGAIN_MS, undefined, { signal, ref: false })] : [];
-      await context.waitFor(waitingFor, Promise.race([change, holder.left.promise, ...again]));
+      const left = holder.left.signal;
+      const signal = AbortSignal.any([context.signal, left]);
+      const changed = untilChanged(drive, holder, signal, target, needed);
+      await context.waitFor(waitingFor, untilAborted(changed, left));
     } finally {
       // Hands that are at it finish first.
       await drive.hands.run(async () => {
@@ -192,6 +295,7 @@ export class DriveLeases {
       queue: [],
       hands: new Mutex(),
       changed: deferred(),
+      parked: deferred(),
     };
     this.#drives.set(path, made);
     return made;
@@ -208,6 +312,34 @@ async function haveLooked(holder: Holder | undefined): Promise<void> {
   stop.abort();
   // If it has not parked again it goes on: later hands need not wait.
   if (!holder.isParked) holder.looking = undefined;
+}
+
+function newHolder(context: JobContext<RowChange>, fetcher: CartridgeFetcher | undefined): Holder {
+  const { id: job } = context.job;
+  const state = { isParked: false, looking: undefined, handsAtMs: -Infinity };
+  return { job, fetcher, left: new AbortController(), ...state };
+}
+
+/** Until the drive may hold another cartridge, or the changer could fetch one. */
+async function untilChanged(
+  drive: Drive,
+  { fetcher }: Holder,
+  signal: AbortSignal,
+  { kind }: TargetRecord,
+  needed: NeededMedium,
+): Promise<void> {
+  const change = drive.changed.promise;
+  if (fetcher === undefined && kind === 'virtual-tape') return change;
+  for (;;) {
+    const pauseMs = (fetcher?.problem ?? null) === null ? LOOK_AGAIN_MS : AFTER_PROBLEM_MS;
+    const pause = delay(pauseMs, 'over', { signal, ref: false });
+    if ((await Promise.race([change, pause])) !== 'over') return;
+    if (fetcher === undefined || (await fetcher.sees(needed))) return;
+  }
+}
+
+function logNeed(context: JobContext<RowChange>, needed: NeededMedium): void {
+  context.log(`needs ${nameOf(needed)}: ${needed.reason}`);
 }
 
 function nameOf({ set, volumeNumber, label }: NeededMedium): string {

@@ -71,8 +71,9 @@ export function partContext(
     },
     signal: context.signal,
     checkpoint: (value, effects) => context.checkpoint(checkpointOf(done, value), effects),
-    progress: ({ doneBytes }) => {
+    progress: ({ doneBytes, totalBytes }) => {
       if (doneBytes !== undefined) context.progress({ doneBytes: done.doneBytes + doneBytes });
+      else if (totalBytes === undefined) context.progress({});
     },
     stage: (name) => context.stage(name),
     log: (message) => {

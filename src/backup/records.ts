@@ -9,6 +9,14 @@ export type Labels = Readonly<Record<string, string>>;
 export const targetKinds = ['directory', 'tape', 'virtual-tape'] as const;
 export type TargetKind = (typeof targetKinds)[number];
 
+/** What loads the drive of a target. */
+export interface TargetChanger {
+  /** Path of its device; `virtual`: that of the virtual library. */
+  readonly device: string;
+  /** Number of the target's drive in it. */
+  readonly drive: number;
+}
+
 export interface TargetRecord {
   readonly id: string;
   name: string;
@@ -19,6 +27,8 @@ export interface TargetRecord {
   readonly set: string | null;
   /** Memory between the source and the drive; null of a directory. */
   bufferBytes: number | null;
+  /** Null: cartridges are loaded by hand. */
+  changer: TargetChanger | null;
   labels: Labels;
   readonly creation: string;
   version: number;
@@ -100,6 +110,9 @@ export function targetRow(record: TargetRecord): RowChange {
         path: record.path,
         ...(record.set === null ? {} : { set: record.set }),
         ...(record.bufferBytes === null ? {} : { bufferBytes: record.bufferBytes }),
+        ...(record.changer === null
+          ? {}
+          : { changer: record.changer.device, changerDrive: record.changer.drive }),
       }),
       labels: JSON.stringify(record.labels),
       creation: record.creation,
@@ -120,6 +133,7 @@ export function readTarget(row: Row): TargetRecord {
     path: textOf(settings, 'path'),
     set: set === '' ? null : set,
     bufferBytes: kind === 'directory' ? null : bufferOf(settings),
+    changer: changerOf(settings),
     labels: labelsOf(row['labels']),
     creation: String(row['creation']),
     version: Number(row['version']),
@@ -231,6 +245,11 @@ function readBase(row: Row): BaseRef | null {
 }
 
 /** JSON text as an object; anything else as an empty one. */
+function changerOf(settings: Readonly<Record<string, unknown>>): TargetChanger | null {
+  const device = textOf(settings, 'changer');
+  return device === '' ? null : { device, drive: Number(settings['changerDrive']) };
+}
+
 export function objectOf(text: unknown): Record<string, unknown> {
   const value: unknown = JSON.parse(String(text));
   return typeof value === 'object' && value !== null ? { ...value } : {};

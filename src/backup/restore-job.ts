@@ -95,6 +95,8 @@ export async function fillFromBackup(
         target: targets.place(target),
         names: chain.map(({ mediumName }) => mediumName),
         fromSegment: current.nextSegment,
+        // what lies between the blocks of the image is unmapped on the way
+        mustAscend: plan.onlyDiffering,
         onDamage: plan.onDamage,
       },
       {

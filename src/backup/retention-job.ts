@@ -18,6 +18,7 @@ import type { JobKind } from '../job/scheduler.ts';
 import type { RowChange } from '../pool/metadata-store.ts';
 import type { Backups, JobMade } from './backups.ts';
 import { deleteBackup } from './delete-backup.ts';
+import { freeMedia } from './free-media.ts';
 import type { BackupRecord } from './records.ts';
 import {
   decideRetention,
@@ -168,9 +169,20 @@ export function retentionKind(backups: Backups): JobKind<RowChange> {
       const result = await carryOut(backups, plan, context, before, async (state) => {
         await context.checkpoint(stateJson(state));
       });
-      return resultJson(result);
+      return resultOf(backups, plan, result);
     },
   };
+}
+
+/** What was done, with the cartridges that may be labelled anew now. */
+export async function resultOf(
+  backups: Backups,
+  { targetId }: RetentionPlan,
+  result: RetentionResult,
+): Promise<JsonObject> {
+  const media = await freeMedia(backups.options.targets, targetId);
+  const told = media.slice(0, TELL_AT_MOST).map((each) => ({ ...each }));
+  return { ...resultJson(result), ...(told.length === 0 ? {} : { canBeLabelled: told }) };
 }
 
 /**

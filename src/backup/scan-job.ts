@@ -72,7 +72,7 @@ async function scan(
   const medium = targets.medium(target);
   if (target.kind !== 'directory') {
     const media = targets.media(target);
-    const found = await targets.leases.hold(context, target, () => media.scan());
+    const found = await targets.leases.visit(context, target, () => media.scan());
     result.media.push(found);
   }
   const seen = new Set<string>();

@@ -4,6 +4,7 @@
 import type { JobContext } from '../job/job-run.ts';
 import type { RowChange } from '../pool/metadata-store.ts';
 import type { Backups } from './backups.ts';
+import type { Lease } from './drive-leases.ts';
 import type { TargetRecord } from './records.ts';
 import type { Handlers } from './worker-client.ts';
 import { runTask } from './worker-client.ts';
@@ -18,9 +19,9 @@ export async function runOnTarget(
   handlers: Handlers,
 ): Promise<unknown> {
   if (target.kind === 'directory') return runTask(task, handlers, context.signal);
-  const { leases, figures } = backups.options.targets;
-  return leases.hold(context, target, async (lease) => {
-    const teller = figures.teller(target.id);
+  const { targets } = backups.options;
+  const run = async (lease: Lease): Promise<unknown> => {
+    const teller = targets.figures.teller(target.id);
     const { progress } = handlers;
     const ofDrive: Handlers = {
       ...handlers,
@@ -35,5 +36,6 @@ export async function runOnTarget(
     } finally {
       teller.ended();
     }
-  });
+  };
+  return targets.leases.hold(context, target, run, targets.fetcher(target));
 }

@@ -7,36 +7,30 @@ import { StorageError } from '../base/errors.ts';
 import { checkName } from '../disk/names.ts';
 import type { MetadataStore, RowChange } from '../pool/metadata-store.ts';
 import { DirectoryTarget } from '../target/file.ts';
+import { CartridgeFetcher } from '../target/cartridge-fetch.ts';
+import { ChangerRooms } from '../target/changer-room.ts';
+import type { ChangerUse } from '../target/changer-use.ts';
 import { beginTape } from '../target/tape-device.ts';
 import type { TapeKind } from '../target/tape-device.ts';
 import type { TapeMedia } from '../target/tape-media.ts';
-import { forgetTape, tapeMediaAt } from '../target/tape-place.ts';
+import { changerUseAt, forgetTape, tapeMediaAt } from '../target/tape-place.ts';
 import type { TapePlaceFacts } from '../target/tape-place.ts';
 import type { Target } from '../target/target.ts';
 import { DriveFigures } from './drive-figures.ts';
 import { DriveLeases } from './drive-leases.ts';
 import {
   type Labels,
+  type TargetChanger,
   type TargetKind,
   type TargetRecord,
   readTarget,
   targetRow,
 } from './records.ts';
 import { checkedBuffer } from './target-buffer.ts';
+import { checkTape, VIRTUAL } from './target-request.ts';
+import type { TargetRequest } from './target-request.ts';
 import { targetAt } from './worker-engine.ts';
 import type { TargetPlace } from './worker-protocol.ts';
-
-export interface TargetRequest {
-  readonly name: string;
-  readonly kind: TargetKind;
-  /** Directory below the roots, or device that the operator named. */
-  readonly path: string;
-  /** Of cartridges. Default: the name. */
-  readonly set?: string;
-  /** Memory between the source and the drive. Default: 16 MiB. */
-  readonly bufferBytes?: number;
-  readonly labels?: Labels;
-}
 
 export interface TargetsOptions {
   readonly store: MetadataStore;
@@ -52,6 +46,7 @@ export class Targets {
   readonly #targets = new Map<string, TargetRecord>();
   readonly leases = new DriveLeases();
   readonly figures = new DriveFigures();
+  readonly #changers = new ChangerRooms();
 
   constructor(options: TargetsOptions) {
     this.#o = options;
@@ -97,9 +92,25 @@ export class Targets {
   /** What hands do with its cartridges. @throws VALIDATION_FAILED if it has none */
   media(record: TargetRecord): TapeMedia {
     const { kind, name } = record;
-    if (kind !== 'directory') return tapeMediaAt(this.#tapePlace(record, kind));
+    if (kind !== 'directory') {
+      return tapeMediaAt(this.#tapePlace(record, kind), this.changer(record));
+    }
     const message = `target ${name} has no cartridges`;
     throw new StorageError('VALIDATION_FAILED', message, { field: 'target', target: name });
+  }
+
+  /** What loads its drive; undefined: hands do. */
+  changer(record: TargetRecord): ChangerUse | undefined {
+    const { kind, path, changer } = record;
+    if (kind === 'directory' || changer === null) return undefined;
+    const room = this.#changers.room({ kind, path: kind === 'tape' ? changer.device : path });
+    return changerUseAt(this.#tapePlace(record, kind), room, changer.drive);
+  }
+
+  /** For a job that has the drive. */
+  fetcher(record: TargetRecord): CartridgeFetcher | undefined {
+    const changer = this.changer(record);
+    return changer === undefined ? undefined : new CartridgeFetcher(changer);
   }
 
   #tapePlace(record: TargetRecord, kind: TapeKind): TapePlaceFacts {
@@ -118,19 +129,19 @@ export class Targets {
     effects?: (made: { target: TargetRecord; created: boolean }) => readonly RowChange[],
   ): Promise<{ target: TargetRecord; created: boolean }> {
     checkName(request.name);
-    if (request.kind === 'directory' && request.set !== undefined) {
-      throw new StorageError('VALIDATION_FAILED', 'a directory has no set', { field: 'set' });
-    }
+    checkTape(request);
     if (request.set !== undefined) checkName(request.set, 'set');
     const set = request.kind === 'directory' ? null : (request.set ?? request.name);
     const bufferBytes = checkedBuffer(request.kind, request.bufferBytes);
     const path = await this.#o.resolvePath(request.path, request.kind);
+    const changer = await this.#changerOf(request);
     const creation = JSON.stringify({
       kind: request.kind,
       path,
       labels: request.labels ?? {},
       ...(set === null ? {} : { set }),
       ...(request.bufferBytes === undefined ? {} : { bufferBytes }),
+      ...(changer === null ? {} : { changer }),
     });
     const there = this.list().find((target) => target.name === request.name);
     if (there !== undefined) {
@@ -144,6 +155,7 @@ export class Targets {
         target: samePath.name,
       });
     }
+    this.#checkDrive(path, changer);
     const record: TargetRecord = {
       id: uuidv7(this.#o.clock),
       name: request.name,
@@ -151,6 +163,7 @@ export class Targets {
       path,
       set,
       bufferBytes,
+      changer,
       labels: request.labels ?? {},
       creation,
       version: 1,
@@ -159,7 +172,8 @@ export class Targets {
     this.#targets.set(record.id, record);
     try {
       if (record.kind === 'directory') await DirectoryTarget.create(path);
-      else await beginTape(record.kind, path);
+      else await beginTape(record.kind, path, changer !== null);
+      await this.changer(record)?.checkDrive();
       const made = { target: record, created: true };
       await this.#commit([targetRow(record), ...(effects?.(made) ?? [])]);
       return made;
@@ -167,6 +181,32 @@ export class Targets {
       this.#targets.delete(record.id);
       throw error;
     }
+  }
+
+  async #changerOf({ kind, changer, changerDrive = 0 }: TargetRequest) {
+    if (changer === undefined) return null;
+    if (kind === 'virtual-tape') return { device: changer, drive: changerDrive };
+    try {
+      return { device: await this.#o.resolvePath(changer, 'tape'), drive: changerDrive };
+    } catch (error) {
+      throw error instanceof StorageError ? error.with({ field: 'changer' }) : error;
+    }
+  }
+
+  /** @throws TARGET_IN_USE: another target has this drive of the changer */
+  #checkDrive(path: string, changer: TargetChanger | null): void {
+    if (changer === null || changer.device === VIRTUAL) return;
+    const other = this.list().find((target) => {
+      const { device, drive } = target.changer ?? {};
+      const isSame = device === changer.device && drive === changer.drive;
+      return isSame || target.path === changer.device || device === path;
+    });
+    if (other === undefined && path !== changer.device) return;
+    const message = 'a changer is no drive, and each drive of it belongs to one target';
+    throw new StorageError('TARGET_IN_USE', message, {
+      field: 'changer',
+      ...(other === undefined ? {} : { target: other.name }),
+    });
   }
 
   /** A buffer of another size serves the next job. @throws NAME_TAKEN, VALIDATION_FAILED */

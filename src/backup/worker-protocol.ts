@@ -58,6 +58,8 @@ export type Task =
       /** The chain, oldest first. */
       readonly names: readonly string[];
       readonly fromSegment: number;
+      /** Segments have to come in ascending places, whatever that costs. */
+      readonly mustAscend: boolean;
       readonly onDamage: 'fail' | 'skip';
     };
 

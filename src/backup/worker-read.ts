@@ -4,7 +4,9 @@
  */
 import { openChain } from '../image/chain.ts';
 import type { ChainReader } from '../image/chain.ts';
+import { layeredSegments } from '../image/chain-layers.ts';
 import type { LostRange } from '../image/damage.ts';
+import type { PassOptions } from '../image/reader.ts';
 import { type VerifyResult, verifyImage } from '../image/verify.ts';
 import { type Engine, openTarget } from './worker-engine.ts';
 import type { BackupBytes } from '../target/target.ts';
@@ -74,14 +76,17 @@ async function readChain(
   const [oldest, ...others] = chain.members;
   const image = oldest === undefined || others.length > 0 ? chain : oldest.reader;
   await engine.call('facts', [image.facts]);
+  const isSequential = others.some(({ bytes }) => bytes.isSequential === true);
   const inFlight: Promise<Uint8Array<ArrayBuffer>>[] = [];
   let spare: Uint8Array<ArrayBuffer> | undefined;
-  const segments = image.segments({
+  const options: PassOptions = {
     from: task.fromSegment,
     onDamage: task.onDamage,
     signal: engine.signal,
     onProblem: ({ lost }) => damaged.push(...lost),
-  });
+  };
+  const segments =
+    isSequential && !task.mustAscend ? layeredSegments(chain, options) : image.segments(options);
   for await (const segment of segments) {
     if (inFlight.length >= AHEAD) spare = await inFlight.shift();
     const data = refill(spare, segment.data);

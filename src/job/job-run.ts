@@ -49,7 +49,10 @@ export interface JobContext<Effect = unknown> {
    * resolves. Works also after an interrupt. @throws the reason if the store failed until then
    */
   checkpoint(value: Json, effects?: readonly Effect[]): Promise<void>;
-  /** Absolute figures. Costs nothing: rows are written about once a second. */
+  /**
+   * Absolute figures. Costs nothing: rows are written about once a second. Without any: a step was
+   * done that no figure tells of, so the job is not stuck.
+   */
   progress(figures: { readonly doneBytes?: number; readonly totalBytes?: number }): void;
   stage(name: string): JobStageMeter;
   log(message: string): void;
@@ -203,7 +206,8 @@ export class JobRun<Effect> implements JobContext<Effect> {
   progress(figures: { readonly doneBytes?: number; readonly totalBytes?: number }): void {
     this.#checkOwned();
     const { doneBytes, totalBytes } = this.job;
-    if (figures.doneBytes !== undefined && figures.doneBytes !== doneBytes) this.#progressed();
+    const isFurther = figures.doneBytes !== undefined && figures.doneBytes !== doneBytes;
+    if (isFurther || Object.keys(figures).length === 0) this.#progressed();
     this.#live.change({
       doneBytes: figures.doneBytes ?? doneBytes,
       totalBytes: figures.totalBytes ?? totalBytes,

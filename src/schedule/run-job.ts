@@ -19,7 +19,7 @@ import { beginGroupBackup } from '../backup/group-backup.ts';
 import {
   carryOut,
   readState,
-  resultJson,
+  resultOf,
   type RetentionState,
   stateJson,
 } from '../backup/retention-job.ts';
@@ -214,7 +214,7 @@ class Run {
         this.#retention = state;
         await this.#save();
       });
-      return resultJson(result);
+      return await resultOf(this.#backups, plan, result);
     } catch (error) {
       if (!isStorageError(error)) throw error;
       throw new StorageError(error.code, `retention: ${error.message}`, {

@@ -72,9 +72,17 @@ export class TargetService implements api.Targets {
       get: (medium) => media.get(medium),
       add: (cartridge, sizeBytes) => leases.hands(target, () => media.add(cartridge, sizeBytes)),
       load: (medium) => leases.hands(target, () => media.load(medium)),
-      unload: (to) => leases.hands(target, () => media.unload(to)),
+      unload: (to, slot) => leases.hands(target, () => media.unload(to, slot)),
       forget: (medium, options) => leases.hands(target, () => media.forget(medium, options)),
       label: (request) => leases.hands(target, () => media.label(request)),
+      library: () => media.library(),
+      // What is not in the drive is moved also while a job uses that.
+      import: (medium) => leases.withoutDrive(target, () => media.import(medium)),
+      export: async (medium) => {
+        const { inDrive } = await media.get(medium);
+        if (inDrive !== true) return leases.withoutDrive(target, () => media.export(medium));
+        return leases.hands(target, () => media.export(medium, true));
+      },
     };
   }
 

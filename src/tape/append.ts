@@ -82,6 +82,18 @@ export async function appendOn(
   return appendBehindAll(device, wanted, found, found.rest);
 }
 
+/**
+ * Closed parts behind what the catalog knows. The drive stands anywhere afterwards.
+ *
+ * @throws MEDIUM_MISMATCH as `openForAppend`; TapeError
+ */
+export async function unknownParts(
+  volume: MountedVolume,
+  known: KnownEnd,
+): Promise<readonly ScannedPart[]> {
+  return (await look(volume, known)).adopted;
+}
+
 interface Found {
   /** Behind the last closed part. */
   readonly place: TapePlace;

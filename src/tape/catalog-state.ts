@@ -15,6 +15,7 @@ import { missingRanges, resumePosition, sortParts } from './assemble.ts';
 import { LABEL_ONLY } from './append.ts';
 import type { KnownEnd } from './append.ts';
 import type { Json } from './fields.ts';
+import { HeldLabels } from './held.ts';
 import type { VolumeLabel } from './label.ts';
 import { partEnd } from './parts.ts';
 import type { PartEntry } from './parts.ts';
@@ -37,6 +38,8 @@ export type CatalogLine =
       readonly parts: readonly CatalogPart[];
       readonly isFull: boolean;
     }
+  /** What a label was read on, by barcode; null: it has none of ours. */
+  | { readonly kind: 'seen'; readonly cartridge: string; readonly volumeId: string | null }
   | { readonly kind: 'full'; readonly volumeId: string }
   /** Labelled anew, or given up. */
   | { readonly kind: 'gone'; readonly volumeId: string }
@@ -123,6 +126,7 @@ export class CatalogState {
   readonly #full = new Set<string>();
   /** Name in a library, by volumeId. */
   readonly #cartridges = new Map<string, string>();
+  readonly #held = new HeldLabels();
   readonly #begun = new Map<string, Begun>();
   readonly #removed = new Set<string>();
   /** By partId: what is told again is not there twice. */
@@ -156,6 +160,14 @@ export class CatalogState {
     return this.#cartridges.get(volumeId);
   }
 
+  /**
+   * What a cartridge of a library held when its label was read: a volumeId, which the catalog need
+   * not know; null: no label of ours; undefined: nobody has read it.
+   */
+  heldBy(cartridge: string): string | null | undefined {
+    return this.#held.get(cartridge);
+  }
+
   /** All that were not removed; of several with one name the newest is the last. */
   get backups(): CatalogBackup[] {
     const ids = new Set([...this.#begun.keys(), ...this.#ofBackup.keys()]);
@@ -166,6 +178,10 @@ export class CatalogState {
   byName(name: string): CatalogBackup | undefined {
     const found = this.backups.filter((backup) => backup.name === name);
     return found.findLast(({ isComplete }) => isComplete) ?? found.at(-1);
+  }
+
+  wasRemoved(backupId: string): boolean {
+    return this.#removed.has(backupId);
   }
 
   /** Cartridges with bytes of backups that were not removed. */
@@ -187,6 +203,9 @@ export class CatalogState {
         return;
       case 'scanned':
         this.#addScan(line);
+        return;
+      case 'seen':
+        this.#see(line.cartridge, line.volumeId);
         return;
       case 'full':
         this.#full.add(line.volumeId);
@@ -231,18 +250,23 @@ export class CatalogState {
   #addVolume(label: VolumeLabel, cartridge: string | undefined): void {
     this.#labels.set(label.volumeId, label);
     this.#volumes.delete(label.volumeId);
-    if (cartridge === undefined) return;
-    // What was labelled anew elsewhere is not in this cartridge any more.
-    for (const [volumeId, name] of this.#cartridges) {
-      if (name === cartridge) this.#cartridges.delete(volumeId);
+    if (cartridge !== undefined) this.#see(cartridge, label.volumeId);
+  }
+
+  /** What was in this cartridge before is not there any more. */
+  #see(cartridge: string, volumeId: string | null): void {
+    for (const [id, name] of this.#cartridges) {
+      if (name === cartridge) this.#cartridges.delete(id);
     }
-    this.#cartridges.set(label.volumeId, cartridge);
+    this.#held.see(cartridge, volumeId);
+    if (volumeId !== null) this.#cartridges.set(volumeId, cartridge);
   }
 
   #forgetVolume(volumeId: string): void {
     this.#labels.delete(volumeId);
     this.#full.delete(volumeId);
     this.#cartridges.delete(volumeId);
+    this.#held.forgetVolume(volumeId);
     for (const part of this.#partsOn(volumeId)) this.#dropPart(part);
     this.#volumes.delete(volumeId);
   }

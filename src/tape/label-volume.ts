@@ -17,7 +17,7 @@ import type { VolumeLabel } from './label.ts';
 import { asMediumError, mediumError, volumeName } from './media.ts';
 import { LABEL_RECORD_BYTES, MAX_RECORD_BYTES } from './record.ts';
 import { giveBack, openDrive, readLabel } from './volume.ts';
-import type { FoundLabel } from './volume.ts';
+import type { FoundLabel, MountedVolume } from './volume.ts';
 
 /** What is typed to overwrite a cartridge that has no label of ours. */
 export const FOREIGN_WORD = 'foreign';
@@ -33,6 +33,12 @@ export interface LabelRequest {
   readonly inUse?: readonly string[];
 }
 
+/** @returns the label to be written */
+export type DecideLabel = (
+  found: FoundLabel,
+  mounted: MountedVolume | undefined,
+) => Promise<VolumeLabel>;
+
 /** Why this cartridge must not be labelled, or undefined. */
 export function labelRefusal(found: FoundLabel, request: LabelRequest): StorageError | undefined {
   if (found.kind === 'blank') return undefined;
@@ -45,16 +51,18 @@ export function labelRefusal(found: FoundLabel, request: LabelRequest): StorageE
   if (hasExpired || isReleased || request.force === label.label) return undefined;
   return mediumError(
     'MEDIUM_UNEXPIRED',
-    `cartridge ${label.label} may not be overwritten: ${whyKept(label, isPast)}`,
-    `load another one, or give force: "${label.label}"`,
+    `cartridge ${label.label} may not be overwritten: ${whyKept(label, isPast, isInUse)}`,
+    `load another one, ${isInUse ? 'delete its backups, ' : ''}or give force: "${label.label}"`,
     { found: volumeName(label), expiresAt: timeOf(label.expiresAtMs) },
   );
 }
 
-function whyKept(label: VolumeLabel, isPast: boolean): string {
-  if (isPast) return 'backups that the catalog has are on it';
-  const expiresAt = timeOf(label.expiresAtMs);
-  return expiresAt === null ? 'it does not expire' : `it expires at ${expiresAt}`;
+function whyKept({ expiresAtMs }: VolumeLabel, isPast: boolean, isInUse: boolean): string {
+  const expiresAt = timeOf(expiresAtMs);
+  const expiry = expiresAt === null ? 'it does not expire by itself' : `it expires at ${expiresAt}`;
+  if (!isInUse) return expiry;
+  const backups = 'backups that the catalog has are on it';
+  return isPast || expiresAt === null ? backups : `${backups}, and ${expiry}`;
 }
 
 function timeOf(ms: number | null): string | null {
@@ -86,15 +94,13 @@ export async function labelVolume(device: TapeDevice, request: LabelRequest): Pr
 /**
  * Labels the cartridge in the drive. Afterwards it is rewound, and the drive closed.
  *
- * @param decide given what is on it, while nobody can change it; throws to leave it as it is
+ * @param decide given what is on it, mounted if that is a label of ours, while nobody can change
+ *   it; throws to leave it as it is
  * @returns what was on it
  * @throws MEDIUM_ABSENT, MEDIUM_READ_ONLY (also if it can be written once only), MEDIUM_UNEXPIRED,
  *   MEDIUM_FOREIGN, MEDIUM_UNSUPPORTED, TARGET_UNAVAILABLE; MEDIUM_MISMATCH if it reads otherwise
  */
-export async function labelAfter(
-  device: TapeDevice,
-  decide: (found: FoundLabel) => Promise<VolumeLabel>,
-): Promise<FoundLabel> {
+export async function labelAfter(device: TapeDevice, decide: DecideLabel): Promise<FoundLabel> {
   const buffer = alignedBuffer(MAX_RECORD_BYTES);
   const found = await tryLabel(device, decide, buffer);
   const { again, hasFilemark } = await lookAgain(device, buffer);
@@ -112,16 +118,13 @@ export async function labelAfter(
 }
 
 /** Reads, decides, and writes. The error of the writing is part of the answer. */
-async function tryLabel(
-  device: TapeDevice,
-  decide: (found: FoundLabel) => Promise<VolumeLabel>,
-  buffer: Buffer,
-) {
+async function tryLabel(device: TapeDevice, decide: DecideLabel, buffer: Buffer<ArrayBuffer>) {
   const drive = await openDrive(device, 'write');
   let hasFailed = true;
   try {
     const was = await readLabel(drive, buffer);
-    const label = await decide(was);
+    const mounted = was.kind === 'label' ? { drive, label: was.label, buffer } : undefined;
+    const label = await decide(was, mounted);
     const { volumeId } = label;
     const record = buffer.subarray(0, LABEL_RECORD_BYTES);
     encodeLabel(label).copy(record);

@@ -13,7 +13,12 @@ import { StorageError, errnoOf } from '../base/errors.ts';
 import { MIB } from '../base/units.ts';
 
 const place = Type.Union([
-  Type.Object({ kind: Type.Literal('drive'), drive: Type.Integer({ minimum: 0 }) }),
+  Type.Object({
+    kind: Type.Literal('drive'),
+    drive: Type.Integer({ minimum: 0 }),
+    /** The slot that its cartridge came from. */
+    source: Type.Optional(Type.Integer({ minimum: 0 })),
+  }),
   Type.Object({ kind: Type.Literal('slot'), slot: Type.Integer({ minimum: 0 }) }),
   Type.Object({ kind: Type.Literal('shelf') }),
 ]);
@@ -32,6 +37,8 @@ const libraryFile = Type.Object({
   version: Type.Literal(1),
   drives: Type.Integer({ minimum: 1, maximum: 64 }),
   slots: Type.Integer({ minimum: 0, maximum: 10_000 }),
+  /** Of the door, behind the other slots. */
+  importExportSlots: Type.Optional(Type.Integer({ minimum: 0, maximum: 100 })),
   cartridges: Type.Array(cartridge),
 });
 

@@ -41,6 +41,8 @@ export interface LibraryOptions {
   readonly drives?: number;
   /** Of a new library; default 8. */
   readonly slots?: number;
+  /** Of a new library, behind the other slots: where people put in and take out; default none. */
+  readonly importExportSlots?: number;
   /** False for a program that is not root on a real machine. Default true. */
   readonly mayChangeOptions?: boolean;
 }
@@ -48,6 +50,13 @@ export interface LibraryOptions {
 export type CartridgeChange = Partial<
   Pick<CartridgeRecord, 'sizeBytes' | 'earlyWarningBytes' | 'writeProtected' | 'worm'>
 >;
+
+export interface LibrarySize {
+  readonly drives: number;
+  /** Without those of the door. */
+  readonly slots: number;
+  readonly importExportSlots: number;
+}
 
 interface Drive {
   readonly mechanism: VirtualMechanism;
@@ -60,19 +69,18 @@ export class VirtualLibrary {
   readonly #options: LibraryOptions;
   readonly #cartridges = new Map<string, Cartridge & CartridgeRecord>();
   readonly #drives: Drive[];
-  readonly #slots: number;
+  readonly size: LibrarySize;
 
   private constructor(
     directory: string,
     options: LibraryOptions,
-    drives: number,
-    slots: number,
+    size: LibrarySize,
     cartridges: readonly CartridgeRecord[],
   ) {
     this.directory = directory;
     this.#options = options;
-    this.#slots = slots;
-    this.#drives = Array.from({ length: drives }, () => ({
+    this.size = size;
+    this.#drives = Array.from({ length: size.drives }, () => ({
       mechanism: new VirtualMechanism(),
       state: new StState(),
     }));
@@ -90,13 +98,10 @@ export class VirtualLibrary {
     const listed = record?.cartridges ?? [];
     const known = new Set(listed.map(({ name }) => name));
     const found = (await tapNames(directory)).filter((name) => !known.has(name));
-    const library = new VirtualLibrary(
-      directory,
-      options,
-      record?.drives ?? options.drives ?? 1,
-      record?.slots ?? options.slots ?? 8,
-      [...listed, ...found.map((name) => newCartridge(name))],
-    );
+    const { drives = 1, slots = 8, importExportSlots = 0 } = record ?? options;
+    const size = { drives, slots, importExportSlots };
+    const cartridges = [...listed, ...found.map((name) => newCartridge(name))];
+    const library = new VirtualLibrary(directory, options, size, cartridges);
     if (record === undefined || found.length > 0) await library.#save();
     return library;
   }
@@ -134,7 +139,7 @@ export class VirtualLibrary {
     await this.#save();
   }
 
-  /** Puts a cartridge into a drive; what is in there goes to a free place. */
+  /** Puts a cartridge into a drive; what is in there goes back to its slot, or a free place. */
   async load(name: string, drive = 0): Promise<void> {
     const { mechanism } = this.#drive(drive);
     if (mechanism.cartridge?.name === name) return;
@@ -145,7 +150,12 @@ export class VirtualLibrary {
   /** Takes the cartridge out of a drive. @throws TARGET_IN_USE if the door is locked */
   async unload(drive = 0): Promise<void> {
     const { cartridge } = this.#drive(drive).mechanism;
-    if (cartridge !== undefined) await this.move(cartridge.name, this.#freePlace());
+    if (cartridge !== undefined) await this.move(cartridge.name, this.#homeOf(cartridge.name));
+  }
+
+  /** Puts a cartridge into a free slot, or on the shelf if there is none. @throws NOT_FOUND */
+  async stow(name: string): Promise<void> {
+    await this.move(name, this.#freePlace());
   }
 
   /**
@@ -166,7 +176,8 @@ export class VirtualLibrary {
       }
       await mechanism.remove();
     }
-    cartridge.place = place;
+    const isFromSlot = place.kind === 'drive' && from.kind === 'slot';
+    cartridge.place = isFromSlot ? { ...place, source: from.slot } : place;
     if (place.kind === 'drive') await this.#drive(place.drive).mechanism.insert(cartridge);
     await this.#save();
   }
@@ -295,25 +306,39 @@ export class VirtualLibrary {
 
   #at(place: Place): CartridgeRecord | undefined {
     if (place.kind === 'drive') this.#drive(place.drive);
-    if (place.kind === 'slot' && place.slot >= this.#slots) {
+    const { slots, importExportSlots } = this.size;
+    if (place.kind === 'slot' && place.slot >= slots + importExportSlots) {
       throw new StorageError('NOT_FOUND', 'no such slot', { slot: place.slot });
     }
     return [...this.#cartridges.values()].find((each) => isSamePlace(each.place, place));
   }
 
+  /** Where a cartridge goes back to: its own slot, if that is free still. */
+  #homeOf(name: string): Place {
+    const { place } = this.#cartridge(name);
+    const slot = place.kind === 'drive' ? place.source : undefined;
+    const isFree = slot !== undefined && this.#at({ kind: 'slot', slot }) === undefined;
+    return isFree && slot < this.size.slots ? { kind: 'slot', slot } : this.#freePlace();
+  }
+
+  /** That of a cartridge in a drive only if there is no other. */
   #freePlace(): Place {
-    for (let slot = 0; slot < this.#slots; slot += 1) {
-      if (this.#at({ kind: 'slot', slot }) === undefined) return { kind: 'slot', slot };
-    }
-    return { kind: 'shelf' };
+    const places = [...this.#cartridges.values()].map(({ place }) => place);
+    const taken = new Set(places.flatMap((place) => (place.kind === 'slot' ? place.slot : [])));
+    const homes = new Set(
+      places.flatMap((place) => (place.kind === 'drive' ? (place.source ?? []) : [])),
+    );
+    const slots = Array.from({ length: this.size.slots }, (_, slot) => slot);
+    const free = slots.filter((slot) => !taken.has(slot));
+    const slot = free.find((each) => !homes.has(each)) ?? free[0];
+    return slot === undefined ? { kind: 'shelf' } : { kind: 'slot', slot };
   }
 
   #save(): Promise<void> {
     return writeLibrary(this.directory, {
       format: 'spindle-virtual-library',
       version: 1,
-      drives: this.#drives.length,
-      slots: this.#slots,
+      ...this.size,
       cartridges: this.cartridges(),
     });
   }

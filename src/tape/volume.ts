@@ -97,7 +97,7 @@ export function checkLabel(found: FoundLabel, wanted?: VolumeName): VolumeLabel 
   if (wanted === undefined || label.volumeId === wanted.volumeId) return label;
   const message =
     label.label === wanted.label
-      ? `cartridge ${label.label} was labelled anew since: it is not the one that is needed`
+      ? `${label.label} was labelled anew or exists twice: needed is id ${wanted.volumeId}`
       : `cartridge ${label.label} is in the drive, ${wanted.label} is needed`;
   throw mediumError('MEDIUM_WRONG', message, next, { found: volumeName(label), needed: wanted });
 }

@@ -9,6 +9,9 @@ import { asMediumError } from '../tape/media.ts';
 import { VirtualLibrary } from '../tape/virtual-library.ts';
 import { asTargetError } from './target-error.ts';
 
+/** Import/export slots of a new virtual library with a changer. */
+const DOOR_SLOTS = 2;
+
 export type TapeKind = 'tape' | 'virtual-tape';
 
 /**
@@ -28,14 +31,16 @@ export async function openLibrary(path: string): Promise<VirtualLibrary> {
 }
 
 /**
- * Begins a virtual library, or looks at a device for the first time.
+ * Begins a virtual library, with a door if it has a changer, or looks at a device for the first
+ * time.
  *
  * @throws TARGET_UNAVAILABLE if it is not there, in use, not allowed, or no tape drive;
  *   TARGET_INVALID
  */
-export async function beginTape(kind: TapeKind, path: string): Promise<void> {
+export async function beginTape(kind: TapeKind, path: string, hasChanger = false): Promise<void> {
   try {
-    if (kind === 'virtual-tape') await VirtualLibrary.open(path);
+    const door = { importExportSlots: hasChanger ? DOOR_SLOTS : 0 };
+    if (kind === 'virtual-tape') await VirtualLibrary.open(path, door);
     else await (await stDevice(path).open('read')).close();
   } catch (error) {
     throw asTargetError(asMediumError(error, { target: path }), { target: path });

@@ -8,7 +8,7 @@
  *  3. What a cartridge holds behind the catalog's end is noted before anything is written to it.
  */
 import { StorageError } from '../base/errors.ts';
-import { deferred } from '../base/mutex.ts';
+import { untilAborted } from '../base/mutex.ts';
 import { appendOn } from '../tape/append.ts';
 import type { AppendPoint } from '../tape/append.ts';
 import type { TapeCatalog } from '../tape/catalog.ts';
@@ -26,6 +26,8 @@ import { VolumeWriter } from '../tape/volume-writer.ts';
 export interface NeededMedium {
   readonly set: string;
   readonly volumeNumber: number;
+  /** The one to read; null: one to write to, any of the set that takes more serves. */
+  readonly volumeId: string | null;
   /** Of a labelled cartridge; null: a new one is to be labelled as this number of the set. */
   readonly label: string | null;
   /** Why what is in the drive does not serve. */
@@ -71,7 +73,7 @@ export class DriveUse {
         if ((await this.#o.catalog.read()).volume(volumeId) === undefined) return null;
         return mountVolume(await this.#o.openDevice(), 'read', volumeName(label));
       },
-      async () => ({ set, volumeNumber, label: name }),
+      async () => ({ set, volumeNumber, volumeId, label: name }),
     );
   }
 
@@ -94,7 +96,7 @@ export class DriveUse {
 
   async #withHands<T>(
     work: () => Promise<T>,
-    needed: () => Promise<Pick<NeededMedium, 'set' | 'volumeNumber' | 'label'>>,
+    needed: () => Promise<Pick<NeededMedium, 'set' | 'volumeNumber' | 'volumeId' | 'label'>>,
     signal?: AbortSignal,
   ): Promise<T> {
     for (;;) {
@@ -104,7 +106,8 @@ export class DriveUse {
         if (!(error instanceof StorageError) || !helpedByHands.has(error.code)) throw error;
         const { code, message: reason } = error;
         const medium = { ...(await needed()), reason, code };
-        await untilAborted(this.#o.waitForMedium(medium), signal);
+        const waiting = this.#o.waitForMedium(medium);
+        await (signal === undefined ? waiting : untilAborted(waiting, signal));
       }
     }
   }
@@ -163,24 +166,7 @@ export class DriveUse {
     const volumes = (await catalog.read()).volumes.filter(({ label }) => label.set === set);
     const open = volumes.findLast((volume) => !volume.isFull)?.label;
     const volumeNumber = open?.number ?? (volumes.at(-1)?.label.number ?? 0) + 1;
-    return { set, volumeNumber, label: open?.label ?? null };
-  }
-}
-
-/** Rejects with the reason of the signal, if that fires first. */
-async function untilAborted(waiting: Promise<void>, signal?: AbortSignal): Promise<void> {
-  if (signal === undefined) return waiting;
-  const aborted = deferred<undefined>();
-  const stop = (): void => {
-    aborted.reject(signal.reason);
-  };
-  waiting.catch(() => undefined); // nobody may listen any more
-  signal.throwIfAborted();
-  signal.addEventListener('abort', stop, { once: true });
-  try {
-    await Promise.race([waiting, aborted.promise]);
-  } finally {
-    signal.removeEventListener('abort', stop);
+    return { set, volumeNumber, volumeId: null, label: open?.label ?? null };
   }
 }
 

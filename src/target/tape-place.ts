@@ -3,6 +3,8 @@
  */
 import { systemClock } from '../base/clock.ts';
 import { TapeCatalog } from '../tape/catalog.ts';
+import type { ChangerRoom } from './changer-room.ts';
+import { ChangerUse } from './changer-use.ts';
 import { openTapeDevice } from './tape-device.ts';
 import type { TapeKind } from './tape-device.ts';
 import type { NeededMedium } from './tape-drive-use.ts';
@@ -36,8 +38,26 @@ export function tapeTargetAt(
   });
 }
 
-export function tapeMediaAt({ catalog, ...facts }: TapePlaceFacts): TapeMedia {
-  return new TapeMedia({ ...facts, catalog: catalogAt(catalog), clock: systemClock });
+export function tapeMediaAt(
+  { catalog, ...facts }: TapePlaceFacts,
+  changer?: ChangerUse,
+): TapeMedia {
+  const base = { ...facts, catalog: catalogAt(catalog), clock: systemClock };
+  return new TapeMedia(changer === undefined ? base : { ...base, changer });
+}
+
+/** The changer of a target's drive, as far as that target uses it. */
+export function changerUseAt(
+  { kind, path, catalog }: TapePlaceFacts,
+  room: ChangerRoom,
+  drive: number,
+): ChangerUse {
+  return new ChangerUse({
+    room,
+    drive,
+    catalog: catalogAt(catalog),
+    openDevice: () => openTapeDevice(kind, path),
+  });
 }
 
 /** For a target that is given up: its cartridges stay as they are. */

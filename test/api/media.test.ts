@@ -143,11 +143,16 @@ describe('cartridges', () => {
     const kept = await api.refused('/targets/vault/label', post({}), 409, 'MEDIUM_UNEXPIRED');
     expect(kept).toMatchObject({ expiresAt });
     expect(kept.next).toContain('force: "mon"');
+    expect(made.body).toMatchObject({ canBeLabelled: false, problem: null });
+    expect(made.body.keptBecause).toBe(`expires at ${expiresAt}`);
+    const past = post({ force: 'mon', expiresAt: '2001-01-01T00:00:00.000Z' });
+    await api.refused('/targets/vault/label', past, 400, 'VALIDATION_FAILED');
     const wrong = post({ force: 'tue' });
     await api.refused('/targets/vault/label', wrong, 409, 'MEDIUM_UNEXPIRED');
     expect((await api.get('/targets/vault/media/mon')).body).toEqual(made.body);
     const forced = await api.post('/targets/vault/label', { label: 'tue', force: 'mon' });
-    expect(forced.body).toMatchObject({ label: 'tue', number: 1, cartridge: 'T1' });
+    const free = { canBeLabelled: true, keptBecause: null };
+    expect(forced.body).toMatchObject({ label: 'tue', number: 1, cartridge: 'T1', ...free });
     await api.refused('/targets/vault/media/mon', {}, 404, 'NOT_FOUND');
   });
 

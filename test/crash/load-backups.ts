@@ -70,7 +70,13 @@ async function backUp(world: World, random: Random): Promise<void> {
   const frozen = copy === undefined ? { snapshot } : {};
   const makes = { list: '/backups', name, byJob: true, ...frozen };
   const codes = ['NOT_FOUND', 'BASE_MISSING'];
-  await world.postJob('/backups', json, backupJob(world, backup, 'backup'), codes, makes);
+  try {
+    await world.postJob('/backups', json, backupJob(world, backup, 'backup'), codes, makes);
+  } finally {
+    // it may have been frozen before a resize meanwhile, or behind it
+    const isSame = disk?.capacities.size === 1 && disk.capacity === snapshot.sourceCapacity;
+    if (disk !== undefined && !isSame) snapshot.sourceCapacity = undefined;
+  }
   if (copy === undefined) snapshot.end = Math.min(snapshot.end, world.tick());
 }
 

@@ -17,6 +17,8 @@ const REASONS = ['NOT_FOUND', 'BACKUP_NEEDED', 'BACKUP_INCOMPLETE'];
 /** And a scan, which asks for no cartridge: there is none in the drive, or a new one. */
 const SCAN_REASONS = ['MEDIUM_ABSENT', 'MEDIUM_BLANK'];
 
+type View = Json & { readonly id: string };
+
 interface Begun {
   readonly kind: string;
   /** Backup that is made, or read. */
@@ -31,10 +33,14 @@ export class TapeLoad {
   client!: Client;
   readonly #random: Random;
   readonly #disks = new Map<string, Buffer>();
+  /** Of which a write got no answer. */
+  readonly #unsure = new Set<string>();
   /** What backups hold, by name; also of those that are being made. */
   readonly #contents = new Map<string, Buffer>();
   readonly #deleted = new Set<string>();
   #jobs: Begun[] = [];
+  /** Of all jobs whose POST is known. */
+  readonly #ids = new Set<string>();
   #names = 0;
   readonly counts = new Map<string, number>();
 
@@ -73,20 +79,22 @@ export class TapeLoad {
 
   /** Settles jobs that have ended. @returns how many go on */
   async look(): Promise<number> {
-    const there = new Map((await this.client.list('/jobs')).map((job) => [job.id, job]));
-    const left: Begun[] = [];
-    for (const job of this.#jobs) {
-      const id = job.id ?? [...there.values()].find((each) => isOf(each, job))?.id;
-      const view = there.get(id);
+    const views = (await this.client.list('/jobs')) as unknown as readonly View[];
+    const there = new Map(views.map((view) => [view.id, view]));
+    for (const job of [...this.#jobs]) {
+      // Of a POST without an answer: one that nobody else has made.
+      const id = job.id ?? views.find((each) => this.#isNew(each) && isOf(each, job))?.id;
+      if (id !== undefined) this.#ids.add((job.id = id));
+      const view = there.get(id ?? '');
+      if (view !== undefined && !ENDS.includes(String(view.state))) continue;
+      this.#jobs = this.#jobs.filter((each) => each !== job);
       if (view === undefined) {
         // The POST got no answer and made nothing.
         if (job.id !== undefined) throw new Violation('a job is gone', { job });
         this.#forget(job);
-      } else if (!ENDS.includes(String(view.state))) left.push({ ...job, id: String(id) });
-      else await this.#settle(job, view);
+      } else await this.#settle(job, view);
     }
-    this.#jobs = left;
-    return left.length;
+    return this.#jobs.length;
   }
 
   /** Every backup is there as it was acknowledged, unless it was deleted. */
@@ -125,15 +133,18 @@ export class TapeLoad {
     for (let at = 0; at + 4 <= length; at += 4) {
       bytes.writeUInt32LE(Math.floor(this.#random.next() * 2 ** 32), at);
     }
-    await this.client.ask('PUT', `/disks/${name}/data?offset=${offset}`, { body: bytes });
+    this.#unsure.add(name);
+    const path = `/disks/${name}/data?offset=${offset}`;
+    const { status } = await this.client.ask('PUT', path, { body: bytes });
+    if (status !== 204) throw new Violation('a write was refused', { status });
+    this.#unsure.delete(name);
   }
 
   async #backUp(): Promise<void> {
     if (this.#jobs.length >= MAX_JOBS || this.#contents.size >= MAX_BACKUPS) return;
     const random = this.#random;
     const disk = random.pick([...this.#disks.keys()]) ?? 'd1';
-    // Whole, so that a write that gets no answer is the same when it is repeated.
-    if (random.chance(0.5)) await this.#write(disk, 0, DISK_BYTES);
+    if (random.chance(0.5) || this.#unsure.has(disk)) await this.#write(disk, 0, DISK_BYTES);
     const name = this.#name('b');
     const incremental = { level: 'incremental', onMissingBase: 'full' };
     const json = {
@@ -196,8 +207,10 @@ export class TapeLoad {
     this.#jobs.push(job);
     const answer = await this.client.ask('POST', path, json === undefined ? {} : { json });
     this.#count(job.kind);
-    if (answer.status === 202) job.id = String(jsonOf(answer).id);
-    else {
+    if (answer.status === 202) {
+      job.id = String(jsonOf(answer).id);
+      this.#ids.add(job.id);
+    } else {
       const { code } = jsonOf(answer);
       // Somebody reads, or writes, what is to be used.
       const passing = ['TARGET_IN_USE', 'BACKUP_IN_USE', 'NOT_FOUND', 'BACKUP_INCOMPLETE'];
@@ -249,6 +262,10 @@ export class TapeLoad {
     const making = new Set(this.#jobs.filter(({ kind }) => kind === 'backup').map((j) => j.backup));
     const names = [...this.#contents.keys()];
     return this.#random.pick(names.filter((each) => !making.has(each) && !this.isDeleted(each)));
+  }
+
+  #isNew({ id }: View): boolean {
+    return !this.#ids.has(id);
   }
 
   #name(prefix: string): string {

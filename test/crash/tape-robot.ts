@@ -67,7 +67,7 @@ export class TapeRobot {
     const recordBytes = this.#random.pick([64, 128, 256]) ?? 64;
     const json = {
       recordBytes: recordBytes * KIB,
-      expiresAt: new Date(Date.now() + 50).toISOString(),
+      expiresAt: new Date(Date.now() + 2000).toISOString(),
     };
     await this.#hand(client, 'POST', '/targets/vault/label', json);
   }

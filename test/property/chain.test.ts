@@ -5,6 +5,7 @@
  */
 import fc from 'fast-check';
 import { expect, test } from 'vitest';
+import { layeredSegments } from '../../src/image/chain-layers.ts';
 import { chainSource } from '../../src/image/chain-source.ts';
 import { openChain } from '../../src/image/chain.ts';
 import type { ImageProblem } from '../../src/image/damage.ts';
@@ -55,24 +56,41 @@ async function make(steps: History): Promise<Made> {
   return { copies: disk.copies, images, full: await imageOf(sourceOf(newest)) };
 }
 
+async function layeredPlaces(images: readonly Buffer[], from: number) {
+  const chain = await openChain(images.map((image) => new MemoryBytes(image)));
+  const found: { segment: number; places: Float64Array; data: Buffer }[] = [];
+  for await (const segment of layeredSegments(chain, { onDamage: 'fail', from })) {
+    const [places, data] = [segment.sourceBlocks.slice(), Buffer.from(segment.data)];
+    found.push({ segment: segment.segment, places, data });
+  }
+  return found;
+}
+
 interface Read {
   readonly blocks: Map<number, Buffer>;
   readonly problems: ImageProblem[];
 }
 
+/** In ascending places, or image by image. */
+type Order = 'merged' | 'layered';
+
 async function readChain(
   images: readonly Buffer[],
   onDamage: 'fail' | 'skip',
   from = 0,
+  order: Order = 'merged',
 ): Promise<Read> {
   const chain = await openChain(images.map((image) => new MemoryBytes(image)));
   const read: Read = { blocks: new Map(), problems: [] };
   const onProblem = (problem: ImageProblem): void => {
     read.problems.push(problem);
   };
-  for await (const segment of chain.segments({ onDamage, onProblem, from })) {
+  const options = { onDamage, onProblem, from };
+  const segments = order === 'merged' ? chain.segments(options) : layeredSegments(chain, options);
+  for await (const segment of segments) {
     segment.sourceBlocks.forEach((place, index) => {
       if (segment.bad.has(index)) return;
+      if (read.blocks.has(place)) throw new Error(`place ${place} is given twice`);
       const start = index * blockSizeBytes;
       read.blocks.set(place, Buffer.from(segment.data.subarray(start, start + blockSizeBytes)));
     });
@@ -117,6 +135,14 @@ test('a chain is read from any segment on, and its full image in any part', asyn
       if (newest === undefined) throw new Error('no copy');
       for (const from of [0, 1, 2].slice(0, Math.ceil(newest.blocks.size / 512))) {
         expectAll(newest, (await readChain(images, 'fail', from)).blocks, from * 512);
+      }
+      const layered = await readChain(images, 'fail', 0, 'layered');
+      expectAll(newest, new Map([...layered.blocks].sort(([a], [b]) => a - b)));
+      // Who goes on in the middle is given just what was not given before.
+      const all = await layeredPlaces(images, 0);
+      for (const from of [1, 2, 3]) {
+        const rest = all.filter(({ segment }) => segment >= from);
+        expect(await layeredPlaces(images, from)).toEqual(rest);
       }
       const chain = await openChain(images.map((image) => new MemoryBytes(image)));
       const source = chainSource(chain);
@@ -170,6 +196,11 @@ test('damage never brings back an older block, and no loss is hidden', async () 
         for (const how of ways) spoil(spoilt, how);
         const { blocks, problems } = await readChain(spoilt, 'skip');
         expectHonest(newest, blocks, problems);
+        const layered = await readChain(spoilt, 'skip', 0, 'layered');
+        expectHonest(newest, layered.blocks, layered.problems);
+        for (const place of blocks.keys()) expect(layered.blocks.has(place)).toBe(true);
+        const refused = await codeOf(() => readChain(spoilt, 'fail', 0, 'layered'));
+        expect(refused === undefined).toBe(layered.problems.length === 0);
         const failed = await codeOf(async () => {
           expectAll(newest, (await readChain(spoilt, 'fail')).blocks);
         });

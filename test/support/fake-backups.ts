@@ -3,12 +3,15 @@ import { join } from 'node:path';
 import type { Effects, ForceOption } from '../../src/api/service-types.ts';
 import type * as api from '../../src/api/work-services.ts';
 import { Chains } from '../../src/backup/chains.ts';
+import { noTotals } from '../../src/backup/drive-figures.ts';
 import { checkedBuffer } from '../../src/backup/target-buffer.ts';
 import { StorageError } from '../../src/base/errors.ts';
 import { checkName } from '../../src/disk/names.ts';
 import type { Job } from '../../src/job/job.ts';
 import { beginTape } from '../../src/target/tape-device.ts';
-import { tapeMediaAt } from '../../src/target/tape-place.ts';
+import { checkTape } from '../../src/backup/target-request.ts';
+import { ChangerRooms } from '../../src/target/changer-room.ts';
+import { changerUseAt, tapeMediaAt } from '../../src/target/tape-place.ts';
 import { temporaryDirectory } from './temporary.ts';
 import type { FakeCopies, FakeCopy } from './fake-copies.ts';
 import { fakeImageBytes, FakeImages } from './fake-image.ts';
@@ -48,16 +51,14 @@ export class FakeTargets implements api.Targets {
       throw new StorageError('PATH_NOT_ALLOWED', 'not a named device', { path: request.path });
     }
     const { name, kind, path, labels = {} } = request;
-    if (kind === 'directory' && request.set !== undefined) {
-      throw new StorageError('VALIDATION_FAILED', 'a directory has no set', { field: 'set' });
-    }
+    checkTape(request);
     const set = kind === 'directory' ? null : (request.set ?? name);
+    const changer = request.changer === undefined ? null : { device: request.changer, drive: 0 };
     const createdAtMs = this.#world.clock.nowMs();
     const bufferBytes = checkedBuffer(kind, request.bufferBytes);
-    const id = this.#world.id();
-    const facts = { name, kind, path, set, bufferBytes };
-    const target = { id, ...facts, labels, version: 1, createdAtMs };
-    if (set !== null) await this.#addMedia(target.id, set);
+    const facts = { id: this.#world.id(), name, kind, path, set, bufferBytes, changer };
+    const target = { ...facts, labels, version: 1, createdAtMs };
+    if (set !== null) await this.#addMedia(target.id, set, changer !== null);
     this.targets.set(target.id, target);
     this.#creations.set(target.id, creation);
     await this.#world.commit(effects, target);
@@ -73,17 +74,8 @@ export class FakeTargets implements api.Targets {
   }
 
   drives(): api.DriveView[] {
-    return this.list()
-      .filter(({ kind }) => kind !== 'directory')
-      .map(({ name }) => ({
-        target: name,
-        bufferBytes: 0,
-        bufferedBytes: 0,
-        writtenBytes: 0,
-        stalls: 0,
-        stalledMs: 0,
-        waitsForMedium: false,
-      }));
+    const tapes = this.list().filter(({ kind }) => kind !== 'directory');
+    return tapes.map(({ name }) => ({ target: name, ...noTotals, waitsForMedium: false }));
   }
 
   async update(ref: string, change: api.TargetChange): Promise<FakeTarget> {
@@ -101,11 +93,26 @@ export class FakeTargets implements api.Targets {
   }
 
   /** Virtual cartridges are what they are also here. */
-  async #addMedia(id: string, set: string): Promise<void> {
+  async #addMedia(id: string, set: string, hasChanger: boolean): Promise<void> {
     const path = await temporaryDirectory();
-    await beginTape('virtual-tape', path);
-    const catalog = join(path, 'catalog.jsonl');
-    this.#media.set(id, tapeMediaAt({ kind: 'virtual-tape', path, catalog, set }));
+    const kind = 'virtual-tape';
+    await beginTape(kind, path, hasChanger);
+    const place = { kind, path, catalog: join(path, 'catalog.jsonl'), set } as const;
+    const room = new ChangerRooms().room({ kind, path });
+    const media = tapeMediaAt(place, hasChanger ? changerUseAt(place, room, 0) : undefined);
+    this.#media.set(id, {
+      list: () => media.list(),
+      get: (ref) => media.get(ref),
+      add: (cartridge, sizeBytes) => media.add(cartridge, sizeBytes),
+      load: (ref) => media.load(ref),
+      unload: (to, slot) => media.unload(to, slot),
+      label: (label) => media.label(label),
+      forget: (ref, options) => media.forget(ref, options),
+      // Nobody else has the drive here.
+      export: (ref) => media.export(ref, true),
+      import: (ref) => media.import(ref),
+      library: () => media.library(),
+    });
   }
 
   media(ref: string): api.Media {

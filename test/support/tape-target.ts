@@ -56,6 +56,8 @@ export class TapeBench {
   readonly options: TapeBenchOptions;
   /** What was waited for. */
   readonly needed: NeededMedium[] = [];
+  /** Hands of a test, instead of those here. */
+  fetches: ((needed: NeededMedium) => Promise<void>) | undefined;
   refuses: 'full' | 'broken' | undefined;
   /** What the drive was asked to do, how often. */
   readonly asked = new Map<keyof TapeDrive | 'open', number>();
@@ -153,6 +155,7 @@ export class TapeBench {
 
   async #fetch(needed: NeededMedium): Promise<void> {
     this.needed.push(needed);
+    if (this.fetches !== undefined) return this.fetches(needed);
     if (this.refuses === 'full') {
       throw new StorageError('TARGET_FULL', 'there is no further cartridge');
     }

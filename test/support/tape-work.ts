@@ -37,11 +37,10 @@ export class TapeWork {
     this.bench = bench;
   }
 
-  /** Until the end of the test. @param poolBytes of its pool */
-  static async make(poolBytes?: number): Promise<TapeWork> {
+  /** Until the end of the test. @param pool of its only one */
+  static async make(pool: { readonly blockSizeBytes?: number } = {}): Promise<TapeWork> {
     const dir = await makeFolder();
-    const options = poolBytes === undefined ? {} : { poolBytes };
-    const work = new TapeWork(dir, await openWork(dir, options));
+    const work = new TapeWork(dir, await openWork(dir, pool));
     onTestFinished(async () => {
       expect(work.bench.errors).toEqual([]);
       await work.bench.close();

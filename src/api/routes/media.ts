@@ -5,17 +5,20 @@ import type { ApiContext, ApiInstance } from '../context.ts';
 import { json, keyHeader, noContent, operation, path } from '../operation.ts';
 import { pageOf } from '../pages.ts';
 import { answerPost } from '../reply.ts';
+import { StorageError } from '../../base/errors.ts';
 import { forceQuery, query, refTo, text } from '../schemas/fields.ts';
 import {
   AddMediumSchema,
   LabelMediumSchema,
+  LibrarySchema,
   LoadMediumSchema,
   MediumListSchema,
   MediumQuery,
   MediumSchema,
+  UnloadQuery,
 } from '../schemas/medium.ts';
-import { mediumView } from '../views.ts';
-import type { Medium } from '../work-services.ts';
+import { libraryView, mediumView } from '../views.ts';
+import type { Media, Medium } from '../work-services.ts';
 
 const tag = 'targets';
 const params = path('target', 'Name or id of the target.');
@@ -24,6 +27,8 @@ export function mediaRoutes(app: ApiInstance, context: ApiContext): void {
   addReading(app, context);
   addMaking(app, context);
   addMoving(app, context);
+  addUnloading(app, context);
+  addLibrary(app, context);
   addForgetting(app, context);
 }
 
@@ -42,7 +47,8 @@ function addReading(app: ApiInstance, { services }: ApiContext): void {
       const found = await services.targets.media(request.params.target).list();
       // Labelled ones by their UUID, the others behind them by name.
       const sorted = found.map((medium) => {
-        return { id: medium.volumeId ?? `~${medium.cartridge ?? ''}`, medium };
+        const name = medium.cartridge ?? medium.barcode ?? `slot:${medium.slot ?? ''}`;
+        return { id: medium.volumeId ?? `~${name}`, medium };
       });
       return pageOf('media', sorted, request.query, { view: ({ medium }) => mediumView(medium) });
     },
@@ -62,6 +68,46 @@ function addReading(app: ApiInstance, { services }: ApiContext): void {
       return mediumView(await services.targets.media(target).get(medium));
     },
   });
+}
+
+function addLibrary(app: ApiInstance, context: ApiContext): void {
+  const { services } = context;
+  app.get('/targets/:target/changer', {
+    schema: operation(
+      {
+        operationId: 'getChanger',
+        tag,
+        summary: 'Show what the changer of a target has in its drives and slots',
+        ok: { 200: json(LibrarySchema, 'Drives and slots.') },
+      },
+      { params },
+    ),
+    handler: async (request) =>
+      libraryView(await services.targets.media(request.params.target).library()),
+  });
+  const moves = [
+    ['export', 'exportMedium', 'Have the changer move a cartridge to an import/export slot'],
+    ['import', 'importMedium', 'Have the changer move a cartridge from there into a slot'],
+  ] as const;
+  for (const [move, operationId, summary] of moves) {
+    app.post(`/targets/:target/media/:medium/${move}`, {
+      schema: operation(
+        {
+          operationId,
+          tag,
+          summary,
+          ok: { 200: json(MediumSchema, 'The cartridge as it is now.') },
+        },
+        { params: mediumParams() },
+        keyHeader,
+      ),
+      handler: (request, reply) =>
+        answerPost<Medium>(context, request, reply, {
+          run: () => services.targets.media(request.params.target)[move](request.params.medium),
+          describe: (medium) => ({ status: 200, headers: {}, body: mediumView(medium) }),
+        }),
+    });
+  }
 }
 
 function addForgetting(app: ApiInstance, { services }: ApiContext): void {
@@ -130,34 +176,72 @@ function addMaking(app: ApiInstance, context: ApiContext): void {
 function addMoving(app: ApiInstance, context: ApiContext): void {
   const { services } = context;
   app.post('/targets/:target/load', {
-    schema: hands('loadMedium', 'Put a virtual cartridge into the drive', LoadMediumSchema, 200),
-    handler: (request, reply) =>
-      answerPost<Medium>(context, request, reply, {
-        run: () => services.targets.media(request.params.target).load(request.body.medium),
+    schema: hands('loadMedium', 'Put a cartridge into the drive', LoadMediumSchema, 200),
+    handler: (request, reply) => {
+      const { medium: name, slot } = request.body;
+      if ((name === undefined) === (slot === undefined)) {
+        const message = 'give one of medium and slot';
+        throw new StorageError('VALIDATION_FAILED', message, { field: 'medium' });
+      }
+      const ref = name ?? `slot:${slot ?? 0}`;
+      return answerPost<Medium>(context, request, reply, {
+        run: () => services.targets.media(request.params.target).load(ref),
         describe: (medium) => ({ status: 200, headers: {}, body: mediumView(medium) }),
+      });
+    },
+  });
+}
+
+function addUnloading(app: ApiInstance, context: ApiContext): void {
+  const { services } = context;
+  const empty = { 204: noContent('The drive is empty.') };
+  app.post('/targets/:target/unload', {
+    schema: operation(
+      {
+        operationId: 'unloadMedium',
+        tag,
+        summary: 'Take the cartridge out of the drive, into a slot',
+        description:
+          'A changer puts it back where it came from, or into a free slot; or into the `slot` ' +
+          'that is asked for.',
+        ok: empty,
+      },
+      { params, querystring: UnloadQuery },
+      keyHeader,
+    ),
+    handler: (request, reply) =>
+      answerPost<undefined>(context, request, reply, {
+        run: () => unload(services.targets.media(request.params.target), request.query.slot),
+        describe: () => ({ status: 204, headers: {}, body: undefined }),
       }),
   });
-  const out = [
-    ['unload', 'unloadMedium', 'Take the cartridge out of the drive, into a slot', 'slot'],
-    ['eject', 'ejectMedium', 'Take the cartridge out of the drive and the library', 'shelf'],
-  ] as const;
-  for (const [name, operationId, summary, to] of out) {
-    app.post(`/targets/:target/${name}`, {
-      schema: operation(
-        { operationId, tag, summary, ok: { 204: noContent('The drive is empty.') } },
-        { params },
-        keyHeader,
-      ),
-      handler: (request, reply) =>
-        answerPost<undefined>(context, request, reply, {
-          run: async () => {
-            await services.targets.media(request.params.target).unload(to);
-            return undefined;
-          },
-          describe: () => ({ status: 204, headers: {}, body: undefined }),
-        }),
-    });
-  }
+  app.post('/targets/:target/eject', {
+    schema: operation(
+      {
+        operationId: 'ejectMedium',
+        tag,
+        summary: 'Take the cartridge out of the drive and the library',
+        description:
+          'Out of a virtual library: on the shelf. A changer puts it into an import/export slot.',
+        ok: empty,
+      },
+      { params },
+      keyHeader,
+    ),
+    handler: (request, reply) =>
+      answerPost<undefined>(context, request, reply, {
+        run: async () => {
+          await services.targets.media(request.params.target).unload('shelf');
+          return undefined;
+        },
+        describe: () => ({ status: 204, headers: {}, body: undefined }),
+      }),
+  });
+}
+
+async function unload(media: Media, slot: number | undefined): Promise<undefined> {
+  await media.unload('slot', slot);
+  return undefined;
 }
 
 function hands<T extends TSchema>(
@@ -182,7 +266,9 @@ function mediumParams() {
   return Type.Unsafe<{ target: string; medium: string }>(
     Type.Object({
       target: text('Name or id of the target.', { maxLength: 255 }),
-      medium: text('Label, name of the cartridge, or id.', { maxLength: 255 }),
+      medium: text('Label, barcode, name of the cartridge, id, or `slot:NUMBER`.', {
+        maxLength: 255,
+      }),
     }),
   );
 }

@@ -41,6 +41,12 @@ export const TargetSchema = shown('Target', 'Where backups live.', {
   path: text('Absolute path of the directory or device.'),
   set: nullableText('Set of its cartridges; null of a directory.'),
   bufferBytes: nullableBytes('Memory between the source and its drive; null of a directory'),
+  changer: nullableText('Device of what loads its drive; null: hands do.'),
+  changerDrive: Type.Unsafe<number | null>({
+    description: 'Number of its drive in the changer.',
+    type: ['integer', 'null'],
+    format: 'int64',
+  }),
   labels,
   version: count('Rises with each change by a client; the ETag names it.'),
   createdAt: time('When it was made'),
@@ -57,6 +63,14 @@ export const CreateTargetSchema = asked('CreateTarget', 'A new target.', {
   ),
   set: Type.Optional(newName('Set of its cartridges; not of a directory. Default: the name')),
   bufferBytes: Type.Optional(bufferBytes),
+  changer: Type.Optional(
+    text(
+      'What loads its drive. Of kind tape: device of a changer that SPINDLE_DEVICES names; of ' +
+        'kind virtual-tape: `virtual`, that of the library. Default: hands do.',
+      { minLength: 1 },
+    ),
+  ),
+  changerDrive: Type.Optional(count('Number of its drive in the changer. Default 0.', 1023)),
   labels: Type.Optional(labels),
 });
 

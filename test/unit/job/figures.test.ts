@@ -29,6 +29,10 @@ describe('work without progress', () => {
       world.puppet(job).context.progress({ doneBytes });
       await world.seconds(9);
     }
+    for (let steps = 1; steps < 5; steps += 1) {
+      world.puppet(job).context.progress({});
+      await world.seconds(9);
+    }
     expect(world.stored(job).state).toBe('running');
     for (let doneBytes = 1; doneBytes < 20; doneBytes += 1) {
       world.puppet(job).context.progress({ doneBytes: 19 });

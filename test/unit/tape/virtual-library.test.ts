@@ -64,7 +64,7 @@ describe('a virtual library', () => {
     expect(await codeOf(library.unload())).toBe('TARGET_IN_USE');
     expect(await codeOf(library.load('T2'))).toBe('TARGET_IN_USE');
     await drive.close();
-    expect(places(library)['T1']).toEqual({ kind: 'drive', drive: 0 });
+    expect(places(library)['T1']).toEqual({ kind: 'drive', drive: 0, source: 0 });
   });
 
   it('remembers places, tabs and contents', async () => {
