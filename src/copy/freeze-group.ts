@@ -118,6 +118,7 @@ function shareRoots(
   halt: () => number,
 ): { group: GroupRecord; made: readonly Copy[] } {
   const { id: groupId, name, layout, labels = {} } = request;
+  const frozenAtMs = copies.options.clock.nowMs();
   const made = members.map(({ disk, copyId, copyName }) =>
     shareRoot(copies, disk, {
       id: copyId,
@@ -125,6 +126,7 @@ function shareRoots(
       ...(layout === undefined ? {} : { layout }),
       labels,
       haltMicroseconds: 0,
+      frozenAtMs,
       groupId,
     }),
   );
@@ -139,7 +141,7 @@ function shareRoots(
     haltMicroseconds,
     labels,
     version: 1,
-    frozenAtMs: copies.options.clock.nowMs(),
+    frozenAtMs,
   };
   return { group, made };
 }

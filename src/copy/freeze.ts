@@ -123,6 +123,8 @@ export function shareRoot(
     readonly layout?: Layout;
     readonly labels?: Labels;
     readonly haltMicroseconds: number;
+    /** Default: now. */
+    readonly frozenAtMs?: number;
     readonly state?: CopyRecord['state'];
     readonly groupId?: string;
     readonly dedicated?: DedicatedRequest | undefined;
@@ -150,7 +152,7 @@ export function shareRoot(
       labels: o.labels ?? {},
       state: o.state ?? 'ready',
       version: 1,
-      frozenAtMs: clock.nowMs(),
+      frozenAtMs: o.frozenAtMs ?? clock.nowMs(),
       ...(o.groupId === undefined ? {} : { groupId: o.groupId }),
     },
     copies.checksums,

@@ -11,23 +11,14 @@
  * Invariant: what was confirmed is never behind the end of a cartridge for having lost its
  * trailer. A scan does not unlearn it, and the part that follows it proves it.
  */
-import { missingRanges, resumePosition, sortParts } from './assemble.ts';
 import { LABEL_ONLY } from './append.ts';
 import type { KnownEnd } from './append.ts';
-import type { Json } from './fields.ts';
 import { HeldLabels } from './held.ts';
+import { CatalogBackup } from './catalog-backup.ts';
+import type { CatalogPart } from './catalog-backup.ts';
 import type { VolumeLabel } from './label.ts';
-import { partEnd } from './parts.ts';
+import { holdsAnything } from './parts.ts';
 import type { PartEntry } from './parts.ts';
-import type { SetPosition } from './set-writer.ts';
-
-export interface CatalogPart {
-  readonly entry: PartEntry;
-  /** Of a final part; null if it cannot be read. */
-  readonly manifest: Json | null;
-  /** What the bytes are, as its header says. */
-  readonly contentId: string | null;
-}
 
 export type CatalogLine =
   | { readonly kind: 'volume'; readonly label: VolumeLabel; readonly cartridge?: string }
@@ -64,53 +55,6 @@ export interface CatalogVolume {
 /** It is full with nothing on it: no part finds room there. */
 export function isTooSmall({ isFull, end }: CatalogVolume): boolean {
   return isFull && end === LABEL_ONLY;
-}
-
-export class CatalogBackup {
-  readonly backupId: string;
-  readonly name: string;
-  readonly contentId: string | null;
-  /** By place in the image. */
-  readonly parts: readonly PartEntry[];
-  /** Of the final part; null also if that cannot be read. */
-  readonly manifest: Json | null;
-
-  constructor(
-    backupId: string,
-    name: string,
-    contentId: string | null,
-    parts: readonly CatalogPart[],
-  ) {
-    this.backupId = backupId;
-    this.name = name;
-    this.contentId = contentId ?? parts.find((part) => part.contentId !== null)?.contentId ?? null;
-    this.parts = sortParts(parts.map(({ entry }) => entry));
-    this.manifest = parts.find(({ manifest }) => manifest !== null)?.manifest ?? null;
-  }
-
-  /** Its final part is known. Bytes may be missing all the same. */
-  get isComplete(): boolean {
-    return this.#final !== undefined;
-  }
-
-  /** Length of the image of a complete one. */
-  get imageBytes(): number {
-    return this.#final === undefined ? 0 : partEnd(this.#final);
-  }
-
-  /** Bytes of a complete one that no known cartridge holds. */
-  get missingBytes(): number {
-    const missing = missingRanges(this.parts, this.imageBytes);
-    return missing.reduce((sum, { length }) => sum + length, 0);
-  }
-
-  get position(): SetPosition {
-    return resumePosition(this.parts);
-  }
-
-  get #final(): PartEntry | undefined {
-    return this.parts.find(({ state }) => state === 'final');
-  }
 }
 
 interface Begun {
@@ -191,7 +135,8 @@ export class CatalogState {
 
   /** Of the backups that were not removed and have a part on the cartridge. */
   backupNamesOn(volumeId: string): string[] {
-    const ids = new Set(this.#partsOn(volumeId).map(({ entry }) => entry.backupId));
+    const parts = this.#partsOn(volumeId).filter(({ entry }) => holdsAnything(entry));
+    const ids = new Set(parts.map(({ entry }) => entry.backupId));
     return [...new Set(this.#kept(ids).map((id) => this.#backup(id).name))];
   }
 
@@ -229,12 +174,17 @@ export class CatalogState {
 
   #addScan({ label, cartridge, parts, isFull }: Extract<CatalogLine, { kind: 'scanned' }>): void {
     const kept = parts.map((part) => this.#knownBetter(part) ?? part);
-    // Who has seen less than is known cannot tell that there is room.
-    const staysFull = this.#full.has(label.volumeId) && kept.some((part, at) => part !== parts[at]);
-    this.#forgetVolume(label.volumeId);
+    // A scan does not try whether more finds room.
+    const { volumeId } = label;
+    const hasSeenLess = kept.some((part, at) => part !== parts[at]);
+    const was = this.volume(volumeId);
+    this.#forgetVolume(volumeId);
     this.#addVolume(label, cartridge);
     for (const part of kept) this.#addPart(part);
-    if (isFull || staysFull) this.#full.add(label.volumeId);
+    const isAsLong =
+      was !== undefined && this.#volume(label).end.place.object >= was.end.place.object;
+    if (isFull || (was?.isFull === true && (hasSeenLess || isAsLong))) this.#full.add(volumeId);
+    this.#volumes.delete(volumeId);
   }
 
   /** The part as it was confirmed, where a scan finds it there without a trailer. */
@@ -318,7 +268,9 @@ export class CatalogState {
   }
 
   #isInUse(volumeId: string): boolean {
-    return this.#partsOn(volumeId).some(({ entry }) => !this.#removed.has(entry.backupId));
+    return this.#partsOn(volumeId).some(({ entry }) => {
+      return holdsAnything(entry) && !this.#removed.has(entry.backupId);
+    });
   }
 
   #partsOn(volumeId: string): CatalogPart[] {

@@ -53,6 +53,11 @@ export interface PartEntry {
   readonly endsVolume: boolean;
 }
 
+/** False for one that found the cartridge full before its first byte: nobody needs it. */
+export function holdsAnything({ dataBytes, state }: PartEntry): boolean {
+  return dataBytes > 0 || state === 'final';
+}
+
 /** End of the bytes that the part holds. */
 export function partEnd(part: PartEntry): number {
   return part.firstOffset + part.dataBytes;

@@ -24,7 +24,7 @@ import { StorageError } from '../base/errors.ts';
 import type { Json } from './fields.ts';
 import { asMediumError } from './media.ts';
 import { MAX_MANIFEST_BYTES } from './part.ts';
-import { partEnd } from './parts.ts';
+import { holdsAnything, partEnd } from './parts.ts';
 import type { PartEntry } from './parts.ts';
 import { RECORD_HEAD_BYTES } from './record.ts';
 import type { FilledRecord, VolumeWriter } from './volume-writer.ts';
@@ -222,9 +222,8 @@ export class TapeSetWriter {
 
   /** The entry counts only when the host has it; then the next part follows it. */
   async #remember(writer: VolumeWriter, entry: PartEntry): Promise<void> {
-    const holdsAnything = entry.dataBytes > 0 || entry.state === 'final';
-    if (holdsAnything) await this.#host.partWritten(entry);
-    else if (writer.isTooSmall) throw tooSmall(writer);
+    if (!holdsAnything(entry) && writer.isTooSmall) throw tooSmall(writer);
+    await this.#host.partWritten(entry);
     this.#position = {
       part: entry.part + 1,
       offset: partEnd(entry),

@@ -19,9 +19,10 @@ const small = { cartridges: 4, cartridgeBytes: 2 * MIB, dataBytes: 4 * MIB };
 
 type MakeHands = (dataDir: string) => DaemonTapeHands;
 
-export function describeTapeDaemon(kind: string, makeHands: MakeHands): void {
-  describe(`a daemon with a tape drive (${kind})`, () => {
-    it('backs up over three cartridges, and gives it back by each method', async () => {
+/** @param hasChanger it fetches by itself what was labelled */
+export function describeTapeMethods(kind: string, hasChanger: boolean, makeHands: MakeHands): void {
+  describe(`a backup on tape (${kind})`, () => {
+    it('over three cartridges is the image, and is given back by each method', async () => {
       const { site, data } = await TapeSite.open(makeHands, small);
       await site.post('/disks/d1/copies', { name: 'monday' });
       const image = await site.client.bytes('/copies/monday/image');
@@ -37,6 +38,8 @@ export function describeTapeDaemon(kind: string, makeHands: MakeHands): void {
 
       const verified = await succeeds(site, '/backups/b1/verify');
       expect(verified.job.result).toMatchObject({ ok: true });
+      // The third one is in the drive.
+      expect(verified.asked).toHaveLength(hasChanger ? 0 : 3);
       await succeeds(site, '/backups/b1/restores', { method: 'remap', disk: 'd2' });
       expect((await site.data('d2', data.length)).equals(data)).toBe(true);
       await site.put('d1', 0, Buffer.alloc(MIB, 7));
@@ -55,7 +58,11 @@ export function describeTapeDaemon(kind: string, makeHands: MakeHands): void {
       expect([status, stderr]).toEqual([0, '']);
       expect((await readFile(join(out, 'b1.spindle'))).equals(image)).toBe(true);
     });
+  });
+}
 
+export function describeTapeDaemon(kind: string, makeHands: MakeHands): void {
+  describe(`a daemon with a tape drive (${kind})`, () => {
     it.each([
       ['killed', (site: TapeSite) => site.kill()],
       ['cut off from the current', (site: TapeSite) => site.hands.powerCut(() => site.kill())],

@@ -36,13 +36,15 @@ export interface DaemonTapeHands {
 
 /** Of a library that the daemon keeps in the directory `tapes` of its own. */
 export class VirtualDaemonHands implements DaemonTapeHands {
-  readonly target = { kind: 'virtual-tape', path: 'tapes' };
+  readonly target: Readonly<Record<string, string>>;
   readonly settings = {};
   readonly swap = undefined;
   readonly #directory: string;
 
   /** @param dataDir of the daemon */
-  constructor(dataDir: string) {
+  constructor(dataDir: string, { hasChanger = false } = {}) {
+    const changer: Record<string, string> = hasChanger ? { changer: 'virtual' } : {};
+    this.target = { kind: 'virtual-tape', path: 'tapes', ...changer };
     this.#directory = join(dataDir, 'tapes');
   }
 
@@ -87,9 +89,17 @@ export class VirtualDaemonHands implements DaemonTapeHands {
 /** Of a real driver over an emulated library, steered as test/support/st-tape.ts says. */
 export class StDaemonHands implements DaemonTapeHands {
   readonly #path = process.env['SPINDLE_TEST_TAPE'] ?? '/dev/nst0';
-  readonly target = { kind: 'tape', path: this.#path };
-  readonly settings = { SPINDLE_DEVICES: this.#path };
+  readonly #changer = process.env['SPINDLE_TEST_CHANGER'] ?? '/dev/sg1';
+  readonly #hasChanger: boolean;
+  readonly target: Readonly<Record<string, string>>;
+  readonly settings = { SPINDLE_DEVICES: `${this.#path}:${this.#changer}` };
   readonly #control = process.env['SPINDLE_TEST_TAPE_CONTROL'] ?? 'http://127.0.0.1:3261';
+
+  constructor({ hasChanger = false } = {}) {
+    this.#hasChanger = hasChanger;
+    const changer: Record<string, string> = hasChanger ? { changer: this.#changer } : {};
+    this.target = { kind: 'tape', path: this.#path, ...changer };
+  }
 
   async bring(_: Client, _target: string, count: number, sizeBytes: number): Promise<string[]> {
     const names = Array.from({ length: count }, (_each, at) => `T00${at + 1}`);
@@ -108,8 +118,10 @@ export class StDaemonHands implements DaemonTapeHands {
     return names;
   }
 
-  async insert(_: Client, _target: string, cart: string): Promise<void> {
-    await this.#command('load', { cart });
+  /** By the changer, as it is told; else by reaching into the library. */
+  async insert(client: Client, target: string, cart: string): Promise<void> {
+    if (!this.#hasChanger) await this.#command('load', { cart });
+    else await good(client.post(`/targets/${target}/load`, { medium: cart }));
   }
 
   readonly swap = async (cart: string): Promise<void> => {

@@ -1,8 +1,13 @@
 /**
  * The daemon over the st driver of this machine's kernel.
  */
-import { describeSwappedCartridge, describeTapeDaemon } from '../contract/tape-daemon.ts';
+import {
+  describeSwappedCartridge,
+  describeTapeDaemon,
+  describeTapeMethods,
+} from '../contract/tape-daemon.ts';
 import { StDaemonHands } from '../support/tape-hands.ts';
 
+describeTapeMethods('st and mtx', true, () => new StDaemonHands({ hasChanger: true }));
 describeTapeDaemon('st', () => new StDaemonHands());
 describeSwappedCartridge(() => new StDaemonHands());

@@ -346,7 +346,7 @@ describe('a backup on tape', () => {
     await makeDisk(bench, 'd1');
     await freeze(bench.copies, 'd1', { name: 'monday' });
     await media().load('T1');
-    const expiresAtMs = Date.now() + 1;
+    const expiresAtMs = Date.now() + 500;
     await media().label({ expiresAtMs });
     await backUp('b1');
     await vi.waitFor(() => {

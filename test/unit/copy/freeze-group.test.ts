@@ -1,4 +1,4 @@
-import { describe, expect, it } from 'vitest';
+import { describe, expect, it, vi } from 'vitest';
 import { MIB } from '../../../src/base/units.ts';
 import { freeze } from '../../../src/copy/freeze.ts';
 import { freezeGroup } from '../../../src/copy/freeze-group.ts';
@@ -38,6 +38,8 @@ describe('a freeze of several disks', () => {
     const { small, disks } = await threeDisks();
     const before = small.files.steps;
     const { copies } = small.engine;
+    let nowMs = Date.now();
+    vi.spyOn(copies.options.clock, 'nowMs').mockImplementation(() => (nowMs += 1));
     const group = await freezeGroup(copies, { ...all, labels: { l: '1' } });
     expect(small.files.steps).toBe(before);
     for (const disk of disks) await disk.write(0, full(2));
@@ -46,6 +48,7 @@ describe('a freeze of several disks', () => {
       expect((await readAll({ read: (at, to) => copy.read('full', at, to) }, 0, SIZE))[5]).toBe(1);
       expect(copy.record).toMatchObject({ groupId: group.id, labels: { l: '1' } });
       expect(copy.record.haltMicroseconds).toBe(group.haltMicroseconds);
+      expect(copy.record.frozenAtMs).toBe(group.frozenAtMs);
     }
     expect(group.haltMicroseconds).toBeGreaterThan(0);
     const generations = disks.map(({ generation }) => generation);

@@ -152,3 +152,23 @@ describe('a cartridge with room', () => {
     expect((await read('b3')).equals(bytes)).toBe(true);
   });
 });
+
+it('finds what is known, wherever a cartridge became full', async () => {
+  let backups = 0;
+  for (let size = 330_000; size < 640_000; size += 33_000) {
+    bench = new TapeBench(await temporaryDirectory(), { cartridgeBytes: 900_000 });
+    await write('b1', bytes.subarray(0, size));
+    await write('b2', bytes.subarray(0, 700_000));
+    const told = async () => {
+      const state = await bench.catalog.read();
+      return state.volumes.map((volume) => {
+        return { ...volume, backups: state.backupNamesOn(volume.label.volumeId) };
+      });
+    };
+    const before = await told();
+    await scan('T001', 'T002');
+    expect(await told(), `b1 of ${size} bytes`).toEqual(before);
+    backups = Math.max(backups, before.length);
+  }
+  expect(backups).toBeGreaterThan(1);
+});
