@@ -9,6 +9,9 @@ import { join } from 'node:path';
 /** The body of an answer; an empty object if there is none. */
 export type Answer = Readonly<Record<string, unknown>>;
 
+/** Of Linux, wherever Node runs. */
+const TICKS_PER_SECOND = 100;
+
 export interface BenchDaemon {
   readonly dir: string;
   readonly url: string;
@@ -16,6 +19,8 @@ export interface BenchDaemon {
   call(method: string, path: string, body?: unknown): Promise<Answer>;
   /** Waits for a job's end; throws unless it succeeded. */
   ended(job: Answer): Promise<Answer>;
+  /** Processor time that it has used, in seconds. */
+  cpuSeconds(): Promise<number>;
   /** Peak resident memory in MiB since the last call. */
   peakMiB(): Promise<number>;
   stop(): Promise<void>;
@@ -68,6 +73,11 @@ export async function startDaemon(
           throw new Error(JSON.stringify(now));
         }
       }
+    },
+    async cpuSeconds() {
+      const stat = await readFile(`/proc/${pid}/stat`, 'utf8');
+      const fields = stat.slice(stat.lastIndexOf(')') + 2).split(' ');
+      return (Number(fields[11]) + Number(fields[12])) / TICKS_PER_SECOND;
     },
     async peakMiB() {
       const status = await readFile(`/proc/${pid}/status`, 'utf8');

@@ -16,6 +16,7 @@ const programs: readonly (readonly string[])[] = [
   ['metadata-pages.ts'],
   ['metadata-commits.ts'],
   ['target-write.ts'],
+  ['tape.ts'],
 ];
 let failed = 0;
 for (const [program = '', ...parameters] of programs) {

@@ -16,15 +16,15 @@ import { join } from 'node:path';
 import { systemClock } from '../src/base/clock.ts';
 import { MIB } from '../src/base/units.ts';
 import { DirectoryTarget } from '../src/target/file.ts';
-import { systemImageFiles } from '../src/target/image-file.ts';
-import type { ImageFiles } from '../src/target/image-file.ts';
+import { systemFiles } from '../src/file/bulk-file.ts';
+import type { BulkFiles } from '../src/file/bulk-file.ts';
 
 const CONFIRM_BYTES = 64 * MIB;
 
 /** A file system that knows no O_DIRECT. */
-const throughCache: ImageFiles = {
+const throughCache: BulkFiles = {
   open: (path, mode) => {
-    if (mode !== 'write-direct') return systemImageFiles.open(path, mode);
+    if (mode !== 'write-direct') return systemFiles.open(path, mode);
     return Promise.reject(Object.assign(new Error('refused'), { code: 'EINVAL' }));
   },
 };

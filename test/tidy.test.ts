@@ -14,8 +14,9 @@ const mayImport: Record<string, readonly string[]> = {
   disk: ['base', 'pool'],
   copy: ['base', 'pool', 'disk'],
   image: ['base', 'pool', 'disk', 'copy'],
-  tape: ['base'],
-  target: ['base', 'tape'],
+  file: ['base'],
+  tape: ['base', 'file'],
+  target: ['base', 'file', 'tape'],
   job: ['base'],
   backup: ['base', 'pool', 'disk', 'copy', 'image', 'target', 'job'],
   schedule: ['base', 'pool', 'disk', 'copy', 'job', 'backup'],
@@ -59,7 +60,7 @@ const onlyIn: Record<string, RegExp> = {
   'better-sqlite3': /^meta\//,
   croner: /^schedule\/cron\.ts$/,
   'node:fs':
-    /^(pool\/(block-file|block-reader|lock|preallocate)|meta\/files|config|daemon\/data-dir|tape\/(catalog|tap-file|library-file|virtual-library|st-drive))\.ts$|^target\//,
+    /^(pool\/(block-file|block-reader|lock|preallocate)|meta\/files|config|daemon\/data-dir|tape\/(catalog|tap-file|library-file|virtual-library|st-drive))\.ts$|^(file|target)\//,
   'node:child_process': /^(pool\/util-linux|tape\/mtx-changer)\.ts$/,
   koffi: /^tape\/ioctl\.ts$/,
 };

@@ -7,6 +7,7 @@ import { monitorEventLoopDelay } from 'node:perf_hooks';
 import { Counter, Gauge, Histogram, Registry } from 'prom-client';
 import type { Clock } from '../base/clock.ts';
 import { liveStates } from '../job/job.ts';
+import { showDrives } from './drive-metrics.ts';
 import type { Services } from './services.ts';
 
 export type IoOperation = 'read' | 'write' | 'discard' | 'flush';
@@ -101,6 +102,7 @@ export class Metrics {
       registers,
     });
     countFilled(this.registry, services);
+    showDrives(this.registry, services);
     this.#ready = new Gauge({
       name: 'spindle_ready',
       help: '1 while requests are served.',

@@ -150,9 +150,9 @@ function groupCopyView(member: GroupMember): Static<typeof GroupCopySchema> {
 }
 
 export function targetView(target: Target): Static<typeof TargetSchema> {
-  const { labels, createdAtMs, id, name, kind, path, set, version } = target;
+  const { labels, createdAtMs, id, name, kind, path, set, bufferBytes, version } = target;
   const { device: changer = null, drive: changerDrive = null } = target.changer ?? {};
-  const shown = { id, name, kind, path, set, changer, changerDrive, version };
+  const shown = { id, name, kind, path, set, bufferBytes, changer, changerDrive, version };
   return { ...shown, labels: { ...labels }, createdAt: rfc3339(createdAtMs) };
 }
 

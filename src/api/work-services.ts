@@ -5,9 +5,11 @@ import type { StorageError } from '../base/errors.ts';
 import type { Job } from '../job/job.ts';
 import type { JobFilter, JobPage } from '../job/runner.ts';
 import type { TapeMedia } from '../target/tape-media.ts';
+import type { DriveView } from './drive-metrics.ts';
 import type { Effects, ForceOption, Labels, Rename } from './service-types.ts';
 import type { Copy, Disk } from './storage-services.ts';
 
+export type { DriveView } from './drive-metrics.ts';
 export type { Medium } from '../target/tape-media.ts';
 export type { LibraryView } from '../target/medium-place.ts';
 
@@ -26,6 +28,8 @@ export interface Target {
   readonly path: string;
   /** Of its cartridges; null of a directory. */
   readonly set: string | null;
+  /** Memory between the source and its drive; null of a directory. */
+  readonly bufferBytes: number | null;
   readonly changer: { readonly device: string; readonly drive: number } | null;
   readonly labels: Labels;
   readonly version: number;
@@ -37,9 +41,15 @@ export interface CreateTarget {
   readonly kind: TargetKind;
   readonly path: string;
   readonly set?: string;
+  readonly bufferBytes?: number;
   readonly changer?: string;
   readonly changerDrive?: number;
   readonly labels?: Labels;
+}
+
+/** What can be changed of a target. */
+export interface TargetChange extends Rename {
+  readonly bufferBytes?: number;
 }
 
 export interface TargetMade {
@@ -51,7 +61,10 @@ export interface Targets {
   create(request: CreateTarget, effects?: Effects<Target>): Promise<TargetMade>;
   get(ref: string): Target;
   list(): readonly Target[];
-  update(ref: string, change: Rename): Promise<Target>;
+  /** @throws VALIDATION_FAILED: the buffer of a directory, or one of no size for it */
+  update(ref: string, change: TargetChange): Promise<Target>;
+  /** Of each target that has one. */
+  drives(): readonly DriveView[];
   /** Forgets the target and its backups' entries; the medium is left as it is. */
   delete(ref: string, options: ForceOption): Promise<void>;
   /** Rebuilds the catalog from the medium. */

@@ -15,7 +15,7 @@
 import { setTimeout as delay } from 'node:timers/promises';
 import { rfc3339, systemClock } from '../base/clock.ts';
 import { StorageError } from '../base/errors.ts';
-import { deferred, Mutex } from '../base/mutex.ts';
+import { deferred, Mutex, untilAborted } from '../base/mutex.ts';
 import type { Deferred } from '../base/mutex.ts';
 import type { JobContext } from '../job/job-run.ts';
 import type { RowChange } from '../pool/metadata-store.ts';
@@ -38,6 +38,8 @@ const LOOKING_MS = 2000;
 interface Holder {
   readonly job: string;
   isParked: boolean;
+  /** Fires when its work has ended: nothing that it still waits for matters. */
+  readonly left: AbortController;
   readonly fetcher: CartridgeFetcher | undefined;
   /** When hands used the drive while it was parked. */
   handsAtMs: number;
@@ -103,9 +105,15 @@ export class DriveLeases {
         },
       });
     } finally {
+      holder.left.abort(new StorageError('CANCELLED', 'the job has left the drive'));
       await serving;
       this.#leave(drive, holder);
     }
+  }
+
+  /** A job has the drive, and waits for a cartridge in it. */
+  waitsForMedium({ path }: TargetRecord): boolean {
+    return this.#drives.get(path)?.holder?.isParked === true;
   }
 
   /** Runs what hands do. @throws TARGET_IN_USE while a job has the drive */
@@ -259,10 +267,10 @@ export class DriveLeases {
     holder.looking?.resolve(undefined);
     holder.looking = undefined;
     try {
-      await context.waitFor(
-        waitingFor,
-        untilChanged(drive, holder, context.signal, target, needed),
-      );
+      const left = holder.left.signal;
+      const signal = AbortSignal.any([context.signal, left]);
+      const changed = untilChanged(drive, holder, signal, target, needed);
+      await context.waitFor(waitingFor, untilAborted(changed, left));
     } finally {
       // Hands that are at it finish first.
       await drive.hands.run(async () => {
@@ -308,7 +316,8 @@ async function haveLooked(holder: Holder | undefined): Promise<void> {
 
 function newHolder(context: JobContext<RowChange>, fetcher: CartridgeFetcher | undefined): Holder {
   const { id: job } = context.job;
-  return { job, isParked: false, looking: undefined, fetcher, handsAtMs: -Infinity };
+  const state = { isParked: false, looking: undefined, handsAtMs: -Infinity };
+  return { job, fetcher, left: new AbortController(), ...state };
 }
 
 /** Until the drive may hold another cartridge, or the changer could fetch one. */

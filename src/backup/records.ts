@@ -2,6 +2,7 @@
  * Targets and backups as they are remembered: records, and their rows. Pure.
  */
 import type { Row, RowChange } from '../pool/metadata-store.ts';
+import { DEFAULT_BUFFER_BYTES } from '../target/tape-target.ts';
 
 export type Labels = Readonly<Record<string, string>>;
 
@@ -24,6 +25,8 @@ export interface TargetRecord {
   readonly path: string;
   /** Of the cartridges; null of a directory. */
   readonly set: string | null;
+  /** Memory between the source and the drive; null of a directory. */
+  bufferBytes: number | null;
   /** Null: cartridges are loaded by hand. */
   changer: TargetChanger | null;
   labels: Labels;
@@ -106,6 +109,7 @@ export function targetRow(record: TargetRecord): RowChange {
       settings: JSON.stringify({
         path: record.path,
         ...(record.set === null ? {} : { set: record.set }),
+        ...(record.bufferBytes === null ? {} : { bufferBytes: record.bufferBytes }),
         ...(record.changer === null
           ? {}
           : { changer: record.changer.device, changerDrive: record.changer.drive }),
@@ -121,18 +125,26 @@ export function targetRow(record: TargetRecord): RowChange {
 export function readTarget(row: Row): TargetRecord {
   const settings = objectOf(row['settings']);
   const set = textOf(settings, 'set');
+  const kind = targetKinds.find((each) => each === row['kind']) ?? 'directory';
   return {
     id: String(row['id']),
     name: String(row['name']),
-    kind: targetKinds.find((kind) => kind === row['kind']) ?? 'directory',
+    kind,
     path: textOf(settings, 'path'),
     set: set === '' ? null : set,
+    bufferBytes: kind === 'directory' ? null : bufferOf(settings),
     changer: changerOf(settings),
     labels: labelsOf(row['labels']),
     creation: String(row['creation']),
     version: Number(row['version']),
     createdAtMs: Number(row['created_at']),
   };
+}
+
+/** Rows of before there was one have none. */
+function bufferOf(settings: Readonly<Record<string, unknown>>): number {
+  const { bufferBytes } = settings;
+  return typeof bufferBytes === 'number' ? bufferBytes : DEFAULT_BUFFER_BYTES;
 }
 
 export function backupRow(record: BackupRecord): RowChange {

@@ -11,6 +11,8 @@ export interface TargetRequest {
   readonly path: string;
   /** Of cartridges. Default: the name. */
   readonly set?: string;
+  /** Memory between the source and the drive. Default: 16 MiB. */
+  readonly bufferBytes?: number;
   /** Device that the operator named; `virtual`: that of a virtual library. Default: none. */
   readonly changer?: string;
   /** Number of the drive in it. Default 0. */

@@ -16,6 +16,7 @@ import type { TapeMedia } from '../target/tape-media.ts';
 import { changerUseAt, forgetTape, tapeMediaAt } from '../target/tape-place.ts';
 import type { TapePlaceFacts } from '../target/tape-place.ts';
 import type { Target } from '../target/target.ts';
+import { DriveFigures } from './drive-figures.ts';
 import { DriveLeases } from './drive-leases.ts';
 import {
   type Labels,
@@ -25,6 +26,7 @@ import {
   readTarget,
   targetRow,
 } from './records.ts';
+import { checkedBuffer } from './target-buffer.ts';
 import { checkTape, VIRTUAL } from './target-request.ts';
 import type { TargetRequest } from './target-request.ts';
 import { targetAt } from './worker-engine.ts';
@@ -43,6 +45,7 @@ export class Targets {
   readonly #o: TargetsOptions;
   readonly #targets = new Map<string, TargetRecord>();
   readonly leases = new DriveLeases();
+  readonly figures = new DriveFigures();
   readonly #changers = new ChangerRooms();
 
   constructor(options: TargetsOptions) {
@@ -110,8 +113,11 @@ export class Targets {
     return changer === undefined ? undefined : new CartridgeFetcher(changer);
   }
 
-  #tapePlace({ id, name, path, set }: TargetRecord, kind: TapeKind): TapePlaceFacts {
-    return { kind, path, catalog: join(this.#o.catalogs, `${id}.jsonl`), set: set ?? name };
+  #tapePlace(record: TargetRecord, kind: TapeKind): TapePlaceFacts {
+    const { id, name, path, set, bufferBytes } = record;
+    const catalog = join(this.#o.catalogs, `${id}.jsonl`);
+    const place = { kind, path, catalog, set: set ?? name };
+    return bufferBytes === null ? place : { ...place, bufferBytes };
   }
 
   /**
@@ -126,6 +132,7 @@ export class Targets {
     checkTape(request);
     if (request.set !== undefined) checkName(request.set, 'set');
     const set = request.kind === 'directory' ? null : (request.set ?? request.name);
+    const bufferBytes = checkedBuffer(request.kind, request.bufferBytes);
     const path = await this.#o.resolvePath(request.path, request.kind);
     const changer = await this.#changerOf(request);
     const creation = JSON.stringify({
@@ -133,6 +140,7 @@ export class Targets {
       path,
       labels: request.labels ?? {},
       ...(set === null ? {} : { set }),
+      ...(request.bufferBytes === undefined ? {} : { bufferBytes }),
       ...(changer === null ? {} : { changer }),
     });
     const there = this.list().find((target) => target.name === request.name);
@@ -154,6 +162,7 @@ export class Targets {
       kind: request.kind,
       path,
       set,
+      bufferBytes,
       changer,
       labels: request.labels ?? {},
       creation,
@@ -200,8 +209,16 @@ export class Targets {
     });
   }
 
-  async update(ref: string, patch: { name?: string; labels?: Labels }): Promise<TargetRecord> {
+  /** A buffer of another size serves the next job. @throws NAME_TAKEN, VALIDATION_FAILED */
+  async update(
+    ref: string,
+    patch: { name?: string; labels?: Labels; bufferBytes?: number },
+  ): Promise<TargetRecord> {
     const record = this.get(ref);
+    const bufferBytes =
+      patch.bufferBytes === undefined
+        ? record.bufferBytes
+        : checkedBuffer(record.kind, patch.bufferBytes);
     if (patch.name !== undefined && patch.name !== record.name) {
       checkName(patch.name);
       const other = this.list().find((target) => target.name === patch.name);
@@ -209,6 +226,7 @@ export class Targets {
     }
     record.name = patch.name ?? record.name;
     record.labels = patch.labels ?? record.labels;
+    record.bufferBytes = bufferBytes;
     record.version += 1;
     await this.#commit([targetRow(record)]);
     return record;
@@ -219,6 +237,7 @@ export class Targets {
     const gone: RowChange = { table: 'targets', key: { id: record.id }, row: undefined };
     await this.#commit([gone, ...rows]);
     this.#targets.delete(record.id);
+    this.figures.forget(record.id);
     const { kind } = record;
     if (kind !== 'directory') await forgetTape(this.#tapePlace(record, kind));
   }

@@ -9,7 +9,7 @@ import { isStorageError, StorageError } from '../base/errors.ts';
 import { isJsonObject, type Job } from '../job/job.ts';
 import type { JobContext } from '../job/job-run.ts';
 import type { RowChange } from '../pool/metadata-store.ts';
-import type { Target } from '../target/target.ts';
+import type { DriveFlow, Target } from '../target/target.ts';
 import type { Backups } from './backups.ts';
 import { readManifest } from './manifest.ts';
 import type { BackupRecord } from './records.ts';
@@ -27,10 +27,16 @@ export function reports(
   context: JobContext<RowChange>,
 ): Required<Pick<Handlers, 'progress' | 'confirmed'>> {
   let told = confirmedOffset(context.job);
+  let before: Pick<DriveFlow, 'busyMs' | 'stalledMs'> = { busyMs: 0, stalledMs: 0 };
   return {
-    progress: async (doneBytes, totalBytes, busy = {}) => {
+    progress: async (doneBytes, totalBytes, busy = {}, flow?: DriveFlow) => {
       context.progress({ doneBytes, totalBytes });
       for (const [stage, ms] of Object.entries(busy)) context.stage(stage).add(ms);
+      if (flow !== undefined) {
+        context.stage('write').add(flow.busyMs - before.busyMs);
+        context.stage('stall').add(flow.stalledMs - before.stalledMs);
+        before = flow;
+      }
       const delta = Math.max(0, doneBytes - told);
       told = doneBytes;
       await context.throttle(delta);

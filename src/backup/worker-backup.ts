@@ -27,7 +27,7 @@ const usual: Pace = { bytes: 64 * MIB, ms: 5000 };
 /** A drive stops for each filemark. It finds out by itself what it has, so little is at stake. */
 const onTape: Pace = { bytes: GIB, ms: 60_000 };
 
-type BackupTask = Extract<Task, { kind: 'backup' }>;
+export type BackupTask = Extract<Task, { kind: 'backup' }>;
 
 export interface BackupDone {
   readonly imageBytes: number;
@@ -67,6 +67,9 @@ async function writeImage(
   try {
     await copyImage(engine, writer, sink, busy, pace);
     await sink.commit({ ...task.manifest, imageBytes });
+    if (sink.flow !== undefined) {
+      await engine.call('progress', [imageBytes, imageBytes, busy.take(), sink.flow()]);
+    }
   } catch (error) {
     await sink.abort(true);
     throw error;
@@ -102,9 +105,11 @@ async function copyImage(
   let confirmedAtNs = systemClock.monotonicNs();
   for await (const chunk of writer.read(sink.offset, imageBytes)) {
     engine.signal.throwIfAborted();
-    await busy.time('write', () => sink.write([chunk]));
+    const write = () => sink.write([chunk], writer.checksumsOf(chunk));
+    // With a drive, how long this takes says nothing of how busy that is.
+    await (sink.flow === undefined ? busy.time('write', write) : write());
     if (!isSegmentEnd(writer.layout, sink.offset)) continue;
-    await engine.call('progress', [sink.offset, imageBytes, busy.take()]);
+    await engine.call('progress', [sink.offset, imageBytes, busy.take(), sink.flow?.()]);
     const waited = Number(systemClock.monotonicNs() - confirmedAtNs) / 1e6;
     if (sink.offset - confirmed >= pace.bytes || waited >= pace.ms) {
       confirmed = await sink.confirm();

@@ -15,7 +15,9 @@ import { packError, unpackError } from '../base/packed-error.ts';
 import { MIB } from '../base/units.ts';
 import { workerUrl } from '../base/worker-url.ts';
 import { ImageLayout } from '../image/format.ts';
+import { BUFFER_STEP_BYTES } from '../target/tape-target.ts';
 import { runBackup } from './worker-backup.ts';
+import type { BackupTask } from './worker-backup.ts';
 import type { Engine } from './worker-engine.ts';
 import type { CallName, Calls, FromWorker, Task, ToWorker } from './worker-protocol.ts';
 
@@ -41,10 +43,12 @@ export async function runTask(
 ): Promise<unknown> {
   signal.throwIfAborted();
   if (task.kind === 'backup' && new ImageLayout(task.facts).imageBytes <= SMALL_IMAGE_BYTES) {
-    return runBackup(engineHere(handlers, signal), task).catch((error: unknown) => {
-      signal.throwIfAborted();
-      throw error;
-    });
+    return runBackup(engineHere(handlers, signal), withSmallBuffer(task)).catch(
+      (error: unknown) => {
+        signal.throwIfAborted();
+        throw error;
+      },
+    );
   }
   // the thread's buffers take the place of what requests have left
   collectYoung();
@@ -83,6 +87,13 @@ export async function runTask(
     clearTimeout(stopTimer);
     await worker.terminate();
   }
+}
+
+/** What is used here stays with this thread; a small image needs little. */
+function withSmallBuffer(task: BackupTask): BackupTask {
+  const { target } = task;
+  if (target.kind === 'directory') return task;
+  return { ...task, target: { ...target, bufferBytes: BUFFER_STEP_BYTES } };
 }
 
 /** The engine for a task on its own thread: calls are answered at once. */

@@ -9,6 +9,7 @@ import type { PackedError } from '../base/packed-error.ts';
 import type { ImageFacts } from '../image/format.ts';
 import type { NeededMedium } from '../target/tape-drive-use.ts';
 import type { TapePlaceFacts } from '../target/tape-place.ts';
+import type { DriveFlow } from '../target/target.ts';
 
 /** Where a target's bytes are; enough for a thread of its own to open it. */
 export type TargetPlace = { readonly kind: 'directory'; readonly path: string } | TapePlaceFacts;
@@ -76,9 +77,17 @@ export interface Calls {
   };
   known: { arguments: readonly [segment: number]; answer: Uint32Array | undefined };
   keep: { arguments: readonly [segment: number, checksums: Uint32Array]; answer: undefined };
-  /** Taken so far, and how busy; answered when the job may go on (rate limit). */
+  /**
+   * Taken so far, how busy, and how the drive keeps up, if there is one; answered when the job may
+   * go on (rate limit).
+   */
   progress: {
-    arguments: readonly [doneBytes: number, totalBytes: number, busy?: BusyMs];
+    arguments: readonly [
+      doneBytes: number,
+      totalBytes: number,
+      busy?: BusyMs,
+      flow?: DriveFlow | undefined,
+    ];
     answer: undefined;
   };
   /** Durable on the target. */

@@ -17,6 +17,22 @@ export function deferred<T>(): Deferred<T> {
   return { promise, resolve, reject };
 }
 
+/** What the promise gives, or the reason of the signal if that fires first. */
+export async function untilAborted<T>(promise: Promise<T>, signal: AbortSignal): Promise<T> {
+  const aborted = deferred<never>();
+  const stop = (): void => {
+    aborted.reject(signal.reason);
+  };
+  promise.catch(() => undefined); // nobody may listen any more
+  signal.throwIfAborted();
+  signal.addEventListener('abort', stop, { once: true });
+  try {
+    return await Promise.race([promise, aborted.promise]);
+  } finally {
+    signal.removeEventListener('abort', stop);
+  }
+}
+
 /** First come, first served. */
 export class Mutex {
   #tail: Promise<void> = Promise.resolve();

@@ -75,6 +75,11 @@ export class SegmentChecksums {
     return index < 0 ? undefined : first + index;
   }
 
+  /** Of blocks that were added. */
+  of(first: number, count: number): Uint32Array {
+    return this.#computed.subarray(first, first + count);
+  }
+
   /** The stream is past this segment or has ended: no more reads begin. */
   end(): void {
     if (this.#toBegin === 0) return;

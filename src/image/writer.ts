@@ -94,6 +94,7 @@ export class ImageWriter {
   /** Blocks of one read. */
   readonly #stride: number;
   readonly #header: Buffer;
+  readonly #pieceChecksums = new WeakMap<Uint8Array, Uint32Array>();
   #trailer: Buffer | undefined;
 
   constructor(source: ImageSource, options: WriterOptions = {}) {
@@ -122,6 +123,11 @@ export class ImageWriter {
     assert(from >= 0 && from <= to && to <= this.layout.imageBytes, `range ${from} … ${to}`);
     const slots = Math.ceil(this.layout.blocksPerSegment / this.#stride);
     return readAhead(this.#slices(from, to), slots, this.#ring.allocate);
+  }
+
+  /** CRC-32 of each block of a piece that `read` gave, if it is whole blocks and they are known. */
+  checksumsOf(piece: Uint8Array): Uint32Array | undefined {
+    return this.#pieceChecksums.get(piece);
   }
 
   *#slices(from: number, to: number): Generator<Slice, void, undefined> {
@@ -260,7 +266,11 @@ export class ImageWriter {
           const changed = await checksums.add(begin, count, into, reading);
           if (changed !== undefined) await this.#refuse(segmentFirst + changed);
         }
-        return into.subarray(Math.max(0, from - start), Math.min(bytes, to - start));
+        const piece = into.subarray(Math.max(0, from - start), Math.min(bytes, to - start));
+        if (checksums !== undefined && piece.length === bytes) {
+          this.#pieceChecksums.set(piece, checksums.of(begin, count));
+        }
+        return piece;
       };
       yield { bytes, load };
       first += count;

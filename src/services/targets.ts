@@ -1,7 +1,7 @@
 /**
  * Targets as the interface sees them: the address book, and what hangs on an address.
  */
-import type { Effects, ForceOption, Rename } from '../api/service-types.ts';
+import type { Effects, ForceOption } from '../api/service-types.ts';
 import type * as api from '../api/work-services.ts';
 import type { Backups } from '../backup/backups.ts';
 import { submitScan } from '../backup/scan-job.ts';
@@ -31,8 +31,17 @@ export class TargetService implements api.Targets {
     return this.#targets.list();
   }
 
-  async update(ref: string, change: Rename): Promise<api.Target> {
+  async update(ref: string, change: api.TargetChange): Promise<api.Target> {
     return this.#targets.update(ref, change);
+  }
+
+  drives(): api.DriveView[] {
+    const targets = this.#targets;
+    return targets.list().flatMap((target) => {
+      if (target.kind === 'directory') return [];
+      const waitsForMedium = targets.leases.waitsForMedium(target);
+      return [{ target: target.name, ...targets.figures.of(target.id), waitsForMedium }];
+    });
   }
 
   /** @throws TARGET_IN_USE while the catalog has backups on it, unless by force */

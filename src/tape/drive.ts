@@ -16,6 +16,7 @@
  *     close, open, read the label. Do not trust the counters of `status` after an error; `tell`.
  *  4. A cartridge that comes while a drive is open is not seen: open again.
  */
+import { isOfAligned } from '../base/aligned-memory.ts';
 import { assert } from '../base/assert.ts';
 
 /**
@@ -196,33 +197,10 @@ export const MAX_DIRECT_BYTES = 1024 * 1024;
 
 /** Alignment that host adapters ask for. */
 const DIRECT_ALIGNMENT_BYTES = 512;
-const WASM_PAGE_BYTES = 64 * 1024;
-const aligned = new WeakSet<ArrayBufferLike>();
-
-interface WasmMemory {
-  readonly buffer: ArrayBuffer;
-}
-/** In Node, but not in its types. */
-declare const WebAssembly: {
-  readonly Memory: new (pages: { initial: number; maximum: number }) => WasmMemory;
-};
-
-/**
- * Zeros that begin at a page of memory. Each call costs a mapping, so take few and cut slices at
- * multiples of 4096: WebAssembly's memory is the one that Node gives page-aligned.
- */
-export function alignedBuffer(bytes: number): Buffer<ArrayBuffer> {
-  assert(Number.isSafeInteger(bytes) && bytes > 0, `aligned buffer of ${bytes} bytes`);
-  const pages = Math.ceil(bytes / WASM_PAGE_BYTES);
-  const { buffer } = new WebAssembly.Memory({ initial: pages, maximum: pages });
-  aligned.add(buffer);
-  return Buffer.from(buffer, 0, bytes);
-}
-
 /** True if the driver hands these bytes to the drive as they are, so that errors come at once. */
 export function isDirect(bytes: Uint8Array): boolean {
   const fits = bytes.length + (bytes.byteOffset % 4096) <= MAX_DIRECT_BYTES;
-  return fits && aligned.has(bytes.buffer) && bytes.byteOffset % DIRECT_ALIGNMENT_BYTES === 0;
+  return fits && isOfAligned(bytes) && bytes.byteOffset % DIRECT_ALIGNMENT_BYTES === 0;
 }
 
 /** Asserts rule 3: no operation before the one before it has ended, none after the close. */

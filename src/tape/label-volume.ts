@@ -9,7 +9,8 @@
  */
 import { rfc3339 } from '../base/clock.ts';
 import type { StorageError } from '../base/errors.ts';
-import { alignedBuffer, isTapeError } from './drive.ts';
+import { alignedBuffer } from '../base/aligned-memory.ts';
+import { isTapeError } from './drive.ts';
 import type { TapeDevice } from './drive.ts';
 import { encodeLabel } from './label.ts';
 import type { VolumeLabel } from './label.ts';

@@ -13,7 +13,7 @@
  */
 import { assert } from '../base/assert.ts';
 import { asBuffer, isZero, readU64, writeU64 } from '../base/bytes.ts';
-import { crc32, saltedCrc32 } from '../base/checksum.ts';
+import { crc32, joinOf } from '../base/checksum.ts';
 import { formatUuid, parseUuid } from '../base/clock.ts';
 import { KIB, MIB } from '../base/units.ts';
 
@@ -27,6 +27,10 @@ export const LABEL_RECORD_BYTES = 64 * KIB;
 
 const MAGIC = 'SPDLTAPE';
 const SALT = 'spindle tape record';
+/** What the CRC of every record begins with. */
+const SALT_CRC = crc32(Buffer.from(SALT, 'latin1'));
+const recentUuids = new Map<string, Buffer>();
+const MAX_RECENT_UUIDS = 16;
 const MAX_U32 = 2 ** 32 - 1;
 const NO_UUID = '00000000-0000-0000-0000-000000000000';
 
@@ -122,9 +126,10 @@ export function labelHead(volumeId: string, payloadBytes: number): RecordHead {
  * what is behind the payload, and computes the CRC.
  *
  * @param bytes of just `head.recordBytes`
+ * @param payloadCrc CRC-32 of a payload that fills the record, if it is known: saves computing it
  * @returns the CRC
  */
-export function encodeRecord(bytes: Buffer, head: RecordHead): number {
+export function encodeRecord(bytes: Buffer, head: RecordHead, payloadCrc?: number): number {
   assert(headProblem(head) === undefined, `tape record: ${String(headProblem(head))}`);
   assert(bytes.length === head.recordBytes, 'length of a tape record');
   bytes.fill(0, 0, RECORD_HEAD_BYTES);
@@ -134,14 +139,15 @@ export function encodeRecord(bytes: Buffer, head: RecordHead): number {
   bytes.writeUInt32LE(head.recordBytes, at.recordBytes);
   bytes.writeUInt32LE(kinds.indexOf(head.kind) + 1, at.kind);
   bytes.writeUInt32LE(flagsOf(head.kind, head.isFinal), at.flags);
-  parseUuid(head.volumeId).copy(bytes, at.volumeId);
-  parseUuid(head.backupId).copy(bytes, at.backupId);
-  parseUuid(head.partId).copy(bytes, at.partId);
+  uuidBytes(head.volumeId).copy(bytes, at.volumeId);
+  uuidBytes(head.backupId).copy(bytes, at.backupId);
+  uuidBytes(head.partId).copy(bytes, at.partId);
   bytes.writeUInt32LE(head.part, at.part);
   bytes.writeUInt32LE(head.sequence, at.sequence);
   writeU64(bytes, head.offset, at.offset);
   bytes.writeUInt32LE(head.payloadBytes, at.payloadBytes);
-  const crc = crcOf(bytes);
+  const isKnown = head.payloadBytes === payloadSpace(head.recordBytes);
+  const crc = crcOf(bytes, isKnown ? payloadCrc : undefined);
   bytes.writeUInt32LE(crc, at.crc);
   return crc;
 }
@@ -176,9 +182,11 @@ function startsRecord(bytes: Buffer): boolean {
   return bytes.length >= RECORD_HEAD_BYTES && bytes.toString('latin1', 0, at.version) === MAGIC;
 }
 
-function crcOf(bytes: Buffer): number {
-  const seed = saltedCrc32(SALT, bytes.subarray(0, at.crc));
-  return crc32(bytes.subarray(RECORD_HEAD_BYTES), seed);
+/** @param crcOfRest of what follows the head, if it is known */
+function crcOf(bytes: Buffer, crcOfRest?: number): number {
+  const seed = crc32(bytes.subarray(0, at.crc), SALT_CRC);
+  if (crcOfRest === undefined) return crc32(bytes.subarray(RECORD_HEAD_BYTES), seed);
+  return joinOf(bytes.length - RECORD_HEAD_BYTES)(seed, crcOfRest);
 }
 
 function flagsOf(kind: RecordKind, isFinal: boolean): number {
@@ -205,6 +213,16 @@ function readHead(bytes: Buffer): RecordHead | undefined {
     payloadBytes: bytes.readUInt32LE(at.payloadBytes),
     isFinal,
   };
+}
+
+/** As parseUuid: records by the thousand bear the same three. */
+function uuidBytes(uuid: string): Buffer {
+  const known = recentUuids.get(uuid);
+  if (known !== undefined) return known;
+  const bytes = parseUuid(uuid);
+  if (recentUuids.size >= MAX_RECENT_UUIDS) recentUuids.clear();
+  recentUuids.set(uuid, bytes);
+  return bytes;
 }
 
 function uuidAt(bytes: Buffer, offset: number): string {

@@ -26,7 +26,8 @@ import { asMediumError } from './media.ts';
 import { MAX_MANIFEST_BYTES } from './part.ts';
 import { holdsAnything, partEnd } from './parts.ts';
 import type { PartEntry } from './parts.ts';
-import type { VolumeWriter } from './volume-writer.ts';
+import { RECORD_HEAD_BYTES } from './record.ts';
+import type { FilledRecord, VolumeWriter } from './volume-writer.ts';
 
 /** What a backup on tape is, from its beginning on. */
 export interface TapeBackup {
@@ -97,6 +98,15 @@ export class TapeSetWriter {
     });
   }
 
+  /**
+   * Appends what is in a record of the caller, without a copy where it has the cartridge's size.
+   * Only the last one before `confirm` or `commit` may have room left. Resolves when the drive has
+   * taken it; the record may be used again then.
+   */
+  writeRecord(record: FilledRecord): Promise<void> {
+    return this.#step(() => this.#appendRecord(record));
+  }
+
   /** Makes everything taken so far count. @returns `confirmedOffset`, then equal to `offset` */
   confirm(): Promise<number> {
     return this.#step(async () => {
@@ -127,10 +137,33 @@ export class TapeSetWriter {
       this.#offset += taken;
       if (!writer.isRecordFull) continue;
       await this.#flush(writer);
-      if (writer.hasPart && writer.partBytes >= this.#options.partBytes) {
-        await this.#remember(writer, await writer.closePart());
-      }
+      await this.#closeLong(writer);
     }
+  }
+
+  async #appendRecord(record: FilledRecord): Promise<void> {
+    const { bytes, payloadBytes } = record;
+    for (;;) {
+      const current = this.#writer;
+      const writer = current?.hasPart === true ? current : await this.#writerInPart();
+      const isOfSize = bytes.length === writer.volume.label.recordBytes;
+      if (!isOfSize || writer.pending.length > 0) {
+        return this.#append(bytes.subarray(RECORD_HEAD_BYTES, RECORD_HEAD_BYTES + payloadBytes));
+      }
+      const ended = await writer.writeFilled(record);
+      if (ended === undefined) {
+        this.#offset += payloadBytes;
+        if (writer.partBytes >= this.#options.partBytes) await this.#closeLong(writer);
+        return;
+      }
+      // The same record is the first one on the next cartridge.
+      await this.#remember(writer, ended);
+    }
+  }
+
+  async #closeLong(writer: VolumeWriter): Promise<void> {
+    if (!writer.hasPart || writer.partBytes < this.#options.partBytes) return;
+    await this.#remember(writer, await writer.closePart());
   }
 
   /**

@@ -9,6 +9,10 @@
  *  1. `use` opens the file and makes the index of its objects, once, or anew if somebody else
  *     changed the file meanwhile. The last `release` closes it and keeps the index.
  *  2. Objects are only added at the end; `truncate` makes an earlier place the end.
+ *  3. What is added goes into the file at once. Only when many records follow each other it goes
+ *     through a buffer of 4 MiB and past the page cache, in order, as a drive has its buffer: what
+ *     is in there is lost with the program, and its errors are told by a later operation. `sync`,
+ *     and whatever does not add, has it written first.
  *
  * Invariants: (1) the index covers the file from 0 to `#end` without gaps; (2) what lies behind
  * `#end` is a record that was cut off while it was written, and is cut off the file before the next
@@ -18,6 +22,9 @@ import { open } from 'node:fs/promises';
 import type { FileHandle } from 'node:fs/promises';
 import { assert, defined } from '../base/assert.ts';
 import { Mutex } from '../base/mutex.ts';
+import { systemFiles } from '../file/bulk-file.ts';
+import type { BulkFiles } from '../file/bulk-file.ts';
+import { BulkWriter } from '../file/bulk-writer.ts';
 
 /** What `lengthAt` says of a filemark. */
 export const FILEMARK = -1;
@@ -29,6 +36,8 @@ const ERASE_GAP = 0xfffffffe;
 const MAX_LENGTH = 0xffffff;
 /** Read at once while the index is made; most of it is used only where records are short. */
 const SCAN_BYTES = 4096;
+/** After so many bytes without a `sync`, more of them go through the buffer. */
+const BULK_AFTER_BYTES = 4 * 1024 * 1024;
 
 /** The file is not in this format. */
 export class NotTapFile extends Error {
@@ -45,6 +54,7 @@ interface Stamp {
 
 export class TapFile {
   readonly path: string;
+  readonly #files: BulkFiles;
   readonly #turn = new Mutex();
   #users = 0;
   #handle: FileHandle | undefined;
@@ -55,9 +65,18 @@ export class TapFile {
   #end = 0;
   #size = 0;
   #recordBytes = 0;
+  /** The length of a record as it is in the file. */
+  #lastLength = Buffer.alloc(LENGTH_BYTES);
+  /** Added since the last `sync`, or whatever came between. */
+  #streamedBytes = 0;
+  #bulk: BulkWriter | undefined;
+  /** Not everything in the index got into the file. */
+  #loss: { readonly error: unknown } | undefined;
 
-  constructor(path: string) {
+  /** @param files where records that follow each other go */
+  constructor(path: string, files: BulkFiles = systemFiles) {
     this.path = path;
+    this.#files = files;
   }
 
   /** Objects in the file. */
@@ -99,6 +118,7 @@ export class TapFile {
   async read(object: number, into: Uint8Array): Promise<void> {
     assert(into.length <= defined(this.#lengths[object], 'record'), 'read beyond a record');
     const offset = defined(this.#offsets[object], 'record') + LENGTH_BYTES;
+    await this.#endBulk();
     let done = 0;
     while (done < into.length) {
       const rest = into.subarray(done);
@@ -119,16 +139,24 @@ export class TapFile {
     this.#lengths.length = this.#offsets.length;
     this.#end = end;
     if (this.#size <= end) return;
+    await this.#endBulk();
     await this.#open.truncate(end);
     this.#size = end;
   }
 
   async appendRecord(bytes: Uint8Array): Promise<void> {
     assert(bytes.length > 0 && bytes.length <= MAX_LENGTH, `record of ${bytes.length} bytes`);
-    const length = Buffer.alloc(LENGTH_BYTES);
-    length.writeUInt32LE(bytes.length);
+    const length = this.#lengthOf(bytes.length);
     const padding = bytes.length % 2 === 0 ? [] : [Buffer.alloc(1)];
     await this.#append([length, bytes, ...padding, length], bytes.length);
+  }
+
+  /** Records of a backup have the same length. */
+  #lengthOf(bytes: number): Buffer {
+    if (this.#lastLength.readUInt32LE() === bytes) return this.#lastLength;
+    this.#lastLength = Buffer.alloc(LENGTH_BYTES);
+    this.#lastLength.writeUInt32LE(bytes);
+    return this.#lastLength;
   }
 
   async appendFilemark(): Promise<void> {
@@ -137,7 +165,7 @@ export class TapFile {
 
   /** Everything appended so far survives a power cut. */
   async sync(): Promise<void> {
-    await this.#open.datasync();
+    if (!(await this.#endBulk())) await this.#open.datasync();
   }
 
   /** Makes a record unreadable, for good. */
@@ -145,6 +173,7 @@ export class TapFile {
     const length = defined(this.#lengths[object], 'record');
     assert(length !== FILEMARK, 'a filemark cannot be damaged');
     const offset = defined(this.#offsets[object], 'record');
+    await this.#endBulk();
     const mark = Buffer.alloc(LENGTH_BYTES);
     mark.writeUInt32LE(BAD_SPOT + length);
     await this.#open.write(mark, 0, LENGTH_BYTES, offset);
@@ -168,9 +197,15 @@ export class TapFile {
   async #closeFile(): Promise<void> {
     const handle = this.#open;
     this.#handle = undefined;
-    const { size, mtimeMs } = await handle.stat();
-    this.#stamp = { size, mtimeMs };
-    await handle.close();
+    try {
+      // What was not followed by a sync was not promised to anybody.
+      await this.#endBulk().catch(() => undefined);
+      const { size, mtimeMs } = await handle.stat();
+      this.#stamp = this.#loss === undefined ? { size, mtimeMs } : undefined;
+    } finally {
+      this.#loss = undefined;
+      await handle.close();
+    }
   }
 
   get #open(): FileHandle {
@@ -178,12 +213,56 @@ export class TapFile {
   }
 
   async #append(parts: readonly Uint8Array[], length: number): Promise<void> {
+    this.#checkWhole();
     if (this.#size > this.#end) await this.truncate(this.count);
     const total = parts.reduce((sum, part) => sum + part.length, 0);
+    if (this.#streamedBytes >= BULK_AFTER_BYTES) await this.#writeBulk(parts);
+    else await this.#write(parts, total);
+    this.#size = this.#end + total;
+    this.#streamedBytes += total;
+    this.#add(length, total);
+  }
+
+  async #write(parts: readonly Uint8Array[], total: number): Promise<void> {
     this.#size = this.#end + total;
     const { bytesWritten } = await this.#open.writev([...parts], this.#end);
     if (bytesWritten < total) throw new Error(`${this.path}: only a part of a record was written`);
-    this.#add(length, total);
+  }
+
+  async #writeBulk(parts: readonly Uint8Array[]): Promise<void> {
+    this.#bulk ??= await BulkWriter.open(this.#files, this.path, this.#end, { isOrdered: true });
+    try {
+      await this.#bulk.write(parts);
+    } catch (error) {
+      this.#loss ??= { error };
+      throw error;
+    }
+  }
+
+  /**
+   * What is in the buffer gets into the file, and is durable. If that cannot be, the index tells
+   * more than the file has: the file is of no use until it is closed and opened again.
+   *
+   * @returns whether there was a buffer
+   */
+  async #endBulk(): Promise<boolean> {
+    const bulk = this.#bulk;
+    this.#bulk = undefined;
+    this.#streamedBytes = 0;
+    try {
+      this.#checkWhole();
+      await bulk?.confirm();
+    } catch (error) {
+      this.#loss ??= { error };
+      throw error;
+    } finally {
+      await bulk?.close();
+    }
+    return bulk !== undefined;
+  }
+
+  #checkWhole(): void {
+    if (this.#loss !== undefined) throw this.#loss.error;
   }
 
   #add(length: number, fileBytes: number): void {

@@ -110,7 +110,7 @@ export class VirtualDrive implements TapeDrive {
       if (this.#writeProtected) throw new TapeError('EACCES', 'write', 'write-protected');
       this.#state.beforeWrite(this.#takePending());
       const isAsync = blockSizeBytes === 0 && this.#isAsynchronous(record);
-      await this.#setMotion('writing');
+      if (this.#motion !== 'writing') await this.#setMotion('writing');
       const size = blockSizeBytes === 0 ? length : blockSizeBytes;
       for (let at = 0; at < length; at += size) {
         const { sense } = await this.#mechanism.write(record.subarray(at, at + size));

@@ -60,6 +60,7 @@ export interface Fault {
 }
 
 const good: Answer = { sense: 'good', count: 0 };
+const failed: Answer = { sense: 'medium-error', count: 0 };
 
 export class VirtualMechanism {
   readonly faults: Fault[] = [];
@@ -137,8 +138,8 @@ export class VirtualMechanism {
     return this.#command(async (cartridge) => {
       const { file } = cartridge;
       if (this.#refusesWrites(cartridge)) return { sense: 'protected', count: 0 };
-      if (await this.#isFaulty('write')) return { sense: 'medium-error', count: 0 };
-      await file.truncate(this.#position);
+      if (this.#mayFail && (await this.#isFaulty('write'))) return failed;
+      if (this.#position < file.count) await file.truncate(this.#position);
       if (file.recordBytes + record.length > cartridge.sizeBytes) {
         return { sense: 'full', count: 0 };
       }
@@ -274,6 +275,10 @@ export class VirtualMechanism {
 
   #refusesWrites(cartridge: Cartridge): boolean {
     return cartridge.writeProtected || (cartridge.worm && this.#position < cartridge.file.count);
+  }
+
+  get #mayFail(): boolean {
+    return this.faults.length > 0 || this.delays.size > 0;
   }
 
   async #isFaulty(operation: Fault['operation']): Promise<boolean> {

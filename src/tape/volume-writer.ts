@@ -4,7 +4,8 @@
  * Life of a part: `beginPart`, `fill` and `writeData` for each record, `closePart`. Any of them can
  * find the cartridge full; then the part is closed as far as it got, and the writer is at its end.
  *
- * 1. Payload is put together in the record that will be written: no further copy.
+ * 1. Payload is put together in the record that will be written: no further copy. That is a record
+ *    of the caller (`writeFilled`), or the one in `pending` (`fill` and `writeData`).
  * 2. A write that found no room is not repeated. What it had is still in `pending`.
  * 3. After any error of the drive the writer is of no use: `TapeError`s go up as they are.
  *
@@ -24,7 +25,7 @@ import type { PartHeader } from './part.ts';
 import { FIRST_PLACE } from './parts.ts';
 import type { PartEntry, PartState, TapePlace } from './parts.ts';
 import { encodeRecord, payloadSpace, RECORD_HEAD_BYTES } from './record.ts';
-import type { RecordKind } from './record.ts';
+import type { RecordHead, RecordKind } from './record.ts';
 import { releaseVolume } from './volume.ts';
 import type { MountedVolume } from './volume.ts';
 
@@ -34,6 +35,15 @@ export interface PartIdentity {
   readonly partId: string;
   readonly part: number;
   readonly header: PartHeader;
+}
+
+/** A record of the cartridge's size; its payload begins at byte 128, the rest is the writer's. */
+export interface FilledRecord {
+  /** Page-aligned, as drives want it. */
+  readonly bytes: Buffer;
+  readonly payloadBytes: number;
+  /** CRC-32 of the payload, if it fills the record and somebody has computed it. */
+  readonly payloadCrc?: number | undefined;
 }
 
 interface OpenPart extends PartIdentity {
@@ -129,14 +139,32 @@ export class VolumeWriter {
    * @returns undefined, or the closed part if the cartridge is full: then `pending` is not in it
    */
   async writeData(): Promise<PartEntry | undefined> {
+    const ended = await this.#writeDataRecord({
+      bytes: this.#record,
+      payloadBytes: this.#pendingBytes,
+    });
+    if (ended === undefined) this.#pendingBytes = 0;
+    return ended;
+  }
+
+  /**
+   * Writes a record of the caller; nothing may be pending. Its payload stays as it is.
+   *
+   * @returns as `writeData`: of a full cartridge the part, without this record
+   */
+  writeFilled(record: FilledRecord): Promise<PartEntry | undefined> {
+    assert(this.#pendingBytes === 0, 'a record written before what is pending');
+    return this.#writeDataRecord(record);
+  }
+
+  async #writeDataRecord(record: FilledRecord): Promise<PartEntry | undefined> {
     const part = this.#openPart();
     const offset = part.header.firstOffset + part.dataBytes;
-    const crc = await this.#writeRecord('data', offset, this.#pendingBytes, false);
+    const crc = await this.#writeRecord(record, 'data', offset, false);
     if (crc === undefined) return this.#endVolume(false);
     part.digest.add(crc);
     part.dataRecords += 1;
-    part.dataBytes += this.#pendingBytes;
-    this.#pendingBytes = 0;
+    part.dataBytes += record.payloadBytes;
     return undefined;
   }
 
@@ -207,7 +235,8 @@ export class VolumeWriter {
     for (let at = 0; at < manifest.length; at += this.#space) {
       const payload = manifest.subarray(at, at + this.#space);
       this.#record.set(payload, RECORD_HEAD_BYTES);
-      const crc = await this.#writeRecord('manifest', at, payload.length, false);
+      const record = { bytes: this.#record, payloadBytes: payload.length };
+      const crc = await this.#writeRecord(record, 'manifest', at, false);
       if (crc === undefined) return false;
       part.digest.add(crc);
       part.manifestRecords += 1;
@@ -220,16 +249,18 @@ export class VolumeWriter {
     const kept = Buffer.from(this.pending);
     this.#record.set(payload, RECORD_HEAD_BYTES);
     try {
-      return (await this.#writeRecord(kind, 0, payload.length, isFinal)) !== undefined;
+      const record = { bytes: this.#record, payloadBytes: payload.length };
+      return (await this.#writeRecord(record, kind, 0, isFinal)) !== undefined;
     } finally {
       this.#record.set(kept, RECORD_HEAD_BYTES);
     }
   }
 
   /** Writes the record around its payload. @returns its CRC, or undefined if there was no room */
-  async #writeRecord(kind: RecordKind, offset: number, payloadBytes: number, isFinal: boolean) {
+  async #writeRecord(record: FilledRecord, kind: RecordKind, offset: number, isFinal: boolean) {
     const part = this.#openPart();
-    const crc = encodeRecord(this.#record, {
+    const { bytes, payloadBytes, payloadCrc } = record;
+    const head: RecordHead = {
       kind,
       recordBytes: this.volume.label.recordBytes,
       volumeId: this.volume.label.volumeId,
@@ -240,9 +271,10 @@ export class VolumeWriter {
       offset,
       payloadBytes,
       isFinal,
-    });
+    };
+    const crc = encodeRecord(bytes, head, payloadCrc);
     try {
-      await this.volume.drive.write(this.#record);
+      await this.volume.drive.write(bytes);
     } catch (error) {
       if (isTapeError(error, 'ENOSPC')) return undefined;
       throw error;

@@ -7,7 +7,8 @@
  * The order at opening matters: the door is locked before the label is read, so that what was read
  * is what is written to.
  */
-import { alignedBuffer, isTapeError } from './drive.ts';
+import { alignedBuffer } from '../base/aligned-memory.ts';
+import { isTapeError } from './drive.ts';
 import type { TapeDevice, TapeDrive } from './drive.ts';
 import { decodeLabel } from './label.ts';
 import type { VolumeLabel } from './label.ts';

@@ -16,7 +16,7 @@ import type { TapeCatalog } from '../tape/catalog.ts';
 import type { CatalogState } from '../tape/catalog-state.ts';
 import { homeSlot, isChangerError } from '../tape/changer.ts';
 import type { ChangerInventory } from '../tape/changer.ts';
-import { alignedBuffer } from '../tape/drive.ts';
+import { alignedBuffer } from '../base/aligned-memory.ts';
 import type { TapeDevice } from '../tape/drive.ts';
 import { asMediumError, mediumError } from '../tape/media.ts';
 import { MAX_RECORD_BYTES } from '../tape/record.ts';

@@ -6,8 +6,8 @@
 import { assert } from '../base/assert.ts';
 import { StorageError, errnoOf } from '../base/errors.ts';
 import type { ErrorDetails } from '../base/errors.ts';
-import type { ImageFile } from './image-file.ts';
-import type { ImageWriter } from './image-writer.ts';
+import type { BulkFile } from '../file/bulk-file.ts';
+import type { BulkWriter } from '../file/bulk-writer.ts';
 import { asTargetError } from './target-error.ts';
 import { SinkSteps } from './sink-steps.ts';
 import { MAX_MANIFEST_BYTES } from './target.ts';
@@ -26,11 +26,11 @@ export interface SinkHome {
 }
 
 export class DirectorySink implements BackupSink {
-  readonly #writer: ImageWriter;
+  readonly #writer: BulkWriter;
   readonly #home: SinkHome;
   readonly #steps: SinkSteps;
 
-  constructor(writer: ImageWriter, home: SinkHome) {
+  constructor(writer: BulkWriter, home: SinkHome) {
     this.#writer = writer;
     this.#home = home;
     this.#steps = new SinkSteps(home.facts, (error) =>
@@ -82,11 +82,11 @@ export class DirectorySink implements BackupSink {
 
 export class DirectoryBytes implements BackupBytes {
   readonly sizeBytes: number;
-  readonly #file: ImageFile;
+  readonly #file: BulkFile;
   readonly #facts: ErrorDetails;
   #closing: Promise<void> | undefined;
 
-  constructor(file: ImageFile, sizeBytes: number, facts: ErrorDetails) {
+  constructor(file: BulkFile, sizeBytes: number, facts: ErrorDetails) {
     this.#file = file;
     this.sizeBytes = sizeBytes;
     this.#facts = facts;

@@ -26,9 +26,9 @@ import type { ErrorDetails } from '../base/errors.ts';
 import { DirectoryBytes, DirectorySink } from './directory-backup.ts';
 import { lookAt, readSmall, syncFolder, writeSmall } from './folder.ts';
 import type { Found } from './folder.ts';
-import { systemImageFiles } from './image-file.ts';
-import type { ImageFiles } from './image-file.ts';
-import { ImageWriter } from './image-writer.ts';
+import { systemFiles } from '../file/bulk-file.ts';
+import type { BulkFiles } from '../file/bulk-file.ts';
+import { BulkWriter } from '../file/bulk-writer.ts';
 import { asTargetError } from './target-error.ts';
 import { MAX_MANIFEST_BYTES, checkBackupName, isBackupName } from './target.ts';
 import type {
@@ -50,7 +50,7 @@ const ownFiles: readonly string[] = [MANIFEST, PARTIAL_MANIFEST, IMAGE, PARTIAL_
 
 export interface DirectoryTargetOptions {
   /** The seam for tests. */
-  readonly files?: ImageFiles;
+  readonly files?: BulkFiles;
 }
 
 export class DirectoryTarget implements Target {
@@ -63,13 +63,13 @@ export class DirectoryTarget implements Target {
   };
   /** The base directory, absolute; which paths are allowed is decided by paths.ts. */
   readonly path: string;
-  readonly #files: ImageFiles;
+  readonly #files: BulkFiles;
   /** Names with an open sink, or being removed. */
   readonly #busy = new Set<string>();
 
   constructor(path: string, options: DirectoryTargetOptions = {}) {
     this.path = path;
-    this.#files = options.files ?? systemImageFiles;
+    this.#files = options.files ?? systemFiles;
   }
 
   /** Makes the base directory (0700) if it is not there. @throws TARGET_UNAVAILABLE TARGET_FULL */
@@ -167,7 +167,7 @@ export class DirectoryTarget implements Target {
     this.#busy.add(name);
   }
 
-  async #begin(name: string, resumeFrom: number): Promise<ImageWriter> {
+  async #begin(name: string, resumeFrom: number): Promise<BulkWriter> {
     await this.#checkBase();
     const folder = join(this.path, name);
     const found = await lookAt(folder);
@@ -178,7 +178,7 @@ export class DirectoryTarget implements Target {
     await rm(this.#at(name, PARTIAL_MANIFEST), { force: true });
     if (holds(found, MANIFEST)) await rm(this.#at(name, MANIFEST));
     if (holds(found, IMAGE)) await rename(this.#at(name, IMAGE), this.#at(name, PARTIAL_IMAGE));
-    const writer = await ImageWriter.open(this.#files, this.#at(name, PARTIAL_IMAGE), resumeFrom);
+    const writer = await BulkWriter.open(this.#files, this.#at(name, PARTIAL_IMAGE), resumeFrom);
     try {
       await syncFolder(folder);
       await syncFolder(this.path);

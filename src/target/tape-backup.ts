@@ -14,7 +14,7 @@ import type { PartEntry } from '../tape/parts.ts';
 import type { ByteRange } from '../tape/assemble.ts';
 import { unreadable } from '../tape/set-reader.ts';
 import type { TapeSetReader } from '../tape/set-reader.ts';
-import type { TapeSetWriter } from '../tape/set-writer.ts';
+import type { DriveFlow, StreamedWriter } from '../tape/streamed-writer.ts';
 import { SinkSteps } from './sink-steps.ts';
 import { MAX_MANIFEST_BYTES } from './target.ts';
 import type { BackupBytes, BackupSink, Manifest } from './target.ts';
@@ -28,6 +28,8 @@ export interface TapeSinkHome {
   /** The manifest that the next final part will hold. */
   completing(manifest: Manifest): void;
   discard(): Promise<void>;
+  /** Whoever waits for a cartridge for this backup waits no more. */
+  interrupt(): void;
   /** Gives the drive back if it is still held; the name may be written again. */
   release(): Promise<void>;
 }
@@ -36,7 +38,7 @@ export interface BegunWriting {
   /** Bytes that the cartridges have: passed over. */
   readonly knownBytes: number;
   /** Undefined if they have the whole backup, which the catalog did not know. */
-  readonly writer: TapeSetWriter | undefined;
+  readonly writer: StreamedWriter | undefined;
 }
 
 export class TapeSink implements BackupSink {
@@ -48,7 +50,7 @@ export class TapeSink implements BackupSink {
   constructor(home: TapeSinkHome, offset: number) {
     this.#home = home;
     this.#steps = new SinkSteps(home.facts, (error) =>
-      asMediumError(error, { ...home.facts, writtenBytes: this.offset }),
+      asMediumError(error, { ...home.facts, writtenBytes: this.#writtenBytes }),
     );
     this.#offset = offset;
   }
@@ -57,14 +59,24 @@ export class TapeSink implements BackupSink {
     return this.#offset;
   }
 
-  write(buffers: readonly Uint8Array[]): Promise<void> {
+  /** Without what is on its way to the drive. */
+  get #writtenBytes(): number {
+    return this.#offset - (this.flow()?.bufferedBytes ?? 0);
+  }
+
+  flow(): DriveFlow | undefined {
+    return this.#begun?.writer?.flow();
+  }
+
+  write(buffers: readonly Uint8Array[], checksums?: Uint32Array): Promise<void> {
     return this.#steps.run(async () => {
       const { writer, knownBytes } = await this.#begin();
       for (const buffer of buffers) {
         const known = Math.min(buffer.length, Math.max(0, knownBytes - this.#offset));
         if (known < buffer.length) {
           if (writer === undefined) throw this.#otherLength(knownBytes);
-          await writer.write([buffer.subarray(known)]);
+          if (known === 0) await writer.write(buffer, checksums);
+          else await writer.write(buffer.subarray(known));
         }
         this.#offset += buffer.length;
       }
@@ -95,6 +107,7 @@ export class TapeSink implements BackupSink {
   async abort(keep: boolean): Promise<void> {
     if (this.#steps.isEnded) return;
     this.#steps.end();
+    this.#home.interrupt();
     try {
       await this.#begun?.writer?.abort();
       if (!keep) await this.#home.discard();

@@ -8,6 +8,7 @@
  *  3. What a cartridge holds behind the catalog's end is noted before anything is written to it.
  */
 import { StorageError } from '../base/errors.ts';
+import { untilAborted } from '../base/mutex.ts';
 import { appendOn } from '../tape/append.ts';
 import type { AppendPoint } from '../tape/append.ts';
 import type { TapeCatalog } from '../tape/catalog.ts';
@@ -77,17 +78,27 @@ export class DriveUse {
     );
   }
 
-  /** A cartridge of the set that takes more. @throws as above; MEDIUM_MISMATCH */
-  async nextVolume(): Promise<VolumeWriter> {
+  /**
+   * A cartridge of the set that takes more.
+   *
+   * @param signal ends the waiting for one with its reason
+   * @throws as above; MEDIUM_MISMATCH
+   */
+  async nextVolume(signal: AbortSignal): Promise<VolumeWriter> {
     return this.#withHands(
-      () => this.#append(),
+      async () => {
+        signal.throwIfAborted();
+        return this.#append();
+      },
       () => this.#neededForWrite(),
+      signal,
     );
   }
 
   async #withHands<T>(
     work: () => Promise<T>,
     needed: () => Promise<Pick<NeededMedium, 'set' | 'volumeNumber' | 'volumeId' | 'label'>>,
+    signal?: AbortSignal,
   ): Promise<T> {
     for (;;) {
       try {
@@ -95,7 +106,9 @@ export class DriveUse {
       } catch (error) {
         if (!(error instanceof StorageError) || !helpedByHands.has(error.code)) throw error;
         const { code, message: reason } = error;
-        await this.#o.waitForMedium({ ...(await needed()), reason, code });
+        const medium = { ...(await needed()), reason, code };
+        const waiting = this.#o.waitForMedium(medium);
+        await (signal === undefined ? waiting : untilAborted(waiting, signal));
       }
     }
   }

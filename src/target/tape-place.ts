@@ -18,11 +18,13 @@ export interface TapePlaceFacts {
   /** File of its catalog. */
   readonly catalog: string;
   readonly set: string;
+  /** Memory between the source and the drive. Default: 16 MiB. */
+  readonly bufferBytes?: number;
 }
 
 /** @param waitForMedium throws where no cartridge can be waited for */
 export function tapeTargetAt(
-  { kind, path, catalog, set }: TapePlaceFacts,
+  { kind, path, catalog, set, bufferBytes }: TapePlaceFacts,
   waitForMedium: (needed: NeededMedium) => Promise<void>,
 ): TapeTarget {
   return new TapeTarget({
@@ -32,6 +34,7 @@ export function tapeTargetAt(
     path,
     clock: systemClock,
     waitForMedium,
+    ...(bufferBytes === undefined ? {} : { bufferBytes }),
   });
 }
 

@@ -10,18 +10,24 @@
  *  3. Confirmed bytes of a backup are not written again, whatever the caller remembers of them.
  */
 import type { Clock } from '../base/clock.ts';
-import { uuidv7 } from '../base/clock.ts';
+import { systemSleep, uuidv7 } from '../base/clock.ts';
 import { StorageError } from '../base/errors.ts';
 import type { ErrorDetails } from '../base/errors.ts';
 import { Mutex } from '../base/mutex.ts';
+import { GIB, MIB } from '../base/units.ts';
 import type { CatalogBackup } from '../tape/catalog-backup.ts';
 import type { CatalogLine } from '../tape/catalog-state.ts';
+import type { VolumeLabel } from '../tape/label.ts';
+import { RecordRing } from '../tape/record-ring.ts';
 import { TapeSetReader } from '../tape/set-reader.ts';
 import { SET_START, TapeSetWriter } from '../tape/set-writer.ts';
 import type { SetWriterHost } from '../tape/set-writer.ts';
+import { StreamedWriter } from '../tape/streamed-writer.ts';
 import { releaseVolume } from '../tape/volume.ts';
 import type { MountedVolume } from '../tape/volume.ts';
 import type { VolumeWriter } from '../tape/volume-writer.ts';
+import { ringMemory } from '../file/page-ring.ts';
+import type { RingMemory } from '../file/page-ring.ts';
 import { TapeBytes, TapeSink } from './tape-backup.ts';
 import type { BegunWriting, TapeSinkHome } from './tape-backup.ts';
 import { DriveUse } from './tape-drive-use.ts';
@@ -43,7 +49,17 @@ export interface TapeTargetOptions extends DriveUseOptions {
   readonly path: string;
   /** A part is closed when it has that many bytes. Default: only when asked to confirm. */
   readonly partBytes?: number;
+  /** Memory between the source and the drive. Default: 16 MiB. */
+  readonly bufferBytes?: number;
+  /** Where that memory comes from, for tests. */
+  readonly memory?: RingMemory;
 }
+
+/** Little enough for a daemon that is to be small; a drive that stops is helped by more. */
+export const DEFAULT_BUFFER_BYTES = 16 * MIB;
+/** The ring's memory comes in steps of this. */
+export const BUFFER_STEP_BYTES = ringMemory.bytes;
+export const MAX_BUFFER_BYTES = GIB;
 
 interface Begun {
   readonly backupId: string;
@@ -172,9 +188,10 @@ export class TapeTarget implements Target {
     let manifest: Manifest | null = null;
     /** Mounted, and not yet in the hands of the writer. */
     let first: VolumeWriter | undefined;
+    const interrupted = new AbortController();
     const host: SetWriterHost = {
       nextVolume: async () => {
-        const volume = first ?? (await this.#drive.nextVolume());
+        const volume = first ?? (await this.#drive.nextVolume(interrupted.signal));
         first = undefined;
         return volume;
       },
@@ -189,11 +206,14 @@ export class TapeTarget implements Target {
       begin: async () => {
         // The cartridge comes first: only then is it known what of the backup is on it.
         await this.#turn.run(async () => this.#reading?.close());
-        first = await this.#drive.nextVolume();
-        return this.#begun(host, { backupId, backup: name, contentId }, first.volume.label.setId);
+        first = await this.#drive.nextVolume(interrupted.signal);
+        return this.#begun(host, { backupId, backup: name, contentId }, first.volume.label);
       },
       completing: (given) => {
         manifest = given;
+      },
+      interrupt: () => {
+        interrupted.abort(new StorageError('CANCELLED', 'the backup is given up'));
       },
       discard: async () => {
         const backup = (await this.#o.catalog.read()).byName(name);
@@ -209,8 +229,13 @@ export class TapeTarget implements Target {
     return new TapeSink(home, from);
   }
 
-  async #begun(host: SetWriterHost, begun: Begun, setId: string): Promise<BegunWriting> {
-    const { catalog, clock, partBytes = Infinity } = this.#o;
+  async #begun(
+    host: SetWriterHost,
+    begun: Begun,
+    { setId, recordBytes }: VolumeLabel,
+  ): Promise<BegunWriting> {
+    const { catalog, clock, partBytes = Infinity, memory = ringMemory } = this.#o;
+    const { bufferBytes = DEFAULT_BUFFER_BYTES } = this.#o;
     const { backupId, contentId } = begun;
     const { backups } = await catalog.read();
     const found = backups.find((backup) => backup.backupId === backupId);
@@ -218,7 +243,9 @@ export class TapeTarget implements Target {
     const from = found?.position ?? SET_START;
     const info = contentId === null ? null : { contentId };
     const backup = { backupId, backup: begun.backup, setId, info };
-    const writer = new TapeSetWriter(host, backup, { clock, partBytes, from });
+    const records = new TapeSetWriter(host, backup, { clock, partBytes, from });
+    const ring = new RecordRing(recordBytes, bufferBytes, memory);
+    const writer = new StreamedWriter(records, ring, { clock, sleep: systemSleep });
     return { knownBytes: from.offset, writer };
   }
 

@@ -32,6 +32,9 @@
  */
 import { isUuid } from '../base/clock.ts';
 import { StorageError } from '../base/errors.ts';
+import type { DriveFlow } from '../tape/streamed-writer.ts';
+
+export type { DriveFlow } from '../tape/streamed-writer.ts';
 
 export interface TargetCapabilities {
   /** Bytes can only be added at the end of the medium (tape). */
@@ -68,8 +71,13 @@ export interface CreateOptions {
 export interface BackupSink {
   /** Bytes taken so far, those before `resumeFrom` included. */
   readonly offset: number;
-  /** Appends. Resolves when there is room for more, not when they are durable. */
-  write(buffers: readonly Uint8Array[]): Promise<void>;
+  /**
+   * Appends. Resolves when there is room for more, not when they are durable.
+   *
+   * @param checksums CRC-32 of each of the blocks of equal size that a single buffer consists of,
+   *   if they are known: a target that writes checksums of its own need not compute them
+   */
+  write(buffers: readonly Uint8Array[], checksums?: Uint32Array): Promise<void>;
   /** Makes everything taken so far durable. @returns the confirmed offset, at most `offset` */
   confirm(): Promise<number>;
   /**
@@ -77,6 +85,8 @@ export interface BackupSink {
    * complete or incomplete as before: `list` tells.
    */
   commit(manifest: Manifest): Promise<void>;
+  /** If the bytes go through memory to a drive; undefined as long as the drive is not open. */
+  flow?(): DriveFlow | undefined;
   /** Ends the sink; `keep` leaves what is there for a resume. Idempotent; nothing after commit. */
   abort(keep: boolean): Promise<void>;
 }

@@ -33,6 +33,38 @@ describe('targets on tape', () => {
     await api.refused('/targets', post(target), 400, 'PATH_NOT_ALLOWED');
   });
 
+  it('have memory between source and drive, of a size that can be asked for', async () => {
+    const api = await start();
+    const tape = { kind: 'virtual-tape', path: 'v2' };
+    expect((await api.get('/targets/vault')).body.bufferBytes).toBe(16 * MIB);
+    const made = await api.post('/targets', { name: 'v2', ...tape, bufferBytes: 64 * MIB });
+    expect(made).toMatchObject({ status: 201, body: { bufferBytes: 64 * MIB } });
+    const json = { bufferBytes: 8 * MIB };
+    const changed = await api.ask('/targets/v2', { method: 'PATCH', json });
+    expect(changed).toMatchObject({ status: 200, body: { bufferBytes: 8 * MIB, version: 2 } });
+    const shelf = { name: 'shelf', kind: 'directory', path: 'shelf' };
+    for (const bufferBytes of [0, MIB, 5 * MIB, 2048 * MIB]) {
+      const wrong = post({ name: 'v3', ...tape, bufferBytes });
+      await api.refused('/targets', wrong, 400, 'VALIDATION_FAILED');
+    }
+    await api.refused('/targets', post({ ...shelf, ...json }), 400, 'VALIDATION_FAILED');
+    expect((await api.post('/targets', shelf)).body.bufferBytes).toBeNull();
+    await api.refused('/targets/shelf', { method: 'PATCH', json }, 400, 'VALIDATION_FAILED');
+  });
+
+  it('are in the metrics, each with its drive', async () => {
+    const api = await start();
+    await api.post('/targets', { name: 'shelf', kind: 'directory', path: 'shelf' });
+    const text = (await api.get('//metrics')).bytes.toString();
+    for (const figure of ['written_bytes', 'stalls', 'stalled_seconds']) {
+      expect(text).toContain(`spindle_tape_${figure}_total{target="vault"} 0`);
+    }
+    for (const figure of ['buffer_bytes', 'buffered_bytes', 'waiting_for_medium']) {
+      expect(text).toContain(`spindle_tape_${figure}{target="vault"} 0`);
+    }
+    expect(text).not.toContain('target="shelf"');
+  });
+
   it('only have cartridges', async () => {
     const api = await ApiWorld.start();
     await api.post('/targets', { name: 'shelf', kind: 'directory', path: 'shelf' });

@@ -2,7 +2,8 @@
  * The bench on which the contract of tape drives is tested: one drive, opened as a test needs it.
  */
 import { afterEach, beforeEach } from 'vitest';
-import { alignedBuffer, isTapeError } from '../../src/tape/drive.ts';
+import { alignedBuffer } from '../../src/base/aligned-memory.ts';
+import { isTapeError } from '../../src/tape/drive.ts';
 import type { TapeDevice, TapeDrive } from '../../src/tape/drive.ts';
 
 /** One drive, two cartridges of 16 MiB, and hands that act from outside, also on an open drive. */

@@ -4,7 +4,7 @@
 import { describe, expect, it } from 'vitest';
 import { KIB, MIB, buffer, codeOf, large, record, write } from './tape-bench.ts';
 import type { TapeBench } from './tape-bench.ts';
-import { alignedBuffer } from '../../src/tape/drive.ts';
+import { alignedBuffer } from '../../src/base/aligned-memory.ts';
 
 export function describeOpening(name: string, bench: TapeBench): void {
   describe(`${name}: opening`, () => {

@@ -1,8 +1,10 @@
 /** Targets and backups of the fakes: whole images in memory. */
 import { join } from 'node:path';
-import type { Effects, ForceOption, Rename } from '../../src/api/service-types.ts';
+import type { Effects, ForceOption } from '../../src/api/service-types.ts';
 import type * as api from '../../src/api/work-services.ts';
 import { Chains } from '../../src/backup/chains.ts';
+import { noTotals } from '../../src/backup/drive-figures.ts';
+import { checkedBuffer } from '../../src/backup/target-buffer.ts';
 import { StorageError } from '../../src/base/errors.ts';
 import { checkName } from '../../src/disk/names.ts';
 import type { Job } from '../../src/job/job.ts';
@@ -53,7 +55,8 @@ export class FakeTargets implements api.Targets {
     const set = kind === 'directory' ? null : (request.set ?? name);
     const changer = request.changer === undefined ? null : { device: request.changer, drive: 0 };
     const createdAtMs = this.#world.clock.nowMs();
-    const facts = { id: this.#world.id(), name, kind, path, set, changer };
+    const bufferBytes = checkedBuffer(kind, request.bufferBytes);
+    const facts = { id: this.#world.id(), name, kind, path, set, bufferBytes, changer };
     const target = { ...facts, labels, version: 1, createdAtMs };
     if (set !== null) await this.#addMedia(target.id, set, changer !== null);
     this.targets.set(target.id, target);
@@ -70,8 +73,14 @@ export class FakeTargets implements api.Targets {
     return [...this.targets.values()];
   }
 
-  async update(ref: string, change: Rename): Promise<FakeTarget> {
+  drives(): api.DriveView[] {
+    const tapes = this.list().filter(({ kind }) => kind !== 'directory');
+    return tapes.map(({ name }) => ({ target: name, ...noTotals, waitsForMedium: false }));
+  }
+
+  async update(ref: string, change: api.TargetChange): Promise<FakeTarget> {
     const target = this.get(ref);
+    if (change.bufferBytes !== undefined) checkedBuffer(target.kind, change.bufferBytes);
     return Object.assign(target, change, { version: target.version + 1 });
   }
 

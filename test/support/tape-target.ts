@@ -6,6 +6,8 @@ import { stat, truncate } from 'node:fs/promises';
 import { join } from 'node:path';
 import { systemClock, uuidv7 } from '../../src/base/clock.ts';
 import { StorageError } from '../../src/base/errors.ts';
+import { alignedBuffer } from '../../src/base/aligned-memory.ts';
+import type { RingMemory } from '../../src/file/page-ring.ts';
 import { TapeCatalog } from '../../src/tape/catalog.ts';
 import { TapeError } from '../../src/tape/drive.ts';
 import type { TapeDevice, TapeDrive } from '../../src/tape/drive.ts';
@@ -22,6 +24,8 @@ export interface TapeBenchOptions {
   /** Default 256 KiB. */
   readonly earlyWarningBytes?: number;
   readonly partBytes?: number;
+  /** No more than two records are on their way to the drive: what is written is soon on tape. */
+  readonly smallRing?: boolean;
 }
 
 /** A drive that can be taken away from who holds it, and that can be made to fail. */
@@ -40,6 +44,12 @@ class BenchDrive {
     await this.drive.close();
   }
 }
+
+const twoRecords: RingMemory = {
+  bytes: 128 * KIB,
+  take: () => [alignedBuffer(128 * KIB)],
+  giveBack: () => undefined,
+};
 
 export class TapeBench {
   readonly directory: string;
@@ -79,6 +89,7 @@ export class TapeBench {
       clock: systemClock,
       waitForMedium: (needed) => this.#fetch(needed),
       ...(this.options.partBytes === undefined ? {} : { partBytes: this.options.partBytes }),
+      ...(this.options.smallRing === true ? { memory: twoRecords, bufferBytes: 1 } : {}),
     });
   }
 
@@ -154,7 +165,7 @@ export class TapeBench {
   }
 
   /** A new cartridge in the drive, labelled as this number of the set. */
-  async prepareVolume(number: number): Promise<void> {
+  async prepareVolume(number: number, recordBytes = 64 * KIB): Promise<void> {
     const { cartridgeBytes = 64 * KIB * KIB, earlyWarningBytes = 256 * KIB } = this.options;
     const library = await this.library();
     const name = `T${String(library.cartridges().length + 1).padStart(3, '0')}`;
@@ -168,7 +179,7 @@ export class TapeBench {
       setId: volumes.at(-1)?.label.setId ?? uuidv7(systemClock),
       number,
       previousVolumeId: volumes.at(-1)?.label.volumeId ?? null,
-      recordBytes: 64 * KIB,
+      recordBytes,
       labelledAtMs: systemClock.nowMs(),
       expiresAtMs: null,
     };

@@ -4,7 +4,7 @@
  *     node test/support/tape-writer.ts virtual DIRECTORY RECORDS
  *     node test/support/tape-writer.ts st DEVICE RECORDS
  */
-import { alignedBuffer } from '../../src/tape/drive.ts';
+import { alignedBuffer } from '../../src/base/aligned-memory.ts';
 import type { TapeDevice } from '../../src/tape/drive.ts';
 import { stDevice } from '../../src/tape/st-drive.ts';
 import { VirtualLibrary } from '../../src/tape/virtual-library.ts';

@@ -7,7 +7,7 @@ import { submitScan } from '../../../src/backup/scan-job.ts';
 import { systemClock, uuidv7 } from '../../../src/base/clock.ts';
 import { KIB, MIB } from '../../../src/base/units.ts';
 import { freeze } from '../../../src/copy/freeze.ts';
-import { alignedBuffer } from '../../../src/tape/drive.ts';
+import { alignedBuffer } from '../../../src/base/aligned-memory.ts';
 import { encodeLabel } from '../../../src/tape/label.ts';
 import type { VolumeLabel } from '../../../src/tape/label.ts';
 import { crc32, saltedCrc32 } from '../../../src/base/checksum.ts';

@@ -16,6 +16,7 @@ const record: TargetRecord = {
   kind: 'tape',
   path: '/dev/nst8',
   set: 'lto',
+  bufferBytes: 16 * 1024 * 1024,
   changer: { device: '/dev/sg8', drive: 1 },
   labels: {},
   creation: '{}',

@@ -1,7 +1,7 @@
 import { describe, expect, it } from 'vitest';
 import { LABEL_ONLY, openForAppend } from '../../../src/tape/append.ts';
 import { assembleBackups, resumePosition } from '../../../src/tape/assemble.ts';
-import { alignedBuffer } from '../../../src/tape/drive.ts';
+import { alignedBuffer } from '../../../src/base/aligned-memory.ts';
 import { volumeName } from '../../../src/tape/media.ts';
 import { FILEMARK } from '../../../src/tape/tap-file.ts';
 import { releaseVolume } from '../../../src/tape/volume.ts';

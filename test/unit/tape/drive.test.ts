@@ -5,7 +5,8 @@
 import { describe, expect, it } from 'vitest';
 import { AssertionError } from '../../../src/base/assert.ts';
 import type { StorageError } from '../../../src/base/errors.ts';
-import { MAX_DIRECT_BYTES, OneAtATime, alignedBuffer, isDirect } from '../../../src/tape/drive.ts';
+import { alignedBuffer } from '../../../src/base/aligned-memory.ts';
+import { MAX_DIRECT_BYTES, OneAtATime, isDirect } from '../../../src/tape/drive.ts';
 import { loadIoctl, makeIoctl } from '../../../src/tape/ioctl.ts';
 import {
   CLEAR_ASYNC_WRITES,

@@ -6,6 +6,7 @@ import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
 import { FILEMARK, NotTapFile, TapFile } from '../../../src/tape/tap-file.ts';
 import { temporaryDirectory } from '../../support/temporary.ts';
+import { WickedFiles } from '../../support/wicked-files.ts';
 
 async function blank(bytes: Uint8Array = Buffer.alloc(0)): Promise<string> {
   const path = join(await temporaryDirectory(), 'T1.tap');
@@ -122,5 +123,112 @@ describe('a .tap file', () => {
       undefined,
     ]);
     await file.release();
+  });
+});
+
+describe('many records without a sync', () => {
+  const MIB = 1024 * 1024;
+  const record = (at: number): Buffer => Buffer.alloc(512 * 1024 + (at % 3), at + 1);
+
+  /** 16 records, 8 MiB: more than goes into the file at once. */
+  async function streamed(): Promise<{ readonly path: string; readonly file: TapFile }> {
+    const path = await blank();
+    const file = new TapFile(path);
+    await file.use();
+    for (let at = 0; at < 16; at += 1) await file.appendRecord(record(at));
+    return { path, file };
+  }
+
+  async function expectRecords(path: string, count: number, end: number[] = []): Promise<void> {
+    const lengths = Array.from({ length: count }, (_, at) => record(at).length);
+    expect(await objectsOf(path)).toEqual([...lengths, ...end]);
+    const file = new TapFile(path);
+    await file.use();
+    for (let at = 0; at < count; at += 1) {
+      const into = Buffer.alloc(record(at).length);
+      await file.read(at, into);
+      expect(into.equals(record(at))).toBe(true);
+    }
+    await file.release();
+  }
+
+  it('are all in the file after a filemark and a sync, and more follows them', async () => {
+    const { path, file } = await streamed();
+    await file.appendFilemark();
+    await file.sync();
+    await expectRecords(path, 16, [FILEMARK]);
+    await file.appendRecord(Buffer.from('more'));
+    expect(await objectsOf(path)).toHaveLength(18);
+    await file.release();
+  });
+
+  it('are read while they are added', async () => {
+    const { path, file } = await streamed();
+    const into = Buffer.alloc(record(15).length);
+    await file.read(15, into);
+    expect(into.equals(record(15))).toBe(true);
+    for (let at = 16; at < 30; at += 1) await file.appendRecord(record(at));
+    await file.release();
+    await expectRecords(path, 30);
+  });
+
+  it('are cut off in their midst', async () => {
+    const { path, file } = await streamed();
+    await file.truncate(13);
+    await file.appendFilemark();
+    await file.release();
+    await expectRecords(path, 13, [FILEMARK]);
+  });
+
+  it('at any moment the file holds the first of them, without holes', async () => {
+    const { path, file } = await streamed();
+    for (let at = 16; at < 40; at += 1) {
+      await file.appendRecord(record(at));
+      const now = await readFile(path);
+      const copy = await blank(now);
+      const count = (await objectsOf(copy)).length;
+      expect(now.length).toBeGreaterThanOrEqual(at * 512 * 1024 - 4 * MIB);
+      await expectRecords(copy, count);
+    }
+    await file.release();
+  });
+
+  it('of which some could not be written: told, and nothing follows the hole', async () => {
+    const path = await blank();
+    const files = new WickedFiles();
+    const file = new TapFile(path, files);
+    await file.use();
+    for (let at = 0; at < 10; at += 1) await file.appendRecord(record(at));
+    files.fail('write', 'ENOSPC', 1);
+    const more = async (): Promise<void> => {
+      for (let at = 10; at < 40; at += 1) await file.appendRecord(record(at));
+      await file.sync();
+    };
+    await expect(more()).rejects.toThrow('ENOSPC');
+    files.mend();
+    await expect(file.sync()).rejects.toThrow('ENOSPC');
+    await expect(file.appendFilemark()).rejects.toThrow('ENOSPC');
+    await expect(file.read(0, Buffer.alloc(1))).rejects.toThrow('ENOSPC');
+    await file.release();
+    await file.use();
+    const { count } = file;
+    expect(count).toBeGreaterThanOrEqual(10);
+    expect(count).toBeLessThan(20);
+    await file.appendFilemark();
+    await file.sync();
+    await file.release();
+    await expectRecords(path, count, [FILEMARK]);
+  });
+
+  it('without O_DIRECT go through the page cache', async () => {
+    const path = await blank();
+    const files = new WickedFiles();
+    files.refuseDirect = 'at-write';
+    const file = new TapFile(path, files);
+    await file.use();
+    for (let at = 0; at < 20; at += 1) await file.appendRecord(record(at));
+    await file.release();
+    expect(files.openCount).toBe(0);
+    await expectRecords(path, 20);
   });
 });

@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest';
-import { alignedBuffer } from '../../../src/tape/drive.ts';
+import { alignedBuffer } from '../../../src/base/aligned-memory.ts';
 import type { VolumeLabel } from '../../../src/tape/label.ts';
 import { labelRefusal, labelVolume } from '../../../src/tape/label-volume.ts';
 import { volumeName } from '../../../src/tape/media.ts';

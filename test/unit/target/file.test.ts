@@ -7,11 +7,11 @@ import type { StorageError } from '../../../src/base/errors.ts';
 import { DirectoryTarget } from '../../../src/target/file.ts';
 import { describeTarget, patterned } from '../../contract/target.ts';
 import type { TargetHarness } from '../../contract/target.ts';
-import { WickedImageFiles } from '../../support/wicked-image-files.ts';
+import { WickedFiles } from '../../support/wicked-files.ts';
 
-async function harness(direct: WickedImageFiles['refuseDirect']): Promise<TargetHarness> {
+async function harness(direct: WickedFiles['refuseDirect']): Promise<TargetHarness> {
   const base = await mkdtemp(join(tmpdir(), 'spindle-target-'));
-  const files = new WickedImageFiles();
+  const files = new WickedFiles();
   files.refuseDirect = direct;
   return {
     target: await DirectoryTarget.create(base, { files }),
@@ -32,7 +32,7 @@ describeTarget('directory (no O_DIRECT at the first write)', () => harness('at-w
 
 describe('a directory target', () => {
   let base: string;
-  let files: WickedImageFiles;
+  let files: WickedFiles;
   let target: DirectoryTarget;
   const code = (work: Promise<unknown>): Promise<string> =>
     work.then(
@@ -42,7 +42,7 @@ describe('a directory target', () => {
 
   beforeEach(async () => {
     base = await mkdtemp(join(tmpdir(), 'spindle-target-'));
-    files = new WickedImageFiles();
+    files = new WickedFiles();
     target = await DirectoryTarget.create(base, { files });
   });
 

@@ -8,7 +8,7 @@ import { beforeEach, describe, expect, it } from 'vitest';
 import type { Clock } from '../../../src/base/clock.ts';
 import { systemClock, uuidv7 } from '../../../src/base/clock.ts';
 import { StorageError } from '../../../src/base/errors.ts';
-import { alignedBuffer } from '../../../src/tape/drive.ts';
+import { alignedBuffer } from '../../../src/base/aligned-memory.ts';
 import { encodeLabel } from '../../../src/tape/label.ts';
 import type { VolumeLabel } from '../../../src/tape/label.ts';
 import { labelVolume } from '../../../src/tape/label-volume.ts';

@@ -98,7 +98,7 @@ describe.each([
 
 describe('a cartridge with room', () => {
   beforeEach(async () => {
-    bench = new TapeBench(await temporaryDirectory());
+    bench = new TapeBench(await temporaryDirectory(), { smallRing: true });
     await write('b1', bytes);
   });
 

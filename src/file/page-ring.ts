@@ -1,16 +1,19 @@
 /**
- * Buffers that begin at a memory page, which O_DIRECT needs and which Node's own do not promise.
+ * Rings of buffers that begin at a memory page, which O_DIRECT and drives need.
  *
- * The memory of a WebAssembly instance is mapped by pages; nothing is compiled or run. Rings are
- * kept when they are given back, because such memory is freed only by a garbage collection.
+ * Rings are kept when they are given back, because such memory is freed only by a garbage
+ * collection.
  */
-declare const WebAssembly: {
-  readonly Memory: new (limits: { initial: number; maximum: number }) => {
-    readonly buffer: ArrayBuffer;
-  };
-};
+import { alignedBuffer } from '../base/aligned-memory.ts';
 
-const WASM_PAGE_BYTES = 64 * 1024;
+/** Where the memory of a ring comes from. */
+export interface RingMemory {
+  /** Bytes of all chunks of one `take`. */
+  readonly bytes: number;
+  /** Chunks of 1 MiB. */
+  take(): readonly Buffer[];
+  giveBack(chunks: readonly Buffer[]): void;
+}
 
 /** What one file in writing needs: four writes of 1 MiB in flight. */
 export const CHUNK_BYTES = 1024 * 1024;
@@ -36,11 +39,17 @@ export function returnRing(ring: readonly Buffer[]): void {
   kept.push(Buffer.from(first.buffer, 0, CHUNKS * CHUNK_BYTES));
 }
 
+/** The same for the ring of a drive, which is made of several of these. */
+export const ringMemory: RingMemory = {
+  bytes: CHUNKS * CHUNK_BYTES,
+  take: takeRing,
+  giveBack: returnRing,
+};
+
 /** Where no memory can be mapped (a limit of the process), it is unaligned: no O_DIRECT then. */
 function allocate(): Buffer {
-  const pages = (CHUNKS * CHUNK_BYTES) / WASM_PAGE_BYTES;
   try {
-    return Buffer.from(new WebAssembly.Memory({ initial: pages, maximum: pages }).buffer);
+    return alignedBuffer(CHUNKS * CHUNK_BYTES);
   } catch {
     return Buffer.allocUnsafeSlow(CHUNKS * CHUNK_BYTES);
   }

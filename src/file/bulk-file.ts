@@ -1,13 +1,13 @@
 /**
- * The I/O seam of the directory target: one open image file. Tests put a wicked one in its place.
+ * The I/O seam of what writes files in bulk: one open file. Tests put a wicked one in its place.
  */
 import { constants } from 'node:fs';
 import { open } from 'node:fs/promises';
 import type { FileHandle } from 'node:fs/promises';
 
-export interface ImageFile {
-  /** One pwrite; may write less than asked. @returns the number of bytes written */
-  write(bytes: Uint8Array, offset: number): Promise<number>;
+export interface BulkFile {
+  /** One pwritev; may write less than asked. @returns the number of bytes written */
+  write(buffers: readonly Uint8Array[], offset: number): Promise<number>;
   /** One pread; 0 at the end of the file. */
   read(into: Uint8Array, offset: number): Promise<number>;
   /** fdatasync: all writes to the file, of every descriptor, and its length. */
@@ -18,29 +18,29 @@ export interface ImageFile {
 }
 
 /** `write` creates the file; `write-direct` goes past the page cache and needs aligned pages. */
-export type ImageFileMode = 'read' | 'write' | 'write-direct';
+export type BulkFileMode = 'read' | 'write' | 'write-direct';
 
-export interface ImageFiles {
+export interface BulkFiles {
   /** @throws system errors; EINVAL where the file system knows no O_DIRECT */
-  open(path: string, mode: ImageFileMode): Promise<ImageFile>;
+  open(path: string, mode: BulkFileMode): Promise<BulkFile>;
 }
 
 // Flags of open(2) have no bit in common, so they are added: `+` is `|` here.
-const flags: Record<ImageFileMode, number> = {
+const flags: Record<BulkFileMode, number> = {
   read: constants.O_RDONLY + constants.O_NOFOLLOW,
   write: constants.O_RDWR + constants.O_CREAT + constants.O_NOFOLLOW,
   'write-direct': constants.O_WRONLY + constants.O_DIRECT + constants.O_NOFOLLOW,
 };
 
-class NodeImageFile implements ImageFile {
+class NodeFile implements BulkFile {
   readonly #handle: FileHandle;
 
   constructor(handle: FileHandle) {
     this.#handle = handle;
   }
 
-  async write(bytes: Uint8Array, offset: number): Promise<number> {
-    return (await this.#handle.write(bytes, 0, bytes.length, offset)).bytesWritten;
+  async write(buffers: readonly Uint8Array[], offset: number): Promise<number> {
+    return (await this.#handle.writev([...buffers], offset)).bytesWritten;
   }
 
   async read(into: Uint8Array, offset: number): Promise<number> {
@@ -65,12 +65,12 @@ class NodeImageFile implements ImageFile {
 }
 
 /** Files of the operating system; new ones are readable by their owner only. */
-export const systemImageFiles: ImageFiles = {
+export const systemFiles: BulkFiles = {
   open: async (path, mode) => {
     // Node has no such constant where the system has no such flag.
     if (!Number.isInteger(flags[mode])) {
       throw Object.assign(new Error('no O_DIRECT here'), { code: 'EINVAL' });
     }
-    return new NodeImageFile(await open(path, flags[mode], 0o600));
+    return new NodeFile(await open(path, flags[mode], 0o600));
   },
 };

@@ -1,21 +1,25 @@
 /**
- * Appends to one image file through a ring of aligned chunks with several writes in flight.
+ * Appends to one file through a ring of aligned chunks: an image, or a cartridge that is a file.
  *
- * Bytes are copied into the current chunk; a full chunk is written while the next one fills.
- * Writes bypass the page cache (O_DIRECT) where the file system lets them: an image is written once
- * and not read soon, and it has to be durable in the end (docs/adr/0005-direct-writes.md has the
- * numbers). Chunks begin at page boundaries of the file; a tail that is no whole page goes through
- * the page cache, and again with its page when that is full.
+ * Bytes are copied into the current chunk; a full chunk is written while the next ones fill.
+ * Writes bypass the page cache (O_DIRECT) where the file system lets them: what comes in bulk is
+ * written once and not read soon, and it has to be durable in the end
+ * (docs/adr/0005-direct-writes.md has the numbers). Some file systems refuse that at open, some at
+ * the first write; from then on all goes through the page cache. Several chunks are in flight at
+ * once, or one after the other where a file that was cut off must have no holes.
+ *
+ * Chunks begin at page boundaries of the file; a tail that is no whole page goes through the page
+ * cache, and again with its page when that is full.
  *
  * Invariants:
  *  1. File bytes [0, offset) are those taken, once the chunks in flight are written.
- *  2. A chunk is in exactly one place: free, current, or in flight.
+ *  2. A chunk is in exactly one place: free, current, full, or in flight.
  *  3. The first error stays: nothing is written, synced or confirmed after it.
  */
 import { assert, defined } from '../base/assert.ts';
 import { StorageError, errnoOf } from '../base/errors.ts';
 import { roundDown } from '../base/units.ts';
-import type { ImageFile, ImageFiles } from './image-file.ts';
+import type { BulkFile, BulkFiles } from './bulk-file.ts';
 import { CHUNK_BYTES, PAGE_BYTES, returnRing, takeRing } from './page-ring.ts';
 
 interface Chunk {
@@ -34,34 +38,53 @@ interface Failure {
   readonly error: unknown;
 }
 
-export class ImageWriter {
-  readonly #file: ImageFile;
-  /** Where whole pages go: past the page cache, or #file itself. */
-  readonly #pages: ImageFile;
+export class BulkWriter {
+  readonly #file: BulkFile;
+  readonly #direct: BulkFile | undefined;
+  /** Where whole pages go: #direct, or #file itself. */
+  #pages: BulkFile;
+  readonly #isOrdered: boolean;
   readonly #ring: Buffer[];
   readonly #free: Buffer[];
   readonly #inFlight = new Set<Promise<void>>();
+  /** Full, and not in flight: only where they are written one after the other. */
+  readonly #full: Chunk[] = [];
   #current: Chunk | undefined;
   #offset: number;
   #failure: Failure | undefined;
   #closed = false;
 
-  private constructor(file: ImageFile, pages: ImageFile, ring: Buffer[], offset: number) {
+  private constructor(
+    file: BulkFile,
+    direct: BulkFile | undefined,
+    ring: Buffer[],
+    offset: number,
+    isOrdered: boolean,
+  ) {
     this.#file = file;
-    this.#pages = pages;
+    this.#direct = direct;
+    this.#pages = direct ?? file;
     this.#ring = ring;
     this.#free = [...ring];
     this.#offset = offset;
+    this.#isOrdered = isOrdered;
   }
 
   /**
    * Opens or creates the file, cut to `offset` bytes.
+   *
+   * @param isOrdered one write at a time: whatever cuts them off leaves a file without holes
    * @throws TARGET_INVALID if it is shorter; system errors
    */
-  static async open(files: ImageFiles, path: string, offset: number): Promise<ImageWriter> {
+  static async open(
+    files: BulkFiles,
+    path: string,
+    offset: number,
+    { isOrdered = false } = {},
+  ): Promise<BulkWriter> {
     const file = await files.open(path, 'write');
     const ring = takeRing();
-    let pages: ImageFile | undefined;
+    let pages: BulkFile | undefined;
     try {
       const sizeBytes = await file.size();
       if (sizeBytes < offset) {
@@ -71,9 +94,8 @@ export class ImageWriter {
       await file.truncate(offset);
       const page = defined(ring[0], 'chunk').subarray(0, PAGE_BYTES).fill(0);
       await readFully(file, page.subarray(0, offset % PAGE_BYTES), offset - (offset % PAGE_BYTES));
-      pages = await openDirect(files, path, page, offset);
-      await file.truncate(offset);
-      return new ImageWriter(file, pages ?? file, ring, offset).#withTail();
+      pages = await openDirect(files, path);
+      return new BulkWriter(file, pages, ring, offset, isOrdered).#withTail();
     } catch (error) {
       returnRing(ring);
       await Promise.allSettled([pages?.close(), file.close()]);
@@ -95,7 +117,7 @@ export class ImageWriter {
     for (const bytes of buffers) {
       let taken = 0;
       while (taken < bytes.length) {
-        const chunk = await this.#room();
+        const chunk = this.#current ?? (await this.#room());
         const count = Math.min(bytes.length - taken, CHUNK_BYTES - chunk.filled);
         chunk.bytes.set(bytes.subarray(taken, taken + count), chunk.filled);
         chunk.filled += count;
@@ -113,7 +135,7 @@ export class ImageWriter {
     this.#check();
     await this.#drained();
     await this.#attempt(async () => {
-      if (this.#current !== undefined) await this.#writeOut(this.#current);
+      if (this.#current !== undefined) await this.#writeOut([this.#current]);
       await this.#file.sync();
     });
     return confirmed;
@@ -126,7 +148,7 @@ export class ImageWriter {
     await Promise.all(this.#inFlight);
     returnRing(this.#ring);
     try {
-      if (this.isDirect) await this.#pages.close();
+      await this.#direct?.close();
     } finally {
       await this.#file.close();
     }
@@ -143,7 +165,6 @@ export class ImageWriter {
 
   async #room(): Promise<Chunk> {
     this.#check();
-    if (this.#current !== undefined) return this.#current;
     while (this.#free.length === 0) await Promise.race(this.#inFlight);
     this.#check();
     const start = this.#offset;
@@ -156,27 +177,46 @@ export class ImageWriter {
   #launch(chunk: Chunk): void {
     assert(chunk === this.#current && chunk.filled === CHUNK_BYTES, 'chunk launched early');
     this.#current = undefined;
-    const work = this.#attempt(() => this.#writeOut(chunk)).then(
-      () => undefined,
-      () => undefined, // kept in #failure
-    );
+    this.#full.push(chunk);
+    if (!this.#isOrdered || this.#inFlight.size === 0) this.#launchFull();
+  }
+
+  #launchFull(): void {
+    const chunks = this.#full.splice(0);
+    const work = this.#attempt(() => this.#writeOut(chunks)).catch(() => undefined); // in #failure
     this.#inFlight.add(work);
     void work.then(() => {
       this.#inFlight.delete(work);
-      this.#free.push(chunk.bytes);
+      this.#free.push(...chunks.map(({ bytes }) => bytes));
+      if (this.#full.length > 0) this.#launchFull();
     });
   }
 
-  /** Whole pages past the page cache, the rest of the chunk through it. */
-  async #writeOut(chunk: Chunk): Promise<void> {
-    if (chunk.kept === chunk.filled) return;
-    const whole = roundDown(chunk.filled, PAGE_BYTES);
-    const pages = chunk.bytes.subarray(chunk.written, whole);
-    await writeFully(this.#pages, pages, chunk.start + chunk.written, PAGE_BYTES);
-    chunk.written = whole;
-    const rest = chunk.bytes.subarray(whole, chunk.filled);
-    await writeFully(this.#file, rest, chunk.start + whole, 1);
-    chunk.kept = chunk.filled;
+  /** Chunks that follow each other: whole pages past the page cache, the rest through it. */
+  async #writeOut(chunks: readonly Chunk[]): Promise<void> {
+    const [first] = chunks;
+    const last = chunks.at(-1);
+    if (first === undefined || last === undefined || last.kept === last.filled) return;
+    const whole = roundDown(last.filled, PAGE_BYTES);
+    const pages = chunks.map((chunk) => {
+      return chunk.bytes.subarray(chunk.written, chunk === last ? whole : CHUNK_BYTES);
+    });
+    await this.#writePages(pages, first.start + first.written);
+    last.written = whole;
+    const rest = last.bytes.subarray(whole, last.filled);
+    await writeFully(this.#file, [rest], last.start + whole, 1);
+    last.kept = last.filled;
+  }
+
+  async #writePages(buffers: readonly Uint8Array[], offset: number): Promise<void> {
+    const file = this.#pages;
+    try {
+      await writeFully(file, buffers, offset, PAGE_BYTES);
+    } catch (error) {
+      if (file === this.#file || errnoOf(error) !== 'EINVAL') throw error;
+      this.#pages = this.#file;
+      await writeFully(this.#file, buffers, offset, PAGE_BYTES);
+    }
   }
 
   async #drained(): Promise<void> {
@@ -186,6 +226,7 @@ export class ImageWriter {
 
   async #attempt(work: () => Promise<void>): Promise<void> {
     try {
+      if (this.#failure !== undefined) throw this.#failure.error;
       await work();
     } catch (error) {
       this.#failure ??= { error };
@@ -194,53 +235,49 @@ export class ImageWriter {
   }
 
   #check(): void {
-    assert(!this.#closed, 'image writer used after close');
+    assert(!this.#closed, 'bulk writer used after close');
     if (this.#failure !== undefined) throw this.#failure.error;
   }
 }
 
-/** No O_DIRECT here; or no room for a page more than there is, which may be all that is needed. */
-const noTrial = new Set(['EINVAL', 'ENOSPC', 'EDQUOT']);
-
-/**
- * The file past the page cache, or undefined where the file system cannot: some say so at open,
- * some at the first write, so the page at `offset` is written as it is (`page`, zeros behind).
- */
-async function openDirect(
-  files: ImageFiles,
-  path: string,
-  page: Buffer,
-  offset: number,
-): Promise<ImageFile | undefined> {
-  let file: ImageFile | undefined;
+/** The file past the page cache, or undefined where the file system says at once that it cannot. */
+async function openDirect(files: BulkFiles, path: string): Promise<BulkFile | undefined> {
   try {
-    file = await files.open(path, 'write-direct');
-    await writeFully(file, page, roundDown(offset, PAGE_BYTES), PAGE_BYTES);
-    return file;
+    return await files.open(path, 'write-direct');
   } catch (error) {
-    await file?.close();
-    if (noTrial.has(errnoOf(error) ?? '')) return undefined;
+    if (errnoOf(error) === 'EINVAL') return undefined;
     throw error;
   }
 }
 
 /** Goes on after a short write at a multiple of `unit`, as O_DIRECT needs it. */
 async function writeFully(
-  file: ImageFile,
-  bytes: Uint8Array,
+  file: BulkFile,
+  buffers: readonly Uint8Array[],
   offset: number,
   unit: number,
 ): Promise<void> {
-  let done = 0;
-  while (done < bytes.length) {
-    const count = await file.write(bytes.subarray(done), offset + done);
-    const next = done + roundDown(count, unit);
-    if (next === done) throw new StorageError('TARGET_FULL', 'the file system takes no more bytes');
-    done = next;
+  let left = buffers.filter(({ length }) => length > 0);
+  let at = offset;
+  while (left.length > 0) {
+    const done = roundDown(await file.write(left, at), unit);
+    if (done === 0) throw new StorageError('TARGET_FULL', 'the file system takes no more bytes');
+    left = behind(left, done);
+    at += done;
   }
 }
 
-async function readFully(file: ImageFile, into: Uint8Array, offset: number): Promise<void> {
+/** What of the buffers follows the first `count` bytes. */
+function behind(buffers: readonly Uint8Array[], count: number): Uint8Array[] {
+  let skipped = 0;
+  return buffers.flatMap((bytes) => {
+    const from = Math.min(bytes.length, count - skipped);
+    skipped += from;
+    return from === bytes.length ? [] : [bytes.subarray(from)];
+  });
+}
+
+async function readFully(file: BulkFile, into: Uint8Array, offset: number): Promise<void> {
   let done = 0;
   while (done < into.length) {
     const count = await file.read(into.subarray(done), offset + done);

@@ -3,8 +3,8 @@
  * power cut everything that was not synced.
  */
 import { readFile, writeFile } from 'node:fs/promises';
-import { systemImageFiles } from '../../src/target/image-file.ts';
-import type { ImageFile, ImageFileMode, ImageFiles } from '../../src/target/image-file.ts';
+import { systemFiles } from '../../src/file/bulk-file.ts';
+import type { BulkFile, BulkFileMode, BulkFiles } from '../../src/file/bulk-file.ts';
 
 type Operation = 'open' | 'write' | 'read' | 'sync' | 'truncate';
 
@@ -12,14 +12,14 @@ export function systemError(errno: string): Error {
   return Object.assign(new Error(`${errno}: injected`), { code: errno });
 }
 
-export class WickedImageFiles implements ImageFiles {
+export class WickedFiles implements BulkFiles {
   /** Where O_DIRECT is refused. */
   refuseDirect: 'never' | 'at-open' | 'at-write' = 'never';
   /** Writes of more than this write only this much. */
   shortWriteBytes = Infinity;
   readonly #faults = new Map<Operation, { after: number; errno: string }>();
   readonly #durable = new Map<string, Buffer>();
-  readonly opened: ImageFileMode[] = [];
+  readonly opened: BulkFileMode[] = [];
   openCount = 0;
 
   /** The call of this kind after `after` more fails, and all that follow. */
@@ -31,16 +31,16 @@ export class WickedImageFiles implements ImageFiles {
     this.#faults.clear();
   }
 
-  async open(path: string, mode: ImageFileMode): Promise<ImageFile> {
+  async open(path: string, mode: BulkFileMode): Promise<BulkFile> {
     this.check('open');
     if (mode === 'write-direct' && this.refuseDirect === 'at-open') throw systemError('EINVAL');
-    const file = await systemImageFiles.open(path, mode);
+    const file = await systemFiles.open(path, mode);
     if (mode === 'write' && !this.#durable.has(path)) {
       this.#durable.set(path, await readFile(path));
     }
     this.opened.push(mode);
     this.openCount += 1;
-    return new WickedImageFile(this, file, path, mode);
+    return new WickedFile(this, file, path, mode);
   }
 
   /** Every file that was written is again as at its last sync. */
@@ -63,28 +63,30 @@ export class WickedImageFiles implements ImageFiles {
   }
 }
 
-class WickedImageFile implements ImageFile {
-  readonly #files: WickedImageFiles;
-  readonly #file: ImageFile;
+class WickedFile implements BulkFile {
+  readonly #files: WickedFiles;
+  readonly #file: BulkFile;
   readonly #path: string;
-  readonly #mode: ImageFileMode;
+  readonly #mode: BulkFileMode;
 
-  constructor(files: WickedImageFiles, file: ImageFile, path: string, mode: ImageFileMode) {
+  constructor(files: WickedFiles, file: BulkFile, path: string, mode: BulkFileMode) {
     this.#files = files;
     this.#file = file;
     this.#path = path;
     this.#mode = mode;
   }
 
-  async write(bytes: Uint8Array, offset: number): Promise<number> {
+  async write(buffers: readonly Uint8Array[], offset: number): Promise<number> {
     if (this.#mode === 'write-direct' && this.#files.refuseDirect === 'at-write') {
       throw systemError('EINVAL');
     }
     this.#files.check('write');
-    const short = Math.min(bytes.length, this.#files.shortWriteBytes);
-    if (short === bytes.length) return this.#file.write(bytes, offset);
+    const [bytes = Buffer.alloc(0)] = buffers;
+    const total = buffers.reduce((sum, { length }) => sum + length, 0);
+    const short = Math.min(total, this.#files.shortWriteBytes, bytes.length);
+    if (total <= this.#files.shortWriteBytes) return this.#file.write(buffers, offset);
     const whole = this.#mode === 'write-direct' ? short - (short % 4096) : short;
-    await this.#file.write(bytes.subarray(0, whole), offset);
+    await this.#file.write([bytes.subarray(0, whole)], offset);
     return short;
   }
 
