@@ -6,8 +6,8 @@ import { open } from 'node:fs/promises';
 import type { FileHandle } from 'node:fs/promises';
 
 export interface BulkFile {
-  /** One pwritev; may write less than asked. @returns the number of bytes written */
-  write(buffers: readonly Uint8Array[], offset: number): Promise<number>;
+  /** One pwrite; may write less than asked. @returns the number of bytes written */
+  write(bytes: Uint8Array, offset: number): Promise<number>;
   /** One pread; 0 at the end of the file. */
   read(into: Uint8Array, offset: number): Promise<number>;
   /** fdatasync: all writes to the file, of every descriptor, and its length. */
@@ -39,8 +39,8 @@ class NodeFile implements BulkFile {
     this.#handle = handle;
   }
 
-  async write(buffers: readonly Uint8Array[], offset: number): Promise<number> {
-    return (await this.#handle.writev([...buffers], offset)).bytesWritten;
+  async write(bytes: Uint8Array, offset: number): Promise<number> {
+    return (await this.#handle.write(bytes, 0, bytes.length, offset)).bytesWritten;
   }
 
   async read(into: Uint8Array, offset: number): Promise<number> {

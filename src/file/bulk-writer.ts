@@ -6,14 +6,14 @@
  * written once and not read soon, and it has to be durable in the end
  * (docs/adr/0005-direct-writes.md has the numbers). Some file systems refuse that at open, some at
  * the first write; from then on all goes through the page cache. Several chunks are in flight at
- * once, or one after the other where a file that was cut off must have no holes.
+ * once: a file that was cut off behind its last `confirm` may have holes there.
  *
  * Chunks begin at page boundaries of the file; a tail that is no whole page goes through the page
  * cache, and again with its page when that is full.
  *
  * Invariants:
  *  1. File bytes [0, offset) are those taken, once the chunks in flight are written.
- *  2. A chunk is in exactly one place: free, current, full, or in flight.
+ *  2. A chunk is in exactly one place: free, current, or in flight.
  *  3. The first error stays: nothing is written, synced or confirmed after it.
  */
 import { assert, defined } from '../base/assert.ts';
@@ -43,12 +43,9 @@ export class BulkWriter {
   readonly #direct: BulkFile | undefined;
   /** Where whole pages go: #direct, or #file itself. */
   #pages: BulkFile;
-  readonly #isOrdered: boolean;
   readonly #ring: Buffer[];
   readonly #free: Buffer[];
   readonly #inFlight = new Set<Promise<void>>();
-  /** Full, and not in flight: only where they are written one after the other. */
-  readonly #full: Chunk[] = [];
   #current: Chunk | undefined;
   #offset: number;
   #failure: Failure | undefined;
@@ -59,7 +56,6 @@ export class BulkWriter {
     direct: BulkFile | undefined,
     ring: Buffer[],
     offset: number,
-    isOrdered: boolean,
   ) {
     this.#file = file;
     this.#direct = direct;
@@ -67,21 +63,14 @@ export class BulkWriter {
     this.#ring = ring;
     this.#free = [...ring];
     this.#offset = offset;
-    this.#isOrdered = isOrdered;
   }
 
   /**
    * Opens or creates the file, cut to `offset` bytes.
    *
-   * @param isOrdered one write at a time: whatever cuts them off leaves a file without holes
    * @throws TARGET_INVALID if it is shorter; system errors
    */
-  static async open(
-    files: BulkFiles,
-    path: string,
-    offset: number,
-    { isOrdered = false } = {},
-  ): Promise<BulkWriter> {
+  static async open(files: BulkFiles, path: string, offset: number): Promise<BulkWriter> {
     const file = await files.open(path, 'write');
     const ring = takeRing();
     let pages: BulkFile | undefined;
@@ -95,7 +84,7 @@ export class BulkWriter {
       const page = defined(ring[0], 'chunk').subarray(0, PAGE_BYTES).fill(0);
       await readFully(file, page.subarray(0, offset % PAGE_BYTES), offset - (offset % PAGE_BYTES));
       pages = await openDirect(files, path);
-      return new BulkWriter(file, pages, ring, offset, isOrdered).#withTail();
+      return new BulkWriter(file, pages, ring, offset).#withTail();
     } catch (error) {
       returnRing(ring);
       await Promise.allSettled([pages?.close(), file.close()]);
@@ -135,7 +124,7 @@ export class BulkWriter {
     this.#check();
     await this.#drained();
     await this.#attempt(async () => {
-      if (this.#current !== undefined) await this.#writeOut([this.#current]);
+      if (this.#current !== undefined) await this.#writeOut(this.#current);
       await this.#file.sync();
     });
     return confirmed;
@@ -177,45 +166,34 @@ export class BulkWriter {
   #launch(chunk: Chunk): void {
     assert(chunk === this.#current && chunk.filled === CHUNK_BYTES, 'chunk launched early');
     this.#current = undefined;
-    this.#full.push(chunk);
-    if (!this.#isOrdered || this.#inFlight.size === 0) this.#launchFull();
-  }
-
-  #launchFull(): void {
-    const chunks = this.#full.splice(0);
-    const work = this.#attempt(() => this.#writeOut(chunks)).catch(() => undefined); // in #failure
+    const work = this.#attempt(() => this.#writeOut(chunk)).catch(() => undefined); // in #failure
     this.#inFlight.add(work);
     void work.then(() => {
       this.#inFlight.delete(work);
-      this.#free.push(...chunks.map(({ bytes }) => bytes));
-      if (this.#full.length > 0) this.#launchFull();
+      this.#free.push(chunk.bytes);
     });
   }
 
-  /** Chunks that follow each other: whole pages past the page cache, the rest through it. */
-  async #writeOut(chunks: readonly Chunk[]): Promise<void> {
-    const [first] = chunks;
-    const last = chunks.at(-1);
-    if (first === undefined || last === undefined || last.kept === last.filled) return;
-    const whole = roundDown(last.filled, PAGE_BYTES);
-    const pages = chunks.map((chunk) => {
-      return chunk.bytes.subarray(chunk.written, chunk === last ? whole : CHUNK_BYTES);
-    });
-    await this.#writePages(pages, first.start + first.written);
-    last.written = whole;
-    const rest = last.bytes.subarray(whole, last.filled);
-    await writeFully(this.#file, [rest], last.start + whole, 1);
-    last.kept = last.filled;
+  /** Whole pages past the page cache, the rest of the chunk through it. */
+  async #writeOut(chunk: Chunk): Promise<void> {
+    if (chunk.kept === chunk.filled) return;
+    const whole = roundDown(chunk.filled, PAGE_BYTES);
+    const pages = chunk.bytes.subarray(chunk.written, whole);
+    await this.#writePages(pages, chunk.start + chunk.written);
+    chunk.written = whole;
+    const rest = chunk.bytes.subarray(whole, chunk.filled);
+    await writeFully(this.#file, rest, chunk.start + whole, 1);
+    chunk.kept = chunk.filled;
   }
 
-  async #writePages(buffers: readonly Uint8Array[], offset: number): Promise<void> {
+  async #writePages(bytes: Uint8Array, offset: number): Promise<void> {
     const file = this.#pages;
     try {
-      await writeFully(file, buffers, offset, PAGE_BYTES);
+      await writeFully(file, bytes, offset, PAGE_BYTES);
     } catch (error) {
       if (file === this.#file || errnoOf(error) !== 'EINVAL') throw error;
       this.#pages = this.#file;
-      await writeFully(this.#file, buffers, offset, PAGE_BYTES);
+      await writeFully(this.#file, bytes, offset, PAGE_BYTES);
     }
   }
 
@@ -253,28 +231,15 @@ async function openDirect(files: BulkFiles, path: string): Promise<BulkFile | un
 /** Goes on after a short write at a multiple of `unit`, as O_DIRECT needs it. */
 async function writeFully(
   file: BulkFile,
-  buffers: readonly Uint8Array[],
+  bytes: Uint8Array,
   offset: number,
   unit: number,
 ): Promise<void> {
-  let left = buffers.filter(({ length }) => length > 0);
-  let at = offset;
-  while (left.length > 0) {
-    const done = roundDown(await file.write(left, at), unit);
-    if (done === 0) throw new StorageError('TARGET_FULL', 'the file system takes no more bytes');
-    left = behind(left, done);
-    at += done;
+  for (let done = 0; done < bytes.length;) {
+    const count = roundDown(await file.write(bytes.subarray(done), offset + done), unit);
+    if (count === 0) throw new StorageError('TARGET_FULL', 'the file system takes no more bytes');
+    done += count;
   }
-}
-
-/** What of the buffers follows the first `count` bytes. */
-function behind(buffers: readonly Uint8Array[], count: number): Uint8Array[] {
-  let skipped = 0;
-  return buffers.flatMap((bytes) => {
-    const from = Math.min(bytes.length, count - skipped);
-    skipped += from;
-    return from === bytes.length ? [] : [bytes.subarray(from)];
-  });
 }
 
 async function readFully(file: BulkFile, into: Uint8Array, offset: number): Promise<void> {

@@ -10,13 +10,12 @@
  *     changed the file meanwhile. The last `release` closes it and keeps the index.
  *  2. Objects are only added at the end; `truncate` makes an earlier place the end.
  *  3. What is added goes into the file at once. Only when many records follow each other it goes
- *     through a buffer of 4 MiB and past the page cache, in order, as a drive has its buffer: what
- *     is in there is lost with the program, and its errors are told by a later operation. `sync`,
- *     and whatever does not add, has it written first.
+ *     through a buffer of 4 MiB and past the page cache, as a drive has its buffer: what is in it
+ *     is lost with the program, and its errors are told by a later operation. `sync`, and whatever
+ *     does not add, has it written first.
  *
  * Invariants: (1) the index covers the file from 0 to `#end` without gaps; (2) what lies behind
- * `#end` is a record that was cut off while it was written, and is cut off the file before the next
- * is added.
+ * `#end` was cut off while it was written, and is cut off the file before the next is added.
  */
 import { open } from 'node:fs/promises';
 import type { FileHandle } from 'node:fs/promises';
@@ -36,6 +35,13 @@ const ERASE_GAP = 0xfffffffe;
 const MAX_LENGTH = 0xffffff;
 /** Read at once while the index is made; most of it is used only where records are short. */
 const SCAN_BYTES = 4096;
+/**
+ * So much at the end of a file may be what a program left that was killed, or lost its power, while
+ * it wrote: holes where pages did not get there. More than that is no cartridge that we wrote.
+ */
+const TORN_BYTES = 8 * 1024 * 1024;
+/** Nobody writes so many filemarks one behind the other: these are a hole. */
+const HOLE_MARKS = 64;
 /** After so many bytes without a `sync`, more of them go through the buffer. */
 const BULK_AFTER_BYTES = 4 * 1024 * 1024;
 
@@ -230,7 +236,7 @@ export class TapFile {
   }
 
   async #writeBulk(parts: readonly Uint8Array[]): Promise<void> {
-    this.#bulk ??= await BulkWriter.open(this.#files, this.path, this.#end, { isOrdered: true });
+    this.#bulk ??= await BulkWriter.open(this.#files, this.path, this.#end);
     try {
       await this.#bulk.write(parts);
     } catch (error) {
@@ -282,22 +288,40 @@ export class TapFile {
     for (;;) {
       const at = this.#end;
       const mark = await numbers.at(at);
-      if (mark === undefined || mark === END_OF_MEDIUM) return;
+      if (mark === undefined || mark === END_OF_MEDIUM) break;
       if (mark === 0) {
         this.#add(FILEMARK, LENGTH_BYTES);
       } else if (mark === ERASE_GAP) {
         this.#end += LENGTH_BYTES;
       } else {
         const length = mark % BAD_SPOT;
-        if (length > MAX_LENGTH) throw new NotTapFile(this.path, at);
         const whole = padded(length) + 2 * LENGTH_BYTES;
-        if (at + whole > size) return;
-        const again = await numbers.at(at + whole - LENGTH_BYTES);
+        const isCut = length <= MAX_LENGTH && at + whole > size;
+        if (isCut) break;
+        const again = length > MAX_LENGTH ? undefined : await numbers.at(at + whole - LENGTH_BYTES);
+        const mayBeTorn = this.#recordBytes > 0 && size - at <= TORN_BYTES;
+        if (mayBeTorn && (again !== mark || this.#marksAtEnd() >= HOLE_MARKS)) break;
         if (again !== mark) throw new NotTapFile(this.path, at);
         if (mark >= BAD_SPOT) this.#bad.add(this.count);
         this.#add(length, whole);
       }
     }
+    this.#dropHole();
+  }
+
+  /** A hole reads as filemarks. One is left, as after a kill. */
+  #dropHole(): void {
+    const marks = this.#marksAtEnd();
+    if (marks < HOLE_MARKS) return;
+    const kept = this.count - marks + 1;
+    this.#end = defined(this.#offsets[kept], 'filemark');
+    this.#offsets.length = kept;
+    this.#lengths.length = kept;
+  }
+
+  /** Filemarks behind the last record. */
+  #marksAtEnd(): number {
+    return this.count - 1 - this.#lengths.findLastIndex((length) => length !== FILEMARK);
   }
 }
 

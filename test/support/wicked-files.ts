@@ -76,17 +76,14 @@ class WickedFile implements BulkFile {
     this.#mode = mode;
   }
 
-  async write(buffers: readonly Uint8Array[], offset: number): Promise<number> {
+  async write(bytes: Uint8Array, offset: number): Promise<number> {
     if (this.#mode === 'write-direct' && this.#files.refuseDirect === 'at-write') {
       throw systemError('EINVAL');
     }
     this.#files.check('write');
-    const [bytes = Buffer.alloc(0)] = buffers;
-    const total = buffers.reduce((sum, { length }) => sum + length, 0);
-    const short = Math.min(total, this.#files.shortWriteBytes, bytes.length);
-    if (total <= this.#files.shortWriteBytes) return this.#file.write(buffers, offset);
+    const short = Math.min(bytes.length, this.#files.shortWriteBytes);
     const whole = this.#mode === 'write-direct' ? short - (short % 4096) : short;
-    await this.#file.write([bytes.subarray(0, whole)], offset);
+    await this.#file.write(bytes.subarray(0, whole), offset);
     return short;
   }
 

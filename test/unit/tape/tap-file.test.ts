@@ -96,6 +96,38 @@ describe('a .tap file', () => {
     expect((await readFile(path)).equals(text)).toBe(true);
   });
 
+  it('a file that was torn while it was written ends before the hole', async () => {
+    const record = Buffer.alloc(4096, 7);
+    const mark = Buffer.alloc(4);
+    mark.writeUInt32LE(record.length);
+    const whole = Buffer.concat([mark, record, mark]);
+    const hole = Buffer.alloc(8192);
+    const torn = [
+      Buffer.concat([small, whole, hole, whole]),
+      Buffer.concat([small, whole.subarray(0, 2000), hole, whole]),
+      Buffer.concat([small, mark, hole, whole]),
+      Buffer.concat([small, whole, hole]),
+    ];
+    const before = await objectsOf(await blank(small));
+    for (const bytes of torn) {
+      const path = await blank(bytes);
+      const found = await objectsOf(path);
+      expect(found.slice(0, before.length)).toEqual(before);
+      expect(found.length).toBeLessThanOrEqual(before.length + 2);
+      const file = new TapFile(path);
+      await file.use();
+      await file.appendRecord(Buffer.from('next'));
+      await file.release();
+      expect(await objectsOf(path)).toEqual([...found, 4]);
+    }
+  });
+
+  it('a file with a hole in its middle is refused: what follows is not to be lost', async () => {
+    const far = Buffer.alloc(9 * 1024 * 1024, 1);
+    const path = await blank(Buffer.concat([small, Buffer.alloc(4096), far]));
+    await expect(new TapFile(path).use()).rejects.toThrow(NotTapFile);
+  });
+
   it('what somebody else does to the file while it is released is seen', async () => {
     const path = await blank(small);
     const file = new TapFile(path);
