@@ -12,7 +12,9 @@ import { onTestFinished } from 'vitest';
 import { loadConfig } from '../../src/config.ts';
 import { Daemon } from '../../src/daemon.ts';
 
-const main = join(import.meta.dirname, '..', '..', 'src', 'main.ts');
+/** The sources, unless something else is to be tested. */
+const main =
+  process.env['SPINDLE_TEST_MAIN'] ?? join(import.meta.dirname, '..', '..', 'src', 'main.ts');
 
 /** Variables of the environment. */
 export type Settings = Readonly<Record<string, string>>;
@@ -103,7 +105,8 @@ export class DaemonProcess extends Client {
 
   constructor(settings: Settings) {
     super();
-    const env = { PATH: process.env.PATH ?? '', SPINDLE_PORT: '0', ...settings };
+    const { PATH = '', NODE_COMPILE_CACHE = '' } = process.env;
+    const env = { PATH, NODE_COMPILE_CACHE, SPINDLE_PORT: '0', ...settings };
     this.#child = spawn(process.execPath, [main], { env, stdio: ['ignore', 'pipe', 'pipe'] });
     this.#child.stderr?.on('data', (chunk: Buffer) => this.#said.push(chunk));
     this.ended = once(this.#child, 'close').then(([code, signal]) => ({
