@@ -20,8 +20,14 @@ const shared = {
 const fast = ['unit', 'property', 'contract', 'api'].map((room) => `test/${room}/**/*.test.ts`);
 /** Long ones of the other rooms: `npm test` is to take less than five minutes on two cores. */
 const long = [
+  'test/property/backup-chains.test.ts',
+  'test/property/cut.test.ts',
+  'test/property/group-cut.test.ts',
   'test/unit/image/damaged-vectors.test.ts',
+  'test/unit/image/restore-chain.test.ts',
+  'test/unit/image/restore-program.test.ts',
   'test/unit/image/salvage.test.ts',
+  'test/unit/backup/chain-restores.test.ts',
   'test/unit/backup/changer-work.test.ts',
   'test/unit/backup/group-work.test.ts',
   'test/unit/backup/tape-chains.test.ts',
