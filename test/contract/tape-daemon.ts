@@ -148,7 +148,12 @@ export function describeTapeDaemon(kind: string, makeHands: MakeHands): void {
       }
       expect(restored.equals(data)).toBe(true);
     });
+  });
+}
 
+/** Hands load cartridges, and there is nobody else who does. */
+export function describeTapeHands(kind: string, makeHands: MakeHands): void {
+  describe(`a tape drive that hands serve (${kind})`, () => {
     it('does not write to a cartridge that is not of its set', async () => {
       const { site } = await TapeSite.open(makeHands, { ...small, dataBytes: MIB });
       const [own, foreign] = [site.blank[0] ?? '', site.blank[1] ?? ''];

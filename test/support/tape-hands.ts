@@ -120,13 +120,11 @@ export class StDaemonHands implements DaemonTapeHands {
 
   /** By the changer, as it is told; else by reaching into the library. */
   async insert(client: Client, target: string, cart: string): Promise<void> {
-    if (!this.#hasChanger) await this.#command('load', { cart });
-    else await good(client.post(`/targets/${target}/load`, { medium: cart }));
+    if (this.#hasChanger) await good(client.post(`/targets/${target}/load`, { medium: cart }));
+    else await this.#load(cart);
   }
 
-  readonly swap = async (cart: string): Promise<void> => {
-    await this.#command('load', { cart });
-  };
+  readonly swap = (cart: string): Promise<void> => this.#load(cart);
 
   async objects(cart: string): Promise<LibraryObject[]> {
     return (await this.#command('records', { cart })) as LibraryObject[];
@@ -153,7 +151,7 @@ export class StDaemonHands implements DaemonTapeHands {
   }
 
   async dump(cart: string, file: string): Promise<void> {
-    await this.#command('load', { cart });
+    await this.#load(cart);
     const drive = await stDevice(this.#path).open('read');
     const into = Buffer.alloc(1024 * 1024);
     await writeFile(file, '');
@@ -166,6 +164,13 @@ export class StDaemonHands implements DaemonTapeHands {
       await appendFile(file, into.subarray(0, length));
     }
     await drive.close();
+  }
+
+  async #load(cart: string): Promise<void> {
+    const { drives } = (await this.#command('status', {})) as {
+      drives: { cartridge: string | null }[];
+    };
+    if (drives[0]?.cartridge !== cart) await this.#command('load', { cart });
   }
 
   async #command(command: string, query: Record<string, string>): Promise<unknown> {

@@ -4,10 +4,12 @@
 import {
   describeSwappedCartridge,
   describeTapeDaemon,
+  describeTapeHands,
   describeTapeMethods,
 } from '../contract/tape-daemon.ts';
 import { StDaemonHands } from '../support/tape-hands.ts';
 
 describeTapeMethods('st and mtx', true, () => new StDaemonHands({ hasChanger: true }));
-describeTapeDaemon('st', () => new StDaemonHands());
+describeTapeDaemon('st and mtx', () => new StDaemonHands({ hasChanger: true }));
+describeTapeHands('st', () => new StDaemonHands());
 describeSwappedCartridge(() => new StDaemonHands());
