@@ -89,7 +89,6 @@ async function freeze(world: World, random: Random): Promise<void> {
   const job = dedicated === undefined ? undefined : copyJob(world, name);
   copy.isDedicated = dedicated !== undefined;
   world.count(dedicated === undefined ? 'freeze' : `freeze ${dedicated.preserve}`);
-  const codes = disk.isDeleting ? ['NOT_FOUND', 'POOL_MISMATCH'] : ['POOL_MISMATCH'];
   await world.post(
     path,
     { name, layout: random.chance(0.5) ? 'compact' : 'full', ...dedicated },
@@ -101,6 +100,9 @@ async function freeze(world: World, random: Random): Promise<void> {
         else if (job !== undefined) job.id = view.job ?? undefined;
         return;
       }
+      // somebody may have begun to delete it since
+      const mayBeGone = disk.isDeleting || !world.disks.includes(disk);
+      const codes = mayBeGone ? ['NOT_FOUND', 'POOL_MISMATCH'] : ['POOL_MISMATCH'];
       world.refused(`POST ${path}`, answer, codes);
       world.copies = world.copies.filter((each) => each !== copy);
       if (job !== undefined) world.endJob(job, undefined);
