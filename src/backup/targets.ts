@@ -13,7 +13,7 @@ import type { ChangerUse } from '../target/changer-use.ts';
 import { beginTape } from '../target/tape-device.ts';
 import type { TapeKind } from '../target/tape-device.ts';
 import type { TapeMedia } from '../target/tape-media.ts';
-import { changerUseAt, forgetTape, tapeMediaAt } from '../target/tape-place.ts';
+import { changerUseAt, forgetTape, tapeMediaAt, tapeTargetAt } from '../target/tape-place.ts';
 import type { TapePlaceFacts } from '../target/tape-place.ts';
 import type { Target } from '../target/target.ts';
 import { DriveFigures } from './drive-figures.ts';
@@ -29,7 +29,6 @@ import {
 import { checkedBuffer } from './target-buffer.ts';
 import { checkTape, VIRTUAL } from './target-request.ts';
 import type { TargetRequest } from './target-request.ts';
-import { targetAt } from './worker-engine.ts';
 import type { TargetPlace } from './worker-protocol.ts';
 
 export interface TargetsOptions {
@@ -84,7 +83,9 @@ export class Targets {
 
   /** The medium, as far as no cartridge is needed: what needs one goes through `runOnTarget`. */
   medium(record: TargetRecord): Target {
-    return targetAt(this.place(record), async ({ reason }) => {
+    const place = this.place(record);
+    if (place.kind === 'directory') return new DirectoryTarget(place.path);
+    return tapeTargetAt(place, async ({ reason }) => {
       throw new StorageError('MEDIUM_ABSENT', reason, { target: record.name });
     });
   }

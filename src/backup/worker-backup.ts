@@ -12,7 +12,7 @@ import { GIB, MIB } from '../base/units.ts';
 import { chainSource } from '../image/chain-source.ts';
 import type { ImageLayout } from '../image/format.ts';
 import { type ImageSource, ImageWriter } from '../image/writer.ts';
-import type { BackupSink } from '../target/target.ts';
+import type { BackupSink, Target } from '../target/target.ts';
 import { PoolReader } from './pool-reader.ts';
 import { BusyTimes, type Engine, openTarget } from './worker-engine.ts';
 import type { Task } from './worker-protocol.ts';
@@ -61,7 +61,7 @@ async function writeImage(
 ): Promise<BackupDone> {
   const writer = new ImageWriter(source, { signal: engine.signal });
   const { imageBytes } = writer.layout;
-  const target = openTarget(task.target, engine);
+  const target = await openTarget(task.target, engine);
   const pace = target.capabilities.appendOnly ? onTape : usual;
   const sink = await openSink(target, task);
   try {
@@ -79,7 +79,7 @@ async function writeImage(
 
 /** Where the last attempt was confirmed, or from 0 if the target cannot go on there. */
 async function openSink(
-  target: ReturnType<typeof openTarget>,
+  target: Target,
   task: Pick<BackupTask, 'name' | 'resumeFrom' | 'manifest'>,
 ): Promise<BackupSink> {
   const { name, resumeFrom, manifest } = task;

@@ -2,8 +2,6 @@
  * The engine as a job worker sees it, and targets opened in a worker.
  */
 import { DirectoryTarget } from '../target/file.ts';
-import type { NeededMedium } from '../target/tape-drive-use.ts';
-import { tapeTargetAt } from '../target/tape-place.ts';
 import type { Target } from '../target/target.ts';
 import { systemClock } from '../base/clock.ts';
 import type { BusyMs, CallName, Calls, TargetPlace } from './worker-protocol.ts';
@@ -19,20 +17,19 @@ export interface Engine {
   ): Promise<Calls[Name]['answer']>;
 }
 
-/** The target for a task of this engine, which is asked for cartridges. */
-export function openTarget(place: TargetPlace, engine: Pick<Engine, 'call'>): Target {
-  return targetAt(place, async (needed) => {
+/**
+ * The target for a task of this engine, which is asked for cartridges. A thread that needs no drive
+ * does not load what drives take: some MiB of code.
+ */
+export async function openTarget(
+  place: TargetPlace,
+  engine: Pick<Engine, 'call'>,
+): Promise<Target> {
+  if (place.kind === 'directory') return new DirectoryTarget(place.path);
+  const { tapeTargetAt } = await import('../target/tape-place.ts');
+  return tapeTargetAt(place, async (needed) => {
     await engine.call('medium', [needed]);
   });
-}
-
-/** @param waitForMedium throws where no cartridge can be waited for */
-export function targetAt(
-  place: TargetPlace,
-  waitForMedium: (needed: NeededMedium) => Promise<void>,
-): Target {
-  if (place.kind === 'directory') return new DirectoryTarget(place.path);
-  return tapeTargetAt(place, waitForMedium);
 }
 
 /** Adds up how long each stage was at work; pieces of one stage that overlap count once. */

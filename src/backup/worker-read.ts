@@ -16,7 +16,8 @@ type ReadTask = Extract<Task, { kind: 'read' }>;
 type VerifyTask = Extract<Task, { kind: 'verify' }>;
 
 export async function runVerify(engine: Engine, task: VerifyTask): Promise<VerifyResult> {
-  const bytes = await openTarget(task.target, engine).open(task.name);
+  const target = await openTarget(task.target, engine);
+  const bytes = await target.open(task.name);
   try {
     let told: Promise<unknown> = Promise.resolve();
     const result = await verifyImage(bytes, {
@@ -50,7 +51,7 @@ export async function withChain<T>(
   names: readonly string[],
   body: (chain: ChainReader) => Promise<T>,
 ): Promise<T> {
-  const target = openTarget(place, engine);
+  const target = await openTarget(place, engine);
   const members: BackupBytes[] = [];
   try {
     for (const name of names) members.push(await target.open(name));
