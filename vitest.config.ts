@@ -41,6 +41,7 @@ const slow = [...['crash', 'interop'].map((room) => `test/${room}/**/*.test.ts`)
 export default defineConfig({
   test: {
     passWithNoTests: true,
+    globalSetup: 'test/support/built.ts',
     // one more than there are cores: many tests wait for something
     maxWorkers: availableParallelism() + 1,
     projects: [

@@ -10,7 +10,6 @@ import { defineConfig } from 'vitest/config';
 
 // Where JavaScript is slow, compiling the sources at each start of a daemon is most of its time.
 process.env.NODE_COMPILE_CACHE ??= join(import.meta.dirname, 'node_modules', '.compile-cache');
-process.env.SPINDLE_TEST_MAIN ??= join(import.meta.dirname, 'dist', 'main.js');
 
 export default defineConfig({
   test: {

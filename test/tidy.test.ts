@@ -287,6 +287,16 @@ describe('promises of the documents', () => {
     expect(broken).toEqual([]);
   });
 
+  it('one module knows where the files of the package are, and the bundle has each thread', () => {
+    const users = sources.filter(({ text }) => text.includes('import.meta'));
+    expect(users.map(({ path }) => path)).toEqual(['base/package-files.ts']);
+    const started = sources.flatMap(({ text }) => [...text.matchAll(/\bthreadUrl\('([^']+)'\)/g)]);
+    const bundle = readFileSync(join(root, 'scripts', 'bundle.mjs'), 'utf8');
+    const entries = /^export const entries = \[(.*?)\];/ms.exec(bundle)?.[1] ?? '';
+    const modules = [...entries.matchAll(/'(.+?)'/g)].map((one) => one[1]!);
+    expect([...started.map((one) => one[1]!), 'main'].sort()).toEqual(modules.sort());
+  });
+
   it('every dependency has its line in a decision record', () => {
     const records = filesBelow(join(root, 'docs', 'adr'));
     const decided = records.map((path) => readFileSync(path, 'utf8')).join('\n');
@@ -316,6 +326,22 @@ describe('promises of the documents', () => {
     expect(users.at(-1)).toMatch(/^(?!root$|0$)/);
     expect(dockerfile).toMatch(/^HEALTHCHECK /m);
     expect(dockerfile).not.toMatch(/^ADD |:latest|^RUN .*sudo /m);
+  });
+
+  it('the container has every file of the package that the daemon reads', () => {
+    const last = dockerfile.slice(dockerfile.lastIndexOf('FROM '));
+    const copies = last.matchAll(/^COPY (?:--from=build \/app\/)?(\S+) \.\//gm);
+    const copied = new Set([...copies].map((one) => one[1]!));
+    const named = sources.flatMap(({ text }) => [...text.matchAll(/\bpackage(?:File|Json)\('([^'/]+)/g)]);
+    expect(named.length).toBeGreaterThan(2);
+    expect(named.map((one) => one[1]!).filter((path) => !copied.has(path))).toEqual([]);
+  });
+
+  it('the container starts the daemon with the flags and variables of npm start', () => {
+    const start = packageJson.scripts['start'] ?? '';
+    const settings = [...start.matchAll(/ (--[\w=-]+|[A-Z_]+=\d+)(?= )/g)].map((one) => one[1]!);
+    expect(settings.length).toBeGreaterThan(4);
+    expect(settings.filter((setting) => !dockerfile.includes(setting))).toEqual([]);
   });
 
   it('docker compose publishes only on the loopback address', () => {

@@ -4,9 +4,9 @@
  * 3.1 is generated while running; the 3.0 form, for generators that need it, is made from that by
  * scripts/openapi.ts and committed. A test fails if either file is stale.
  */
-import { createRequire } from 'node:module';
 import type { FastifyDynamicSwaggerOptions } from '@fastify/swagger';
 import type { FastifySchema } from 'fastify';
+import { packageJson } from '../base/package-files.ts';
 
 const tags = [
   { name: 'pools', description: 'Physical storage: preallocated files, cut into blocks.' },
@@ -85,6 +85,6 @@ let converted: unknown;
 
 /** The committed 3.0 form. */
 export function openApi30(): unknown {
-  converted ??= createRequire(import.meta.url)('../../openapi/openapi-3.0.json');
+  converted ??= packageJson('openapi/openapi-3.0.json');
   return converted;
 }

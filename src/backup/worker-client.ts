@@ -13,7 +13,7 @@ import { AssertionError } from '../base/assert.ts';
 import { collectYoung } from '../base/memory.ts';
 import { packError, unpackError } from '../base/packed-error.ts';
 import { MIB } from '../base/units.ts';
-import { workerUrl } from '../base/worker-url.ts';
+import { threadUrl } from '../base/package-files.ts';
 import { ImageLayout } from '../image/format.ts';
 import { BUFFER_STEP_BYTES } from '../target/tape-target.ts';
 import { runBackup } from './worker-backup.ts';
@@ -52,7 +52,7 @@ export async function runTask(
   }
   // the thread's buffers take the place of what requests have left
   collectYoung();
-  const worker = new Worker(workerUrl(import.meta.url, './worker'), { resourceLimits: limits });
+  const worker = new Worker(threadUrl('backup/worker'), { resourceLimits: limits });
   let stopTimer: NodeJS.Timeout | undefined;
   const onAbort = (): void => {
     tell(worker, { kind: 'abort' });

@@ -3,7 +3,7 @@
  * caller, and `run` for the thread.
  */
 import { systemClock } from '../base/clock.ts';
-import { workerUrl } from '../base/worker-url.ts';
+import { threadUrl } from '../base/package-files.ts';
 import { type CheckOptions, type CheckProgress, checkSteps } from './check-store.ts';
 import { type Finding, isFinding } from './finding.ts';
 import { quickCheck } from './quick-check.ts';
@@ -33,7 +33,7 @@ function task(data: TaskData): CheckTask {
   const parse = (result: unknown): Finding[] => {
     return Array.isArray(result) ? result.filter(isFinding) : [];
   };
-  return { module: workerUrl(import.meta.url, './check-task'), data, parse };
+  return { module: threadUrl('check/check-task'), data, parse };
 }
 
 /** Called in the thread. */

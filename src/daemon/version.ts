@@ -1,12 +1,12 @@
 /**
- * The version of the program, from package.json beside src/ and dist/.
+ * The version of the program, from package.json.
  */
-import { createRequire } from 'node:module';
 import { assert } from '../base/assert.ts';
+import { packageJson } from '../base/package-files.ts';
 
 export function packageVersion(): string {
-  const packageJson: unknown = createRequire(import.meta.url)('../../package.json');
-  const isObject = typeof packageJson === 'object' && packageJson !== null;
-  assert(isObject && 'version' in packageJson, 'package.json has no version');
-  return String(packageJson.version);
+  const about = packageJson('package.json');
+  const isObject = typeof about === 'object' && about !== null;
+  assert(isObject && 'version' in about, 'package.json has no version');
+  return String(about.version);
 }

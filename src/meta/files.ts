@@ -10,6 +10,8 @@ import { StorageError, errnoOf } from '../base/errors.ts';
 import { MIB } from '../base/units.ts';
 
 export const RESERVE_BYTES = 8 * MIB;
+/** Written at once. */
+const PIECE_BYTES = 64 * 1024;
 
 export interface TextFile {
   readonly name: string;
@@ -99,12 +101,26 @@ export class Reserve {
 
   #fill(): boolean {
     try {
-      fs.writeFileSync(this.#path, Buffer.alloc(this.bytes), { flush: true });
+      writeZeros(this.#path, this.bytes);
       return true;
     } catch (error) {
       removeFile(this.#path);
       if (errnoOf(error) === 'ENOSPC' || errnoOf(error) === 'EDQUOT') return false;
       throw error;
     }
+  }
+}
+
+/** Writes a file of zeros, durably. In pieces: garbage of its whole size would stay in memory. */
+function writeZeros(path: string, bytes: number): void {
+  const zeros = Buffer.alloc(Math.min(bytes, PIECE_BYTES));
+  const file = fs.openSync(path, 'w', 0o600);
+  try {
+    for (let at = 0; at < bytes; ) {
+      at += fs.writeSync(file, zeros, 0, Math.min(bytes - at, PIECE_BYTES));
+    }
+    fs.fsyncSync(file);
+  } finally {
+    fs.closeSync(file);
   }
 }

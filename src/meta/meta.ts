@@ -15,7 +15,7 @@ import { assert } from '../base/assert.ts';
 import { systemClock, uuidv7 } from '../base/clock.ts';
 import type { Clock } from '../base/clock.ts';
 import type { StorageError } from '../base/errors.ts';
-import { workerUrl } from '../base/worker-url.ts';
+import { threadUrl } from '../base/package-files.ts';
 import type { Batch, MetadataStore, PageKind, Row } from '../pool/metadata-store.ts';
 import { Connection } from './connection.ts';
 import type { DatabaseOptions } from './database.ts';
@@ -60,7 +60,7 @@ export class Meta implements MetadataStore {
       reserveBytes: options.reserveBytes,
       limitBytes: options.limitBytes,
     };
-    const worker = new Worker(workerUrl(import.meta.url, './worker'), { workerData: data });
+    const worker = new Worker(threadUrl('meta/worker'), { workerData: data });
     const connection = new Connection(worker, (error) => options.onFatal?.(error));
     try {
       const opened = await connection.opened();

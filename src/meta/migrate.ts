@@ -10,10 +10,10 @@ import type { Database } from 'better-sqlite3';
 import { fileURLToPath } from 'node:url';
 import { assert } from '../base/assert.ts';
 import { StorageError } from '../base/errors.ts';
+import { packageFile } from '../base/package-files.ts';
 import { readTextFiles } from './files.ts';
 
-/** `migrations/` at the package's root, seen from src/meta and from dist/meta alike. */
-export const packageMigrationsDir = fileURLToPath(new URL('../../migrations', import.meta.url));
+export const packageMigrationsDir = fileURLToPath(packageFile('migrations'));
 
 /** "SPDL": marks a SQLite file as a metadata database of ours. */
 const APPLICATION_ID = 0x5350444c;

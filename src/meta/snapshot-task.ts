@@ -6,7 +6,7 @@
  */
 import { Worker } from 'node:worker_threads';
 import { StorageError } from '../base/errors.ts';
-import { workerUrl } from '../base/worker-url.ts';
+import { threadUrl } from '../base/package-files.ts';
 import { unpackError } from '../base/packed-error.ts';
 import type { PackedError } from '../base/packed-error.ts';
 
@@ -56,7 +56,7 @@ export async function runOnSnapshot<Result>(
   const cancelled = new StorageError('CANCELLED', 'the work on a snapshot was cancelled');
   if (o.signal?.aborted === true) throw cancelled;
   const work: SnapshotWork = { path, module: task.module.href, data: task.data };
-  const worker = new Worker(workerUrl(import.meta.url, './snapshot-worker'), { workerData: work });
+  const worker = new Worker(threadUrl('meta/snapshot-worker'), { workerData: work });
   const end = (): void => {
     worker.postMessage('end');
   };

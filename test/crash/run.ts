@@ -12,6 +12,7 @@ import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
 import { parseArgs } from 'node:util';
+import { builtMain, setup } from '../support/built.ts';
 import { runIdempotency } from './idempotency.ts';
 import { Random } from './random.ts';
 import { Store } from './round.ts';
@@ -28,7 +29,7 @@ const { values } = parseArgs({
     seed: { type: 'string', default: String(Date.now() % 1_000_000) },
     'seconds-per-round': { type: 'string', default: '4' },
     mode: { type: 'string', default: 'load' },
-    main: { type: 'string', default: join(import.meta.dirname, '../../src/main.ts') },
+    main: { type: 'string', default: builtMain },
   },
 });
 
@@ -36,6 +37,7 @@ const rounds = Number(values.rounds);
 const seed = Number(values.seed);
 const seconds = Number(values['seconds-per-round']);
 const main = resolve(values.main);
+if (main === builtMain) setup();
 
 async function runLoad(): Promise<boolean> {
   const totals = new Map<string, number>();

@@ -7,6 +7,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { expect, it, onTestFinished } from 'vitest';
+import { builtMain } from '../support/built.ts';
 import { Client, type Json, jsonOf, Lost } from './client.ts';
 import { DaemonProcess } from './daemon-process.ts';
 import { Random } from './random.ts';
@@ -29,8 +30,11 @@ class Lives {
   #isDying = false;
 
   async start(): Promise<void> {
-    const main = join(import.meta.dirname, '../../src/main.ts');
-    const daemon = DaemonProcess.start({ folder: this.folder, poolBytes: 256 * MIB, main });
+    const daemon = DaemonProcess.start({
+      folder: this.folder,
+      poolBytes: 256 * MIB,
+      main: builtMain,
+    });
     this.#daemon = daemon;
     await daemon.ready();
     this.#isDying = false;

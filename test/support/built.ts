@@ -1,10 +1,14 @@
 /**
- * Before the tests: dist/ is what the sources say.
+ * Before the tests: dist/ is what the sources say. Daemons in processes of their own are started
+ * from it, as those of users are.
  */
 import { spawnSync } from 'node:child_process';
 import { join } from 'node:path';
 
 const root = join(import.meta.dirname, '..', '..');
+
+/** What such a daemon runs. */
+export const builtMain = join(root, 'dist', 'main.js');
 
 export function setup(): void {
   const program = `

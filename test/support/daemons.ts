@@ -5,16 +5,12 @@
 import type { ChildProcess } from 'node:child_process';
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { join } from 'node:path';
 import { createInterface } from 'node:readline';
 import { pino } from 'pino';
 import { onTestFinished } from 'vitest';
 import { loadConfig } from '../../src/config.ts';
 import { Daemon } from '../../src/daemon.ts';
-
-/** The sources, unless something else is to be tested. */
-const main =
-  process.env['SPINDLE_TEST_MAIN'] ?? join(import.meta.dirname, '..', '..', 'src', 'main.ts');
+import { builtMain } from './built.ts';
 
 /** Variables of the environment. */
 export type Settings = Readonly<Record<string, string>>;
@@ -107,7 +103,7 @@ export class DaemonProcess extends Client {
     super();
     const { PATH = '', NODE_COMPILE_CACHE = '' } = process.env;
     const env = { PATH, NODE_COMPILE_CACHE, SPINDLE_PORT: '0', ...settings };
-    this.#child = spawn(process.execPath, [main], { env, stdio: ['ignore', 'pipe', 'pipe'] });
+    this.#child = spawn(process.execPath, [builtMain], { env, stdio: ['ignore', 'pipe', 'pipe'] });
     this.#child.stderr?.on('data', (chunk: Buffer) => this.#said.push(chunk));
     this.ended = once(this.#child, 'close').then(([code, signal]) => ({
       code: code as number | null,
