@@ -106,13 +106,14 @@ export class Restores {
     subject: Readonly<Record<string, string>>,
     effects: JobMade,
   ): Promise<Job> {
-    const made = plan.method === 'copy' ? {} : { disk: request.disk ?? '' };
+    const disk = plan.method === 'copy' ? {} : { disk: request.disk ?? '' };
+    const made = plan.method === 'copy' ? { copy: plan.object } : disk;
     return this.backups.options.runner().submit(
       {
         kind: 'restore',
         subject: { ...subject, ...made, method: plan.method },
         parameters: planJson(plan),
-        ...made,
+        ...disk,
         ...(request.maxBytesPerSecond === undefined
           ? {}
           : { maxBytesPerSecond: request.maxBytesPerSecond }),

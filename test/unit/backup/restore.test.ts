@@ -246,6 +246,7 @@ describe('a restore', () => {
     const request = { method: 'copy', copy: 'back' } as const;
     const job = await bench.ended(await bench.work.restores.fromBackup('b1', request));
     expect(job).toMatchObject({ state: 'succeeded', result: { copy: 'back' } });
+    expect(job.subject).toMatchObject({ backup: 'b1', copy: 'back', method: 'copy' });
     const back = bench.copies.get('back');
     expect(await digest(back)).toBe(wanted);
     expect(back.capacityBytes).toBe(copy.usedBlocks * copy.blockSizeBytes);
