@@ -114,7 +114,9 @@ export const matchHeader = {
   'if-match': header('Only if the object still has this ETag; else 412.'),
 };
 export const waitHeader = {
-  prefer: header('`wait=N`: answer when the job has ended, at the latest after N seconds.'),
+  prefer: header(
+    '`wait=N`: answer when the job has ended or begins to wait for somebody, or after N seconds.',
+  ),
 };
 export const rangeHeader = {
   range: header('One range, `bytes=first-last`; the answer is 206.'),

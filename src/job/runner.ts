@@ -192,8 +192,9 @@ export class JobRunner<Effect = unknown> {
   }
 
   /**
-   * The job when it has ended or waits for something outside, or as it is when the time is over,
-   * the signal fires or the daemon shuts down. @throws NOT_FOUND
+   * The job when it has ended or begins to wait for something outside, or as it is when the time is
+   * over, the signal fires or the daemon shuts down. What it waits for already is no news: it is
+   * answered when that changes. @throws NOT_FOUND
    */
   async wait(id: string, timeoutMs: number, signal?: AbortSignal): Promise<Job> {
     const live = this.#scheduler.find(id);
@@ -204,7 +205,10 @@ export class JobRunner<Effect = unknown> {
     void this.#tools.sleep(timeoutMs, until).then(() => {
       over.abort();
     });
-    while (!isEnd(live.job.state) && !waitsOutside(live.job) && !until.aborted) {
+    const known = outsideNeed(live.job);
+    while (!isEnd(live.job.state) && !until.aborted) {
+      const need = outsideNeed(live.job);
+      if (need !== undefined && need !== known) break;
       await live.changed(until);
     }
     over.abort();
@@ -348,9 +352,10 @@ function takenUp(job: Job): Job {
   return moved(withFacts(job, { ...noProgress, fruitlessAttempts }), { state: 'queued' });
 }
 
-/** For a medium, a target, a client: that may last. Another job comes to its end by itself. */
-function waitsOutside({ state, waitingFor }: Job): boolean {
-  return state === 'waiting' && waitingFor['kind'] !== 'job';
+/** A medium, a target, a client: that may last. Another job comes to its end by itself. */
+function outsideNeed({ state, waitingFor }: Job): string | undefined {
+  if (state !== 'waiting' || waitingFor['kind'] === 'job') return undefined;
+  return JSON.stringify(waitingFor);
 }
 
 function listOf<Effect>(effects: JobEffects<Effect>, job: Job): readonly Effect[] {

@@ -34,12 +34,15 @@ export class ImageService implements api.Images {
     return { ...this.#factsOf(copy), read: (from, to) => this.#read(copy, from, to) };
   }
 
-  /** @throws TOO_MANY_REQUESTS, and as ImageWriter.read */
+  /** @throws TOO_MANY_REQUESTS, POOL_UNAVAILABLE, and as ImageWriter.read */
   async *#read(copy: Copy, from: number, to: number): AsyncGenerator<Uint8Array> {
     if (this.#reads === READS_MAX) {
       const message = `${READS_MAX} images are being read already`;
       throw new StorageError('TOO_MANY_REQUESTS', message);
     }
+    // said before the head of the image, which needs no blocks, makes it a 200
+    const absence = copy.pool.absence ?? copy.dedicated?.owed?.pool.absence;
+    if (absence !== undefined) throw absence;
     this.#reads += 1;
     try {
       yield* new ImageWriter(copy).read(from, to);

@@ -57,6 +57,7 @@ it('serves what is in the others, refuses the rest, and has it again when it is 
   const refused = [
     daemon.fetch('/disks/lost/data?offset=0&length=512'),
     daemon.fetch('/copies/lost-copy/data?offset=0&length=512'),
+    daemon.fetch('/copies/lost-copy/image'),
     daemon.put('/disks/lost/data?offset=0', data),
     daemon.fetch('/disks/lost/data?offset=0&length=65536', { method: 'DELETE' }),
     daemon.fetch('/disks/lost', { method: 'DELETE' }),

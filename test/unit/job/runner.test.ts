@@ -2,6 +2,7 @@ import { describe, expect, it } from 'vitest';
 import { AssertionError } from '../../../src/base/assert.ts';
 import { StorageError } from '../../../src/base/errors.ts';
 import { textsOf } from '../../../src/job/job.ts';
+import type { Job } from '../../../src/job/job.ts';
 import type { JobKind } from '../../../src/job/scheduler.ts';
 import { JobWorld } from '../../support/job-world.ts';
 import { settle } from '../../support/manual-time.ts';
@@ -102,12 +103,36 @@ describe('a job that is submitted', () => {
     await settle();
     expect(world.stored(first)).toMatchObject({ state: 'waiting', waitingFor });
     expect(world.stored(second).state).toBe('running');
-    expect((await world.runner.wait(first.id, 60_000)).state).toBe('waiting');
     medium.resolve('tape 3');
     expect(await got).toBe('tape 3');
     await settle();
     expect(world.stored(first).state).toBe('running');
     expect(world.stored(first).waitingFor).toBeUndefined();
+  });
+
+  it('is answered when it begins to wait, then not before that changes', async () => {
+    const world = await JobWorld.ready();
+    const job = await world.submit();
+    const medium = Promise.withResolvers<string>();
+    const begun = world.runner.wait(job.id, 60_000);
+    const { context } = world.puppet(job);
+    const got = context.waitFor({ kind: 'medium', volumeNumber: 3 }, medium.promise);
+    expect((await begun).state).toBe('waiting');
+    const seen: Job[] = [];
+    const next = world.runner.wait(job.id, 60_000).then((answer) => seen.push(answer));
+    await settle();
+    expect(seen).toEqual([]);
+    medium.resolve('tape 3');
+    await got;
+    await settle();
+    expect(seen).toEqual([]);
+    const other = context.waitFor(
+      { kind: 'medium', volumeNumber: 4 },
+      new Promise(() => undefined),
+    );
+    other.catch(() => undefined);
+    await next;
+    expect(seen).toMatchObject([{ state: 'waiting', waitingFor: { volumeNumber: 4 } }]);
   });
 
   it('has an id above those before it, even within a millisecond', async () => {
