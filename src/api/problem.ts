@@ -62,7 +62,6 @@ export const problemKinds: Readonly<Record<ErrorCode, ProblemKind>> = {
   BACKUP_NEEDED: kind(409, 'Other backups need this one'),
   BASE_MISSING: kind(409, 'The base of an incremental backup is missing'),
   POOL_MISMATCH: kind(409, 'The pools do not fit together'),
-  CAPACITY_MISMATCH: kind(409, 'The capacities do not fit together'),
   JOB_STATE: kind(409, 'The job is not in a state for this'),
   JOB_STALLED: passing(500, 'The job made no progress'),
   CANCELLED: kind(409, 'The work was cancelled'),

@@ -45,7 +45,6 @@ export const errorCodes = [
   'BACKUP_NEEDED',
   'BASE_MISSING',
   'POOL_MISMATCH',
-  'CAPACITY_MISMATCH',
   'JOB_STATE',
   'JOB_STALLED',
   'CANCELLED',
