@@ -48,12 +48,24 @@ export function labelRefusal(found: FoundLabel, request: LabelRequest): StorageE
   const isPast = label.expiresAtMs !== null && label.expiresAtMs <= request.nowMs;
   const hasExpired = isPast && !isInUse;
   const isReleased = request.released?.includes(label.volumeId) === true;
-  if (hasExpired || isReleased || request.force === label.label) return undefined;
+  if (request.force === label.label) return undefined;
+  if (hasExpired || isReleased) return typedRefusal(label, request.force);
   return mediumError(
     'MEDIUM_UNEXPIRED',
     `cartridge ${label.label} may not be overwritten: ${whyKept(label, isPast, isInUse)}`,
     `load another one, ${isInUse ? 'delete its backups, ' : ''}or give force: "${label.label}"`,
     { found: volumeName(label), expiresAt: timeOf(label.expiresAtMs) },
+  );
+}
+
+/** Who types another label has another cartridge in mind, though this one would be free. */
+function typedRefusal(label: VolumeLabel, force: string | undefined): StorageError | undefined {
+  if (force === undefined) return undefined;
+  return mediumError(
+    'MEDIUM_WRONG',
+    `cartridge ${label.label} is in the drive, and "${force}" was to be overwritten`,
+    `load that one, or give no force: this one is free`,
+    { found: volumeName(label) },
   );
 }
 

@@ -178,6 +178,8 @@ describe('labelling', () => {
     ['of which another was given free', found({}), { released: ['x'] }, 'MEDIUM_UNEXPIRED'],
     ['whose label was typed', found({}), { force: 'weekly-1' }, undefined],
     ['whose label was mistyped', found({}), { force: 'weekly-2' }, 'MEDIUM_UNEXPIRED'],
+    ['expired, mistyped', found({ expiresAtMs: 1 }), { force: 'weekly-2' }, 'MEDIUM_WRONG'],
+    ['free, mistyped', found({}), { released: [labelId], force: 'x' }, 'MEDIUM_WRONG'],
     ['of ours, called foreign', found({}), { force: 'foreign' }, 'MEDIUM_UNEXPIRED'],
     ['of others', { kind: 'foreign', message: '' }, {}, 'MEDIUM_FOREIGN'],
     ['of others, forced', { kind: 'foreign', message: '' }, { force: 'foreign' }, undefined],
