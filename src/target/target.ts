@@ -49,7 +49,10 @@ export interface TargetCapabilities {
   readonly parallelWrites: boolean;
 }
 
-/** Plain JSON. What is in it is the caller's; at most 1 MiB as text. */
+/**
+ * Plain JSON, at most 1 MiB as text. What is in it is the caller's, but for `format`: by
+ * MANIFEST_FORMAT a target knows what is its own.
+ */
 export type Manifest = Readonly<Record<string, unknown>>;
 
 export interface BackupEntry {
@@ -116,6 +119,7 @@ export interface Target {
   freeBytes(): Promise<number | undefined>;
 }
 
+export const MANIFEST_FORMAT = 'spindle-backup';
 export const MAX_MANIFEST_BYTES = 1024 * 1024;
 
 const NAME = /^[a-z0-9][a-z0-9._-]{0,62}$/;
