@@ -21,7 +21,7 @@
  * Folders are 0700 and files 0600. BASE is made by `DirectoryTarget.create` only: a base that is
  * gone later (an unmounted share) is an unavailable target, not an empty one.
  */
-import { mkdir, opendir, readdir, rename, rm, rmdir, statfs } from 'node:fs/promises';
+import { lstat, mkdir, opendir, readdir, rename, rm, rmdir, statfs } from 'node:fs/promises';
 import { join } from 'node:path';
 import { StorageError, errnoOf } from '../base/errors.ts';
 import type { ErrorDetails } from '../base/errors.ts';
@@ -126,6 +126,14 @@ export class DirectoryTarget implements Target {
       const manifest = text === undefined ? undefined : parseManifest(text);
       if (manifest !== undefined) return manifest;
       throw new StorageError('TARGET_INVALID', `the manifest of ${name} is not readable`);
+    });
+  }
+
+  async imageBytes(name: string): Promise<number> {
+    checkBackupName(name);
+    return this.#attempt({ backup: name }, async () => {
+      await this.#checkComplete(name);
+      return (await lstat(this.#at(name, IMAGE))).size;
     });
   }
 

@@ -111,6 +111,8 @@ export interface Target {
   createBackup(name: string, options?: CreateOptions): Promise<BackupSink>;
   open(name: string): Promise<BackupBytes>;
   readManifest(name: string): Promise<Manifest>;
+  /** What the medium holds of the image of a complete backup; reads none of it. */
+  imageBytes(name: string): Promise<number>;
   /** Every backup, in no order, also incomplete ones; what is not a backup is left out. */
   list(): AsyncIterable<BackupEntry>;
   /** Removes a backup, complete or not. @throws NOT_FOUND if it is gone */

@@ -56,7 +56,8 @@ export const BackupSchema = shown('Backup', 'One image on a target.', {
   isChainComplete: flag('False: the backup that the first of the chain needs is not there.'),
   state: oneOfThese(
     ['creating', 'complete', 'incomplete', 'damaged'],
-    '`damaged`: verifying found damage; `incomplete`: its job ended before the end.',
+    '`damaged`: verifying found damage, or its image is too short; `incomplete`: its job ended ' +
+      'before the end, or its image is not on the target any more.',
   ),
   mediumBytes: bytes('What it takes on the target'),
   usedBytes: bytes('Used blocks of the copy'),
