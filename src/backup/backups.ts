@@ -148,6 +148,7 @@ export class Backups {
     if (backup.state === 'complete' || backup.state === 'damaged') return backup;
     throw new StorageError('BACKUP_INCOMPLETE', `backup ${backup.name} is ${backup.state}`, {
       backup: backup.name,
+      state: backup.state,
       ...(backup.job === null ? {} : { job: backup.job }),
     });
   }

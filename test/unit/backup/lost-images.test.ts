@@ -11,8 +11,10 @@ import {
 } from 'node:fs/promises';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { isRetryable } from '../../../src/api/problem.ts';
 import { submitScan } from '../../../src/backup/scan-job.ts';
 import { submitVerify } from '../../../src/backup/verify-job.ts';
+import type { StorageError } from '../../../src/base/errors.ts';
 import { KIB, MIB } from '../../../src/base/units.ts';
 import type { Job } from '../../../src/job/job.ts';
 import { backUp, beginOn, incremental } from '../../support/chain-work.ts';
@@ -183,4 +185,19 @@ describe('a job that finds no image', () => {
     await bench.work.backups.endJob(job.id);
     expect(stateOf('b1')).toBe('complete');
   });
+});
+
+it('only a backup that is being made is worth another try', async () => {
+  const { backups } = bench.work;
+  const record = backups.get('b1');
+  for (const [state, retryable] of [
+    ['creating', true],
+    ['incomplete', false],
+  ] as const) {
+    record.state = state;
+    await expect(submitVerify(backups, 'b1')).rejects.toSatisfy((error: StorageError) => {
+      return isRetryable(error) === retryable && error.code === 'BACKUP_INCOMPLETE';
+    });
+  }
+  record.state = 'complete';
 });
