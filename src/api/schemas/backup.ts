@@ -46,7 +46,9 @@ export const BackupSchema = shown('Backup', 'One image on a target.', {
   imageId: text('UUID of its image.'),
   copy: nullableText('Name of its copy now; null if that is gone.'),
   copyId: text('Id of its copy.'),
-  copyName: text('Name of its copy at the time of the backup.'),
+  copyName: nullableText(
+    'Name of its copy at the time of the backup; null: it was frozen for the backup alone.',
+  ),
   disk: nullableText('Name of the source disk now; null if that is gone.'),
   diskId: text('Id of the source disk.'),
   diskName: text('Name of the source disk at the freeze.'),

@@ -76,7 +76,10 @@ describe('a folder of others on the target', () => {
     await mkdir(at('junk'));
     await writeFile(at('junk', 'manifest.json'), '{');
     const job = await bench.ended(await beginOn(bench, { name: 'junk', disk: 'd1' }));
-    expect(job).toMatchObject({ state: 'failed', problem: { code: 'NAME_TAKEN', name: 'junk' } });
+    expect(job).toMatchObject({
+      state: 'failed',
+      problem: { code: 'NAME_TAKEN', name: 'junk', target: 'shelf' },
+    });
     expect(job.problem?.detail).toContain(at('junk'));
     expect(bench.work.backups.find('junk')).toBeUndefined();
     expect(await readdir(at('junk'))).toEqual(['manifest.json']);
@@ -90,7 +93,7 @@ describe('an image that is a symbolic link', () => {
     await symlink(at('elsewhere'), at('b1', 'image.spindle'));
     expect(await read('b1')).toMatchObject({
       state: 'failed',
-      problem: { code: 'BACKUP_INCOMPLETE', backup: 'b1' },
+      problem: { code: 'BACKUP_INCOMPLETE', backup: 'b1', target: 'shelf' },
     });
   });
 });
