@@ -16,7 +16,7 @@
 import { dirname, join } from 'node:path';
 import type { Logger } from 'pino';
 import { defaultLimits } from './api/limits.ts';
-import { problemKinds } from './api/problem.ts';
+import { isRetryable } from './api/problem.ts';
 import type { Services } from './api/services.ts';
 import { buildApp } from './api/app.ts';
 import { Work } from './backup/work.ts';
@@ -297,7 +297,7 @@ export function makeParts(o: PartsOptions): Parts {
   const runner: JobRunner<RowChange> = new JobRunner<RowChange>({
     store: new RowJobStore(meta),
     kinds: { ...work.kinds, schedule: schedules.kind, check: check.kind },
-    isRetryable: ({ code }) => problemKinds[code].retryable,
+    isRetryable,
     onEnd: (job) => {
       work.onJobEnd(job);
       schedules.onJobEnd(job);

@@ -104,6 +104,12 @@ export const problemKinds: Readonly<Record<ErrorCode, ProblemKind>> = {
   INTERNAL: kind(500, 'Something went wrong inside'),
 };
 
+/** True if the same request can succeed later: of a backup that is being made, when it is done. */
+export function isRetryable({ code, details }: StorageError): boolean {
+  const isBeingMade = code === 'BACKUP_INCOMPLETE' && details.state === 'creating';
+  return problemKinds[code].retryable || isBeingMade;
+}
+
 /** The body of an error answer. */
 export interface Problem {
   readonly type: string;
@@ -120,14 +126,14 @@ export const problemMediaType = 'application/problem+json';
 
 /** What every problem has comes first, for who reads it; the facts of this one follow. */
 export function problemOf(error: StorageError, requestId?: string): Problem {
-  const { status, retryable, title } = problemKinds[error.code];
+  const { status, title } = problemKinds[error.code];
   const common = {
     type: problemType(error.code),
     title,
     status,
     code: error.code,
     detail: error.message,
-    retryable,
+    retryable: isRetryable(error),
     ...(requestId === undefined ? {} : { requestId }),
   };
   return { ...common, ...error.details, ...common };

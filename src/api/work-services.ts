@@ -90,7 +90,8 @@ export interface Backup {
   /** Name of the copy now, null if it is gone. */
   readonly copy: string | null;
   readonly copyId: string;
-  readonly copyName: string;
+  /** Null: it was frozen for the backup alone. */
+  readonly copyName: string | null;
   readonly disk: string | null;
   readonly diskId: string;
   readonly diskName: string;

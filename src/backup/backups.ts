@@ -5,7 +5,8 @@
  *  1. A backup's row and its job's are committed together.
  *  2. A copy is a backup job's from the request on: it cannot be deleted under the job.
  *  3. An entry is `complete` only while all bytes are on the medium: it is not from before the
- *     first is removed until a scan has found them all.
+ *     first is removed until a scan has found them all. What others remove is noted when a scan
+ *     or a reader misses it.
  */
 import type { Clock } from '../base/clock.ts';
 import { isStorageError, StorageError } from '../base/errors.ts';
@@ -147,6 +148,7 @@ export class Backups {
     if (backup.state === 'complete' || backup.state === 'damaged') return backup;
     throw new StorageError('BACKUP_INCOMPLETE', `backup ${backup.name} is ${backup.state}`, {
       backup: backup.name,
+      state: backup.state,
       ...(backup.job === null ? {} : { job: backup.job }),
     });
   }

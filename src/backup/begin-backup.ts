@@ -115,7 +115,7 @@ async function submit(backups: Backups, made: Made, effects?: JobMade): Promise<
         subject: {
           backup: record.name,
           backupId: record.id,
-          copy: copy.record.state === 'internal' ? '' : copy.name,
+          ...(copy.record.state === 'internal' ? {} : { copy: copy.name }),
           copyId: copy.id,
           disk: copy.record.diskName,
           diskId: copy.record.diskId,

@@ -15,6 +15,7 @@ import { checkBackupName } from '../target/target.ts';
 import type { Backups, JobMade } from './backups.ts';
 import { assertNew } from './begin-backup.ts';
 import { manifestOf } from './manifest.ts';
+import { reading } from './on-medium.ts';
 import { type BackupRecord, type Labels, backupRow } from './records.ts';
 import { waitForTarget } from './target-wait.ts';
 import {
@@ -161,19 +162,16 @@ async function runConsolidate(backups: Backups, context: JobContext<RowChange>):
     if (await isThere(medium, record)) return;
     const chain = backups.readableChain(parameter(context.job, 'from'));
     backups.use(chain, context.job.id);
-    await runOnTarget(
-      backups,
-      context,
-      target,
-      {
-        kind: 'consolidate',
-        target: targets.place(target),
-        name: record.mediumName,
-        resumeFrom: confirmedOffset(context.job),
-        from: chain.map(({ mediumName }) => mediumName),
-        manifest: manifestOf(record),
-      },
-      reports(context),
+    const task = {
+      kind: 'consolidate',
+      target: targets.place(target),
+      name: record.mediumName,
+      resumeFrom: confirmedOffset(context.job),
+      from: chain.map(({ mediumName }) => mediumName),
+      manifest: manifestOf(record),
+    } as const;
+    await reading(backups, chain, context.signal, () =>
+      runOnTarget(backups, context, target, task, reports(context)),
     );
   });
   await complete(backups, medium, record);

@@ -7,12 +7,13 @@ import { isUuid, rfc3339 } from '../base/clock.ts';
 import { StorageError } from '../base/errors.ts';
 import { checkCapacity, isBlockSize } from '../base/units.ts';
 import { GROUP_DISKS_MAX } from '../copy/group-plan.ts';
+import { MANIFEST_FORMAT } from '../target/target.ts';
 import type { Manifest } from '../target/target.ts';
 import { type BackupRecord, groupMembersOf, type Labels } from './records.ts';
 
 export function manifestOf(record: BackupRecord): Manifest {
   return {
-    format: 'spindle-backup',
+    format: MANIFEST_FORMAT,
     version: 1,
     name: record.name,
     imageId: record.imageId,
@@ -43,7 +44,7 @@ export type ManifestFacts = Omit<
 /** @throws TARGET_INVALID with the field that is wrong */
 export function readManifest(manifest: Manifest): ManifestFacts {
   const read = new Fields(manifest);
-  if (manifest['format'] !== 'spindle-backup' || manifest['version'] !== 1) {
+  if (manifest['format'] !== MANIFEST_FORMAT || manifest['version'] !== 1) {
     throw new StorageError('TARGET_INVALID', 'this is no manifest of a version 1 backup');
   }
   const sourceCapacityBytes = read.number('sourceCapacityBytes');

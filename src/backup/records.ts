@@ -74,6 +74,7 @@ export interface BackupRecord {
   readonly mediumName: string;
   readonly imageId: string;
   readonly copyId: string;
+  /** Empty: it was frozen for the backup alone. */
   readonly copyName: string;
   readonly diskId: string;
   readonly diskName: string;

@@ -23,6 +23,7 @@ import type { JobContext } from '../job/job-run.ts';
 import type { JobKind } from '../job/scheduler.ts';
 import type { RowChange } from '../pool/metadata-store.ts';
 import type { Backups } from './backups.ts';
+import { reading } from './on-medium.ts';
 import { readPlan, type RestorePlan } from './restore-plan.ts';
 import { markRow, readMark } from './restore-mark.ts';
 import { finishRestore, restoredJson, undoRestore, type Restored } from './restore-target.ts';
@@ -83,7 +84,7 @@ export async function fillFromBackup(
   backups.use(chain, context.job.id);
   const target = targets.get(chain[0].targetId);
   let session: RestoreSession | undefined;
-  await waitForTarget(context, targets, target, async () => {
+  const fill = async (): Promise<void> => {
     session = new RestoreSession(backups, context, plan);
     const current = session;
     const result = await runOnTarget(
@@ -111,7 +112,10 @@ export async function fillFromBackup(
       },
     );
     current.lose(lostOf(result));
-  });
+  };
+  await reading(backups, chain, context.signal, () =>
+    waitForTarget(context, targets, target, fill),
+  );
   if (session === undefined) throw new StorageError('INTERNAL', 'the restore did not run');
   return session;
 }

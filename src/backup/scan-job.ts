@@ -2,12 +2,13 @@
  * The job that rebuilds the catalog of a target from its medium: the medium is the truth.
  *
  * Backups that the catalog does not know are added, those that are gone from the medium leave the
- * catalog, those that came back are complete again. What a running job is making is left alone.
+ * catalog, those that came back are complete again, those whose bytes are not whole are shown as
+ * such (backup/on-medium.ts). What a running job is making is left alone.
  * A listing is old as soon as it is made: each step looks at the medium again, and no deletion
  * comes between that look and what is done about it.
  */
 import { uuidv7 } from '../base/clock.ts';
-import { isStorageError, StorageError } from '../base/errors.ts';
+import { StorageError } from '../base/errors.ts';
 import { type Job, type Json, toJson } from '../job/job.ts';
 import type { JobContext } from '../job/job-run.ts';
 import type { JobKind } from '../job/scheduler.ts';
@@ -16,8 +17,9 @@ import type { MediumScan } from '../target/tape-media.ts';
 import type { Target } from '../target/target.ts';
 import { completed, parameter } from './transfer.ts';
 import type { Backups, JobMade } from './backups.ts';
-import { readManifest } from './manifest.ts';
-import type { BackupRecord, TargetRecord } from './records.ts';
+import type { ManifestFacts } from './manifest.ts';
+import { lookFor, matchEntry } from './on-medium.ts';
+import type { BackupRecord, BackupState, TargetRecord } from './records.ts';
 import { waitForTarget } from './target-wait.ts';
 
 interface ScanResult {
@@ -25,6 +27,7 @@ interface ScanResult {
   readonly known: string[];
   readonly removed: string[];
   readonly incomplete: string[];
+  /** Manifests that make no sense, images that are too short. */
   readonly unreadable: { readonly name: string; readonly reason: string }[];
   /** Cartridges that were read, of a target on tape. */
   readonly media: MediumScan[];
@@ -83,10 +86,6 @@ async function scan(
   for await (const entry of medium.list()) {
     context.signal.throwIfAborted();
     seen.add(entry.name);
-    if (!entry.complete) {
-      result.incomplete.push(entry.name);
-      continue;
-    }
     if (!(await takeInAlone(entry.name))) left.add(entry.name);
   }
   for (let before = Infinity; left.size < before;) {
@@ -98,27 +97,29 @@ async function scan(
   const mayForget = !medium.capabilities.appendOnly;
   for (const record of mayForget ? backups.list() : []) {
     if (record.targetId !== target.id || seen.has(record.mediumName)) continue;
-    await backups.matching(target.id, async () => {
-      if (await isGone(backups, medium, record)) {
-        await backups.forget(record);
-        result.removed.push(record.name);
-      }
-    });
+    await backups.matching(target.id, () => missed(backups, medium, record, result));
   }
   return result;
 }
 
-/** True if nothing of it is on the medium, and nobody is making or reading it. */
-async function isGone(backups: Backups, medium: Target, record: BackupRecord): Promise<boolean> {
-  if (backups.find(record.id) !== record) return false;
-  if (record.state === 'creating' || backups.usersOf(record).length > 0) return false;
+/** The listing did not have it. One that nobody uses leaves the catalog if nothing is there. */
+async function missed(
+  backups: Backups,
+  medium: Target,
+  record: BackupRecord,
+  result: ScanResult,
+): Promise<void> {
+  if (backups.find(record.id) !== record || record.state === 'creating') return;
   try {
-    await medium.readManifest(record.mediumName);
-    return false;
+    const { kind } = await matchEntry(backups, medium, record);
+    if (kind === 'gone' && backups.usersOf(record).length === 0) {
+      await backups.forget(record);
+      result.removed.push(record.name);
+    } else if (kind === 'gone' || kind === 'incomplete') {
+      result.incomplete.push(record.mediumName);
+    }
   } catch (error) {
-    if (isStorageError(error, 'NOT_FOUND')) return true;
-    if (isStorageError(error, 'TARGET_UNAVAILABLE')) throw error;
-    return false;
+    if (!(error instanceof StorageError) || error.code === 'TARGET_UNAVAILABLE') throw error;
   }
 }
 
@@ -131,45 +132,71 @@ async function takeIn(
   o: { target: TargetRecord; medium: Target; name: string; result: ScanResult },
 ): Promise<boolean> {
   const { target, medium, name, result } = o;
+  const entry = (): BackupRecord | undefined =>
+    backups.list().find(({ targetId, mediumName }) => {
+      return targetId === target.id && mediumName === name;
+    });
   try {
-    const facts = readManifest(await medium.readManifest(name));
-    const there = backups
-      .list()
-      .find((record) => record.targetId === target.id && record.mediumName === name);
+    const before = entry();
+    const found = await (before === undefined
+      ? lookFor(medium, name)
+      : matchEntry(backups, medium, before));
+    if (found.kind === 'incomplete') result.incomplete.push(name);
+    if (found.kind === 'incomplete' || found.kind === 'gone') return true;
+    const { facts } = found;
+    const state = found.kind === 'whole' ? 'complete' : 'damaged';
+    const there = entry();
     if (there?.imageId === facts.imageId) {
       if (there.state === 'incomplete') {
         if (backups.chains().chainTo(there).missing !== null) return false;
-        await backups.saveTogether([{ record: there, to: completed(there, facts) }]);
+        const to = { ...completed(there, facts), state } as const;
+        await backups.saveTogether([{ record: there, to }]);
       }
-      result.known.push(there.name);
-      return true;
+      if (found.kind === 'whole') result.known.push(there.name);
+    } else {
+      if (there !== undefined) await backups.forget(there);
+      const record = newEntry(backups, target, name, facts, state);
+      await addEntry(backups, record);
+      result.added.push(record.name);
     }
-    if (there !== undefined) await backups.forget(there);
-    const record: BackupRecord = {
-      ...facts,
-      id: uuidv7(backups.options.clock),
-      name: freeName(backups, name),
-      targetId: target.id,
-      mediumName: name,
-      state: 'complete',
-      job: null,
-      verifiedAtMs: null,
-      version: 1,
-    };
-    backups.add(record);
-    try {
-      await backups.save(record);
-    } catch (error) {
-      backups.drop(record);
-      throw error;
-    }
-    result.added.push(record.name);
+    if (found.kind === 'short') result.unreadable.push({ name, reason: found.reason });
   } catch (error) {
     if (!(error instanceof StorageError)) throw error;
     if (error.code === 'TARGET_UNAVAILABLE') throw error;
-    if (error.code !== 'NOT_FOUND') result.unreadable.push({ name, reason: error.message });
+    result.unreadable.push({ name, reason: error.message });
   }
   return true;
+}
+
+function newEntry(
+  backups: Backups,
+  target: TargetRecord,
+  name: string,
+  facts: ManifestFacts,
+  state: BackupState,
+): BackupRecord {
+  return {
+    ...facts,
+    id: uuidv7(backups.options.clock),
+    name: freeName(backups, name),
+    targetId: target.id,
+    mediumName: name,
+    state,
+    job: null,
+    verifiedAtMs: null,
+    version: 1,
+  };
+}
+
+/** What cannot be made durable is not there. */
+async function addEntry(backups: Backups, record: BackupRecord): Promise<void> {
+  backups.add(record);
+  try {
+    await backups.save(record);
+  } catch (error) {
+    backups.drop(record);
+    throw error;
+  }
 }
 
 /** The name on the medium, or with a number behind it if another backup has that name. */

@@ -39,7 +39,7 @@ export async function waitForTarget(
       return;
     } catch (error) {
       const full = isStorageError(error, 'TARGET_FULL');
-      if (!full && !isStorageError(error, 'TARGET_UNAVAILABLE')) throw error;
+      if (!full && !isStorageError(error, 'TARGET_UNAVAILABLE')) throw named(error, target);
       const trouble = troubles.add(error, JSON.stringify(context.job.checkpoint));
       if (trouble.isNew) context.log(error.message);
       const waitingFor = { target: target.name, ...trouble.waitingFor };
@@ -54,6 +54,12 @@ export async function waitForTarget(
       }
     }
   }
+}
+
+/** Who reads or writes a medium knows its path only; a job names its target. */
+function named(error: unknown, { name, path }: TargetRecord): unknown {
+  const isByPath = isStorageError(error) && error.details['target'] === path;
+  return isByPath ? error.with({ target: name, path }) : error;
 }
 
 /** What went wrong since something was confirmed last. */

@@ -4,7 +4,8 @@
  *
  * Of an incremental its own image is proven, and that the rest of its chain is there and fits: the
  * others have to be verified by themselves. One of them that is missing, or was found damaged,
- * ends the job as failed, too; the state of the entry tells of its own image only.
+ * ends the job as failed, too; the state of the entry tells of its own image only. Whose image is
+ * not there is not complete any more.
  */
 import { StorageError } from '../base/errors.ts';
 import type { VerifyResult } from '../image/verify.ts';
@@ -13,6 +14,7 @@ import type { JobContext } from '../job/job-run.ts';
 import type { JobKind } from '../job/scheduler.ts';
 import type { RowChange } from '../pool/metadata-store.ts';
 import type { Backups, JobMade } from './backups.ts';
+import { reading } from './on-medium.ts';
 import type { BackupRecord } from './records.ts';
 import { parameter, reports } from './transfer.ts';
 import { waitForTarget } from './target-wait.ts';
@@ -56,7 +58,7 @@ async function runVerifyJob(backups: Backups, context: JobContext<RowChange>): P
   const target = targets.get(record.targetId);
   const { progress } = reports(context);
   let found: VerifyResult | undefined;
-  await waitForTarget(context, targets, target, async () => {
+  const verify = async (): Promise<void> => {
     const result = await runOnTarget(
       backups,
       context,
@@ -70,8 +72,13 @@ async function runVerifyJob(backups: Backups, context: JobContext<RowChange>): P
       { progress },
     );
     found = isVerifyResult(result) ? result : undefined;
-  });
+  };
+  await reading(backups, members, context.signal, () =>
+    waitForTarget(context, targets, target, verify),
+  );
   if (found === undefined) throw new StorageError('INTERNAL', 'the verify gave no result');
+  // a scan may have found meanwhile that the image is gone
+  backups.readable(record.id);
   record.state = found.ok ? 'complete' : 'damaged';
   record.verifiedAtMs = clock.nowMs();
   record.version += 1;

@@ -81,6 +81,7 @@ export class BackupService implements api.Backups {
       },
       // a target that was forgotten just now has no name any more
       target: targets.find(record.targetId)?.name ?? '',
+      copyName: record.copyName === '' ? null : record.copyName,
       copy: nameOfCopy(copies, record.copyId),
       disk: copies.options.disks.find(record.diskId)?.name ?? null,
     };

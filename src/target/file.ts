@@ -14,14 +14,16 @@
  *  1. manifest.json exists only beside a whole image.spindle.
  *  2. Nothing but these four files and their folder is ever removed; a folder that holds other
  *     files stays, and a folder with other files only is no backup.
- *  3. No symbolic link is followed below BASE.
+ *  3. No symbolic link is followed below BASE: only a regular file is an image or a manifest. A
+ *     folder where something else has one of the four names stays as it is.
+ *  4. A manifest of another program that has no image beside it makes its folder one of others.
  *
  * Folders are 0700 and files 0600. BASE is made by `DirectoryTarget.create` only: a base that is
  * gone later (an unmounted share) is an unavailable target, not an empty one.
  */
-import { mkdir, opendir, readdir, rename, rm, rmdir, statfs } from 'node:fs/promises';
+import { lstat, mkdir, opendir, readdir, rename, rm, rmdir, statfs } from 'node:fs/promises';
 import { join } from 'node:path';
-import { StorageError } from '../base/errors.ts';
+import { StorageError, errnoOf } from '../base/errors.ts';
 import type { ErrorDetails } from '../base/errors.ts';
 import { DirectoryBytes, DirectorySink } from './directory-backup.ts';
 import { lookAt, readSmall, syncFolder, writeSmall } from './folder.ts';
@@ -30,7 +32,7 @@ import { systemFiles } from '../file/bulk-file.ts';
 import type { BulkFiles } from '../file/bulk-file.ts';
 import { BulkWriter } from '../file/bulk-writer.ts';
 import { asTargetError } from './target-error.ts';
-import { MAX_MANIFEST_BYTES, checkBackupName, isBackupName } from './target.ts';
+import { MANIFEST_FORMAT, MAX_MANIFEST_BYTES, checkBackupName, isBackupName } from './target.ts';
 import type {
   BackupBytes,
   BackupEntry,
@@ -47,6 +49,8 @@ const MANIFEST = 'manifest.json';
 const PARTIAL_MANIFEST = 'manifest.json.partial';
 /** In the order in which `remove` takes them: first what makes a backup complete. */
 const ownFiles: readonly string[] = [MANIFEST, PARTIAL_MANIFEST, IMAGE, PARTIAL_IMAGE];
+/** Of a file that is not ours: it cannot be read, or is there no more. */
+const notReadable: readonly unknown[] = ['EACCES', 'EPERM', 'ENOENT', 'ELOOP'];
 
 export interface DirectoryTargetOptions {
   /** The seam for tests. */
@@ -125,10 +129,18 @@ export class DirectoryTarget implements Target {
     });
   }
 
+  async imageBytes(name: string): Promise<number> {
+    checkBackupName(name);
+    return this.#attempt({ backup: name }, async () => {
+      await this.#checkComplete(name);
+      return (await lstat(this.#at(name, IMAGE))).size;
+    });
+  }
+
   async *list(): AsyncGenerator<BackupEntry> {
     const names = await this.#attempt({}, () => readdir(this.path));
     for (const name of names.filter(isBackupName)) {
-      const found = await this.#attempt({ backup: name }, () => lookAt(join(this.path, name)));
+      const found = await this.#attempt({ backup: name }, () => this.#lookAt(name));
       if (isBackup(found)) yield { name, complete: isComplete(found) };
     }
   }
@@ -167,12 +179,35 @@ export class DirectoryTarget implements Target {
     this.#busy.add(name);
   }
 
+  #taken(name: string, what: string): StorageError {
+    const message = `${join(this.path, name)} exists on the target and ${what}`;
+    return new StorageError('NAME_TAKEN', message, { ...this.#facts(name), name });
+  }
+
+  /** What is there under the name; a folder of others is something else. */
+  async #lookAt(name: string): Promise<Found> {
+    const found = await lookAt(join(this.path, name));
+    const isAlone = holds(found, MANIFEST) && found.kind === 'folder' && !found.entries.has(IMAGE);
+    return isAlone && !(await this.#isManifestOwn(name)) ? { kind: 'other' } : found;
+  }
+
+  async #isManifestOwn(name: string): Promise<boolean> {
+    try {
+      const text = await readSmall(this.#at(name, MANIFEST), MAX_MANIFEST_BYTES);
+      return text !== undefined && parseManifest(text)?.['format'] === MANIFEST_FORMAT;
+    } catch (error) {
+      if (notReadable.includes(errnoOf(error))) return false;
+      throw error;
+    }
+  }
+
   async #begin(name: string, resumeFrom: number): Promise<BulkWriter> {
     await this.#checkBase();
     const folder = join(this.path, name);
-    const found = await lookAt(folder);
-    if (found.kind === 'other' || isComplete(found)) {
-      throw new StorageError('NAME_TAKEN', `${name} exists`, this.#facts(name));
+    const found = await this.#lookAt(name);
+    if (isComplete(found)) throw this.#taken(name, 'is a backup');
+    if (found.kind === 'other' || hasStrangers(found)) {
+      throw this.#taken(name, 'is not a left-over of a backup');
     }
     if (found.kind === 'nothing') await mkdir(folder, { mode: 0o700 });
     await rm(this.#at(name, PARTIAL_MANIFEST), { force: true });
@@ -202,11 +237,12 @@ export class DirectoryTarget implements Target {
 
   /** Removes what is incomplete; a commit that failed late may have made it complete. */
   async #discard(name: string): Promise<void> {
-    const found = await lookAt(join(this.path, name));
+    const found = await this.#lookAt(name);
     if (isBackup(found) && !isComplete(found)) await this.#removeFiles(name, found);
   }
 
   async #removeFiles(name: string, found: Found): Promise<void> {
+    if (hasStrangers(found)) return;
     const folder = join(this.path, name);
     for (const file of ownFiles.filter((own) => holds(found, own))) {
       await rm(join(folder, file), { force: true });
@@ -219,7 +255,7 @@ export class DirectoryTarget implements Target {
   /** @throws NOT_FOUND unless there is a backup of this name */
   async #find(name: string): Promise<Found> {
     await this.#checkBase();
-    const found = await lookAt(join(this.path, name));
+    const found = await this.#lookAt(name);
     if (isBackup(found)) return found;
     throw new StorageError('NOT_FOUND', `no backup ${name}`);
   }
@@ -243,8 +279,15 @@ export class DirectoryTarget implements Target {
   }
 }
 
+/** True for a regular file only. */
 function holds(found: Found, file: string): boolean {
-  return found.kind === 'folder' && found.entries.has(file);
+  return found.kind === 'folder' && found.files.has(file);
+}
+
+/** True if something else, like a link or a folder, has one of our names. */
+function hasStrangers(found: Found): boolean {
+  if (found.kind !== 'folder') return false;
+  return ownFiles.some((file) => found.entries.has(file) && !found.files.has(file));
 }
 
 function isComplete(found: Found): boolean {
@@ -252,7 +295,8 @@ function isComplete(found: Found): boolean {
 }
 
 function hasOwnOnly(found: Found): boolean {
-  return found.kind === 'folder' && [...found.entries].every((file) => ownFiles.includes(file));
+  if (found.kind !== 'folder' || hasStrangers(found)) return false;
+  return [...found.entries].every((file) => ownFiles.includes(file));
 }
 
 /** A folder with one of our files, or an empty one (a crash right after it was made). */

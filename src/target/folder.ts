@@ -8,7 +8,12 @@ import { errnoOf } from '../base/errors.ts';
 /** What is found under a name: nothing, a folder with these entries, or something else. */
 export type Found =
   | { readonly kind: 'nothing' }
-  | { readonly kind: 'folder'; readonly entries: ReadonlySet<string> }
+  | {
+      readonly kind: 'folder';
+      readonly entries: ReadonlySet<string>;
+      /** Those of the entries that are regular files. */
+      readonly files: ReadonlySet<string>;
+    }
   | { readonly kind: 'other' };
 
 /** Looks at the name itself: a symbolic link is something else. */
@@ -16,7 +21,13 @@ export async function lookAt(path: string): Promise<Found> {
   try {
     const stats = await lstat(path);
     if (!stats.isDirectory()) return { kind: 'other' };
-    return { kind: 'folder', entries: new Set(await readdir(path)) };
+    const entries = await readdir(path, { withFileTypes: true });
+    const files = entries.filter((entry) => entry.isFile());
+    return {
+      kind: 'folder',
+      entries: new Set(entries.map(({ name }) => name)),
+      files: new Set(files.map(({ name }) => name)),
+    };
   } catch (error) {
     if (errnoOf(error) === 'ENOENT') return { kind: 'nothing' };
     throw error;

@@ -134,6 +134,10 @@ export class TapeTarget implements Target {
     throw new StorageError('TARGET_INVALID', message, this.#facts(name));
   }
 
+  async imageBytes(name: string): Promise<number> {
+    return (await this.#complete(name)).imageBytes;
+  }
+
   async *list(): AsyncGenerator<BackupEntry> {
     const seen = new Set<string>();
     const state = await this.#o.catalog.read();

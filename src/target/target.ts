@@ -49,7 +49,10 @@ export interface TargetCapabilities {
   readonly parallelWrites: boolean;
 }
 
-/** Plain JSON. What is in it is the caller's; at most 1 MiB as text. */
+/**
+ * Plain JSON, at most 1 MiB as text. What is in it is the caller's, but for `format`: by
+ * MANIFEST_FORMAT a target knows what is its own.
+ */
 export type Manifest = Readonly<Record<string, unknown>>;
 
 export interface BackupEntry {
@@ -108,6 +111,8 @@ export interface Target {
   createBackup(name: string, options?: CreateOptions): Promise<BackupSink>;
   open(name: string): Promise<BackupBytes>;
   readManifest(name: string): Promise<Manifest>;
+  /** What the medium holds of the image of a complete backup; reads none of it. */
+  imageBytes(name: string): Promise<number>;
   /** Every backup, in no order, also incomplete ones; what is not a backup is left out. */
   list(): AsyncIterable<BackupEntry>;
   /** Removes a backup, complete or not. @throws NOT_FOUND if it is gone */
@@ -116,6 +121,7 @@ export interface Target {
   freeBytes(): Promise<number | undefined>;
 }
 
+export const MANIFEST_FORMAT = 'spindle-backup';
 export const MAX_MANIFEST_BYTES = 1024 * 1024;
 
 const NAME = /^[a-z0-9][a-z0-9._-]{0,62}$/;

@@ -275,7 +275,7 @@ describe('targets and backups', () => {
     expect(scan.body).toMatchObject({ kind: 'scan', state: 'succeeded' });
     await api.post('/backups/b1/verify', undefined, { prefer: 'wait=9' });
     const shown = (await api.get('/backups/b1')).body;
-    expect(shown).toMatchObject({ state: 'complete', job: job.body.id, diskName: 'd1' });
+    expect(shown).toMatchObject({ state: 'complete', job: job.body.id, copyName: null });
     expect(shown.verifiedAt).not.toBeNull();
 
     const use = await remove(api, '/targets/t2');

@@ -174,7 +174,8 @@ describe('a restore from a copy or backup', () => {
     const backup = { name: 'b1', copy: 'monday', target: 't', maxBytesPerSecond: 1 };
     const { id } = (await api.post('/backups', backup)).body;
     const post = { method: 'POST', json: { method: 'remap', disk: 'd2' } };
-    await api.refused('/backups/b1/restores', post, 409, 'BACKUP_INCOMPLETE');
+    const early = await api.refused('/backups/b1/restores', post, 409, 'BACKUP_INCOMPLETE');
+    expect(early).toMatchObject({ retryable: true, backup: 'b1', state: 'creating' });
     await api.post(`/jobs/${id}/cancel`);
     await api.get(`/jobs/${id}`, { prefer: 'wait=9' });
     // marked as incomplete, or gone with what was on the target

@@ -305,7 +305,7 @@ export class FakeBackups implements api.Backups {
       imageId: new FakeImages().of(copy).imageId,
       copy: copy.name,
       copyId: copy.id,
-      copyName: copy.name,
+      copyName: request.disk === undefined ? copy.name : null,
       disk: copy.disk,
       diskId: copy.diskId,
       diskName: copy.diskName,

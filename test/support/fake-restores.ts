@@ -61,7 +61,8 @@ export class FakeRestores implements api.Restores {
   async fromBackup(ref: string, request: api.RestoreRequest, effects?: Effects<Job>): Promise<Job> {
     const backup = this.#parts.backups.get(ref);
     if (backup.state !== 'complete') {
-      throw new StorageError('BACKUP_INCOMPLETE', 'not complete', { backup: backup.name });
+      const { name, state } = backup;
+      throw new StorageError('BACKUP_INCOMPLETE', 'not complete', { backup: name, state });
     }
     const read = async (): Promise<Content> => readFakeImage(backup.image);
     if (request.method === 'write-back') return this.#writeBack(request, read, effects);

@@ -46,7 +46,9 @@ export const BackupSchema = shown('Backup', 'One image on a target.', {
   imageId: text('UUID of its image.'),
   copy: nullableText('Name of its copy now; null if that is gone.'),
   copyId: text('Id of its copy.'),
-  copyName: text('Name of its copy at the time of the backup.'),
+  copyName: nullableText(
+    'Name of its copy at the time of the backup; null: it was frozen for the backup alone.',
+  ),
   disk: nullableText('Name of the source disk now; null if that is gone.'),
   diskId: text('Id of the source disk.'),
   diskName: text('Name of the source disk at the freeze.'),
@@ -56,7 +58,8 @@ export const BackupSchema = shown('Backup', 'One image on a target.', {
   isChainComplete: flag('False: the backup that the first of the chain needs is not there.'),
   state: oneOfThese(
     ['creating', 'complete', 'incomplete', 'damaged'],
-    '`damaged`: verifying found damage; `incomplete`: its job ended before the end.',
+    '`damaged`: verifying found damage, or its image is too short; `incomplete`: its job ended ' +
+      'before the end, or its image is not on the target any more.',
   ),
   mediumBytes: bytes('What it takes on the target'),
   usedBytes: bytes('Used blocks of the copy'),

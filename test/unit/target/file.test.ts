@@ -53,7 +53,13 @@ describe('a directory target', () => {
   const store = async (name: string, bytes: Uint8Array): Promise<void> => {
     const sink = await target.createBackup(name);
     await sink.write([bytes]);
-    await sink.commit({ format: 1 });
+    await sink.commit({ format: 'spindle-backup' });
+  };
+
+  const listed = async (): Promise<string[]> => {
+    const names: string[] = [];
+    for await (const { name, complete } of target.list()) names.push(`${name} ${complete}`);
+    return names.sort();
   };
 
   it('holds the plain image and the manifest, for the owner only', async () => {
@@ -61,7 +67,7 @@ describe('a directory target', () => {
     expect((await readdir(join(base, 'b1'))).sort()).toEqual(['image.spindle', 'manifest.json']);
     expect(readFileSync(join(base, 'b1', 'image.spindle')).equals(patterned(5000))).toBe(true);
     expect(JSON.parse(readFileSync(join(base, 'b1', 'manifest.json'), 'utf8'))).toEqual({
-      format: 1,
+      format: 'spindle-backup',
     });
     const modes = ['b1', 'b1/image.spindle', 'b1/manifest.json'].map(
       async (path) => (await stat(join(base, path))).mode & 0o777,
@@ -138,15 +144,49 @@ describe('a directory target', () => {
     expect(await code(target.remove('b1'))).toBe('NOT_FOUND');
     await mkdir(join(base, 'b2'));
     await symlink(join(outside, 'x'), join(base, 'b2', 'image.spindle.partial'));
-    expect(await code(target.createBackup('b2'))).toBe('TARGET_UNAVAILABLE');
+    expect(await code(target.createBackup('b2'))).toBe('NAME_TAKEN');
     await store('b3', patterned(10));
     await rm(join(base, 'b3', 'manifest.json'));
     await symlink('/etc/passwd', join(base, 'b3', 'manifest.json'));
-    expect(await code(target.readManifest('b3'))).toBe('TARGET_UNAVAILABLE');
+    expect(await code(target.readManifest('b3'))).toBe('BACKUP_INCOMPLETE');
+    expect(await listed()).toEqual(['b3 false']);
     expect(await readdir(outside)).toEqual([]);
     await rm(outside, { recursive: true });
     expect(files.openCount).toBe(0);
   });
+
+  it.each(['a link', 'a folder'])('takes %s for no image, and leaves it alone', async (what) => {
+    await store('b1', patterned(10));
+    const image = join(base, 'b1', 'image.spindle');
+    await rename(image, join(base, 'elsewhere'));
+    if (what === 'a folder') await mkdir(image);
+    else await symlink(join(base, 'elsewhere'), image);
+    expect(await listed()).toEqual(['b1 false']);
+    for (const call of ['open', 'readManifest'] as const) {
+      expect(await code(target[call]('b1'))).toBe('BACKUP_INCOMPLETE');
+    }
+    expect(await code(target.createBackup('b1'))).toBe('NAME_TAKEN');
+    await target.remove('b1');
+    expect((await readdir(join(base, 'b1'))).sort()).toEqual(['image.spindle', 'manifest.json']);
+    expect(files.openCount).toBe(0);
+  });
+
+  it.each(['', '{', '{"name":"app"}'])(
+    'leaves a folder with the manifest %j alone',
+    async (text) => {
+      await mkdir(join(base, 'junk'));
+      await writeFile(join(base, 'junk', 'manifest.json'), text);
+      await expect(target.createBackup('junk')).rejects.toMatchObject({
+        code: 'NAME_TAKEN',
+        message: expect.stringContaining(join(base, 'junk')) as string,
+        details: { target: base, backup: 'junk' },
+      });
+      expect(await code(target.remove('junk'))).toBe('NOT_FOUND');
+      expect(await listed()).toEqual([]);
+      expect(await readdir(join(base, 'junk'))).toEqual(['manifest.json']);
+      expect(readFileSync(join(base, 'junk', 'manifest.json'), 'utf8')).toBe(text);
+    },
+  );
 
   it.each(['', '{', '[]', '1', 'null'])('refuses the manifest %j', async (text) => {
     await store('b1', patterned(10));
