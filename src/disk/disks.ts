@@ -139,14 +139,19 @@ export class Disks {
       detectZeroes: request.detectZeroes ?? true,
       reserveBytes: request.reserveBytes ?? 0,
     });
-    const there = this.#known(request.name);
-    if (there?.name === request.name && there.record.creation === creation) {
-      await this.#making.get(there.id);
-      return { disk: there, created: false };
-    }
+    const there = await this.madeBy(request.name, (disk) => disk.record.creation === creation);
+    if (there !== undefined) return { disk: there, created: false };
     checkReserve(pool, reserveBytes, capacityBytes);
     const disk = await this.make(pool, { ...request, creation }, effects);
     return { disk, created: true };
+  }
+
+  /** The disk of this name if the same request has made it, once it is durable. */
+  async madeBy(name: string, isSame: (disk: Disk) => boolean): Promise<Disk | undefined> {
+    const there = this.#known(name);
+    if (there?.name !== name || !isSame(there)) return undefined;
+    await this.#making.get(there.id);
+    return there;
   }
 
   /**

@@ -135,6 +135,8 @@ export class FakeCopies implements api.Copies {
   readonly #disks: FakeDisks;
   readonly #pools: FakePools;
   readonly #jobs: FakeJobs;
+  /** Of disks from copies: what was asked for, and names of the copy. */
+  readonly #made = new Map<string, { readonly asked: string; readonly refs: readonly string[] }>();
 
   constructor(world: FakeWorld, disks: FakeDisks, pools: FakePools, jobs: FakeJobs) {
     this.#world = world;
@@ -230,6 +232,24 @@ export class FakeCopies implements api.Copies {
     this.#world.copies.delete(copy.id);
     this.#copies.delete(copy.id);
     this.#world.names.delete(copy.name);
+  }
+
+  async createDisk(
+    copyRef: string,
+    request: api.RemapRequest,
+    effects?: Effects<api.Disk>,
+  ): Promise<api.DiskMade> {
+    const { disk: name, labels = {}, detectZeroes = true, reserveBytes = 0 } = request;
+    const asked = JSON.stringify({ labels, detectZeroes, reserveBytes });
+    const there = this.#disks.list().find((disk) => disk.name === name);
+    const made = there && this.#made.get(there.id);
+    const live = this.list().find((copy) => copy.id === copyRef || copy.name === copyRef);
+    const isSame = made?.refs.includes(live?.id ?? copyRef) === true && made.asked === asked;
+    if (there !== undefined && isSame) return { disk: there, created: false };
+    const { id, name: copyName } = this.get(copyRef);
+    const disk = await this.remap(copyRef, request, effects);
+    this.#made.set(disk.id, { asked, refs: [id, copyName] });
+    return { disk, created: true };
   }
 
   async remap(

@@ -79,8 +79,7 @@ async function createDisk(
         const made = effects && ((disk: Disk) => effects({ disk, created: true }));
         const { name: newName, ...options } = rest;
         const wanted = { ...options, disk: newName };
-        const disk = await services.copies.remap(fromCopy, wanted, made);
-        return { disk, created: true };
+        return services.copies.createDisk(fromCopy, wanted, made);
       },
     });
   }
