@@ -139,7 +139,7 @@ async function takeIn(
     if (there?.imageId === facts.imageId) {
       if (there.state === 'incomplete') {
         if (backups.chains().chainTo(there).missing !== null) return false;
-        await backups.saveTogether([{ record: there, to: completed(there, facts) }]);
+        await backups.saveTogether([{ record: there, to: completed(facts) }]);
       }
       result.known.push(there.name);
       return true;

@@ -74,7 +74,6 @@ async function runVerifyJob(backups: Backups, context: JobContext<RowChange>): P
   if (found === undefined) throw new StorageError('INTERNAL', 'the verify gave no result');
   record.state = found.ok ? 'complete' : 'damaged';
   record.verifiedAtMs = clock.nowMs();
-  record.version += 1;
   await backups.save(record);
   const { ok, blocks, bytes, damaged, problems, problemCount } = found;
   if (ok) {

@@ -175,6 +175,13 @@ export class Disk {
     this.record.generation = generation;
   }
 
+  /** Another capacity by a restore: a client can set it, so the version tells. */
+  takeCapacity(capacityBytes: number): void {
+    if (capacityBytes === this.capacityBytes) return;
+    this.record.capacityBytes = capacityBytes;
+    this.record.version += 1;
+  }
+
   /** Mapped blocks in bytes. O(1). */
   get usedBytes(): number {
     return this.record.root.mapped * this.blockSizeBytes;

@@ -10,13 +10,14 @@ import { defined } from '../base/assert.ts';
 import { type Clock, uuidv7 } from '../base/clock.ts';
 import { StorageError } from '../base/errors.ts';
 import { blocksFor, checkCapacity, roundUp } from '../base/units.ts';
+import { bumpIfChanged } from '../base/version.ts';
 import type { MetadataStore, RowChange } from '../pool/metadata-store.ts';
 import type { Pool } from '../pool/pool.ts';
 import type { Effects, Pools } from '../pool/pools.ts';
 import { EMPTY_ROOT, type TableRoot } from './allocation-table.ts';
 import { type CopyHolds, noCopies } from './copy-holds.ts';
 import { Disk, type DiskState, type Labels } from './disk.ts';
-import { readDisk } from './disk-row.ts';
+import { readDisk, settingsOf } from './disk-row.ts';
 import type { Generations } from './generations.ts';
 import { type Lineage, beginLine } from './lineage.ts';
 import type { Names } from './names.ts';
@@ -243,6 +244,7 @@ export class Disks {
     }
     disk.pool.assertWritable();
     if (patch.capacityBytes !== undefined) checkCapacity(patch.capacityBytes);
+    const settings = settingsOf(record);
     const before = record.name;
     const name = patch.name ?? before;
     // until it is done the disk has both names
@@ -268,7 +270,7 @@ export class Disks {
       record.maxBytesPerSecond = patch.maxBytesPerSecond;
       disk.rate.set(patch.maxBytesPerSecond);
     }
-    record.version += 1;
+    bumpIfChanged(record, settings, settingsOf(record));
     return this.#commit(disk, effects?.(disk) ?? []);
   }
 

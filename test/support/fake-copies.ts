@@ -8,7 +8,7 @@ import type { FakeDisk, FakeDisks } from './fake-disks.ts';
 import type { Job } from '../../src/job/job.ts';
 import type { FakeJobs, Work } from './fake-jobs.ts';
 import type { FakePool, FakePools } from './fake-pools.ts';
-import { find, Users } from './fake-world.ts';
+import { find, setChanged, Users } from './fake-world.ts';
 import type { FakeWorld } from './fake-world.ts';
 
 export class FakeCopy implements api.Copy {
@@ -218,7 +218,7 @@ export class FakeCopies implements api.Copies {
   async update(ref: string, change: Rename): Promise<FakeCopy> {
     const copy = this.get(ref);
     this.#world.rename(copy.name, change.name, copy.id);
-    return Object.assign(copy, change, { version: copy.version + 1 });
+    return setChanged(copy, change);
   }
 
   async delete(ref: string, { force = false }: ForceOption): Promise<void> {

@@ -10,7 +10,7 @@ import { checkCapacity } from '../../src/base/units.ts';
 import { blocksOf, readBlocks, runsOf } from './fake-blocks.ts';
 import type { Blocks } from './fake-blocks.ts';
 import type { FakePool, FakePools } from './fake-pools.ts';
-import { find, Users } from './fake-world.ts';
+import { find, setChanged, Users } from './fake-world.ts';
 import type { FakeWorld } from './fake-world.ts';
 
 export class FakeDisk implements api.Disk {
@@ -203,7 +203,7 @@ export class FakeDisks implements api.Disks {
     }
     this.#world.rename(disk.name, rest.name, disk.id);
     for (const block of beyond) disk.blocks.delete(block);
-    Object.assign(disk, rest, { capacityBytes, version: disk.version + 1 });
+    setChanged(disk, { ...rest, capacityBytes });
     disk.rate.set(disk.maxBytesPerSecond);
     return disk;
   }

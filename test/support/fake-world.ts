@@ -5,6 +5,7 @@ import type { Effects, RecordStore, User } from '../../src/api/service-types.ts'
 import type { Clock } from '../../src/base/clock.ts';
 import { uuidv7 } from '../../src/base/clock.ts';
 import { StorageError } from '../../src/base/errors.ts';
+import { bumpIfChanged } from '../../src/base/version.ts';
 import type { Blocks } from './fake-blocks.ts';
 
 /** A disk or copy, as far as others look at its blocks. */
@@ -52,6 +53,14 @@ export class FakeWorld {
     const rows = effects?.(result) ?? [];
     if (rows.length > 0) await this.store.commit({ pages: [], rows });
   }
+}
+
+/** Sets the values that are given; a new version if one is another than before. */
+export function setChanged<T extends { version: number }>(object: T, change: object): T {
+  const now: Record<string, unknown> = { ...object };
+  const before = Object.keys(change).map((key) => now[key]);
+  bumpIfChanged(object, before, Object.values(change));
+  return Object.assign(object, change);
 }
 
 export function find<T extends { id: string; name: string }>(
