@@ -11,7 +11,7 @@ import { pageOf } from '../pages.ts';
 import type { Page } from '../pages.ts';
 import { answerPost, changeObject, created, deleteObject, withUsers } from '../reply.ts';
 import { refuseFenced, refuseUsed } from '../reply.ts';
-import { checkLabels, hasLabel, matchesRef, required, sizeFrom } from '../requested.ts';
+import { checkLabels, hasLabel, matchesRef, sizeFrom } from '../requested.ts';
 import {
   CreateDiskSchema,
   DiskListSchema,
@@ -83,7 +83,11 @@ async function createDisk(
       },
     });
   }
-  const wanted = { ...rest, capacityBytes: checkCapacity(required(size, 'capacityBytes')) };
+  if (size === undefined) {
+    const message = 'exactly one of capacityBytes, capacity and fromCopy is required';
+    throw new StorageError('VALIDATION_FAILED', message, { field: 'capacityBytes' });
+  }
+  const wanted = { ...rest, capacityBytes: checkCapacity(size) };
   return answerPost<DiskMade>(context, request, reply, {
     describe,
     run: (effects) =>
