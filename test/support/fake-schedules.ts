@@ -122,7 +122,7 @@ export class FakeSchedules implements api.Schedules {
       this.#end(one, 'failed', { code: error.code, detail: error.message });
       throw error;
     }
-    return { backups: made };
+    return { scheduledAt: null, backups: made };
   }
 
   #end(one: FakeSchedule, state: 'succeeded' | 'failed', problem: object | null): void {
