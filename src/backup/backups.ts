@@ -7,7 +7,7 @@
  *  3. An entry is `complete` only while all bytes are on the medium: it is not from before the
  *     first is removed until a scan has found them all.
  */
-import type { Clock } from '../base/clock.ts';
+import { type Clock, rfc3339, timeOfId } from '../base/clock.ts';
 import { isStorageError, StorageError } from '../base/errors.ts';
 import { Mutex } from '../base/mutex.ts';
 import type { Copies } from '../copy/copies.ts';
@@ -232,7 +232,7 @@ export class Backups {
     if (users.length === 0) return;
     throw new StorageError('BACKUP_IN_USE', `backup ${record.name} is in use`, {
       backup: record.name,
-      users: users.map((id) => ({ kind: 'job', id })),
+      users: users.map((id) => ({ kind: 'job', id, since: rfc3339(timeOfId(id)) })),
     });
   }
 

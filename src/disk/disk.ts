@@ -23,7 +23,7 @@ import { Quota } from './quota.ts';
 import { RangeLock } from './range-lock.ts';
 import { readRange } from './read.ts';
 import { mappedRuns } from './table-walk.ts';
-import { type User, Users } from './users.ts';
+import { assertNone, jobAsUser, type User, Users } from './users.ts';
 import { writeRange } from './write.ts';
 
 export type Labels = Readonly<Record<string, string>>;
@@ -201,8 +201,10 @@ export class Disk {
     return this.record.root;
   }
 
+  /** The job that fences or fills it is one. */
   users(): User[] {
-    return this.#users.list();
+    const { job, createdAtMs } = this.record;
+    return [...this.#users.list(), ...(job === null ? [] : [jobAsUser(job, createdAtMs)])];
   }
 
   /** @throws NOT_FOUND, DISK_FENCED, DISK_IN_USE (it is being deleted); the answer ends the use */
@@ -218,13 +220,8 @@ export class Disk {
 
   /** @throws DISK_IN_USE with the users */
   assertUnused(): void {
-    const message = `disk ${this.name} is in use`;
-    const { job } = this.record;
-    if (job !== null) {
-      const users = [{ kind: 'job', id: job }];
-      throw new StorageError('DISK_IN_USE', message, { disk: this.name, users });
-    }
-    this.#users.assertNone('DISK_IN_USE', message, { disk: this.name });
+    const details = { disk: this.name };
+    assertNone(this.users(), 'DISK_IN_USE', `disk ${this.name} is in use`, details);
   }
 
   /** @throws NOT_FOUND, DISK_FENCED */

@@ -6,6 +6,7 @@ import { readBlocks, runsOf } from './fake-blocks.ts';
 import type { Blocks } from './fake-blocks.ts';
 import type { FakeDisk, FakeDisks } from './fake-disks.ts';
 import type { Job } from '../../src/job/job.ts';
+import { assertNone } from '../../src/disk/users.ts';
 import type { FakeJobs, Work } from './fake-jobs.ts';
 import type { FakePool, FakePools } from './fake-pools.ts';
 import { find, setChanged, Users } from './fake-world.ts';
@@ -224,9 +225,7 @@ export class FakeCopies implements api.Copies {
   async delete(ref: string, { force = false }: ForceOption): Promise<void> {
     const copy = this.get(ref);
     if (force) await copy.userSet.end(new StorageError('COPY_IN_USE', 'it is being deleted'));
-    if (copy.userSet.all.size > 0) {
-      throw new StorageError('COPY_IN_USE', 'in use', { users: copy.userSet.list() });
-    }
+    assertNone(copy.users(), 'COPY_IN_USE', 'in use', {});
     const { job = null } = copy.dedicated ?? {};
     if (job !== null) await this.#jobs.runner.cancel(job);
     this.#world.copies.delete(copy.id);

@@ -7,6 +7,7 @@ import { StorageError } from '../../src/base/errors.ts';
 import { deferred } from '../../src/base/mutex.ts';
 import type { Deferred } from '../../src/base/mutex.ts';
 import type { Job } from '../../src/job/job.ts';
+import { assertNone } from '../../src/disk/users.ts';
 import type { FakeBackups } from './fake-backups.ts';
 import type { Blocks } from './fake-blocks.ts';
 import type { FakeCopies } from './fake-copies.ts';
@@ -196,10 +197,7 @@ export class FakeRestores implements api.Restores {
   }
 
   async #endUse(disk: FakeDisk, force: boolean): Promise<void> {
-    if (disk.userSet.all.size > 0 && !force) {
-      const users = disk.userSet.list();
-      throw new StorageError('DISK_IN_USE', 'in use', { disk: disk.name, users });
-    }
+    if (!force) assertNone(disk.users(), 'DISK_IN_USE', 'in use', { disk: disk.name });
     disk.state = 'fenced';
     const reason = new StorageError('DISK_FENCED', 'a restore has begun', { disk: disk.name });
     await disk.userSet.end(reason);

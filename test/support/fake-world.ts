@@ -87,8 +87,4 @@ export class Users {
     for (const user of this.all) user.abort(reason);
     while (this.all.size > 0) await new Promise((resolve) => setImmediate(resolve));
   }
-
-  list(): { kind: string; id: string }[] {
-    return [...this.all].map(({ kind, id }) => ({ kind, id }));
-  }
 }

@@ -234,7 +234,6 @@ function addDeletion(app: ApiInstance, context: ApiContext): void {
         wouldFree: async () => {
           const disk = services.disks.get(request.params.disk);
           refuseUsed('disk', disk, request.query.force);
-          refuseFenced(disk);
           const wouldFreeBytes = await disk.exclusiveBytes();
           return { wouldFreeBytes, affects: withUsers('disk', disk) };
         },
