@@ -69,7 +69,7 @@ export class FakeRestores implements api.Restores {
     return this.#parts.jobs.submit(
       {
         kind: 'restore',
-        subject: { backup: backup.name },
+        subject: { backup: backup.name, target: backup.target },
         work: async () => {
           const { disk, copy } = await this.apply(request, await read());
           return { disk: disk?.name ?? null, copy: copy?.name ?? null };
