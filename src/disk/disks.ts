@@ -140,19 +140,18 @@ export class Disks {
       detectZeroes: request.detectZeroes ?? true,
       reserveBytes: request.reserveBytes ?? 0,
     });
-    const there = await this.madeBy(request.name, (disk) => disk.record.creation === creation);
-    if (there !== undefined) return { disk: there, created: false };
+    const there = this.madeBy(request.name, (disk) => disk.record.creation === creation);
+    if (there !== undefined) return { disk: await there, created: false };
     checkReserve(pool, reserveBytes, capacityBytes);
     const disk = await this.make(pool, { ...request, creation }, effects);
     return { disk, created: true };
   }
 
-  /** The disk of this name if the same request has made it, once it is durable. */
-  async madeBy(name: string, isSame: (disk: Disk) => boolean): Promise<Disk | undefined> {
+  /** The disk of this name, once it is durable; in this turn: undefined unless `isSame`. */
+  madeBy(name: string, isSame: (disk: Disk) => boolean): Promise<Disk> | undefined {
     const there = this.#known(name);
     if (there?.name !== name || !isSame(there)) return undefined;
-    await this.#making.get(there.id);
-    return there;
+    return this.#making.get(there.id) ?? Promise.resolve(there);
   }
 
   /**
