@@ -16,7 +16,7 @@ import type { Static } from 'typebox';
 import { Compile } from 'typebox/compile';
 import { errnoOf } from './base/errors.ts';
 import { isLoopback } from './base/loopback.ts';
-import { parseSize } from './base/size.ts';
+import { parseSize, whyNoSize } from './base/size.ts';
 import { GIB, SECTOR_BYTES } from './base/units.ts';
 
 const logLevels = ['fatal', 'error', 'warn', 'info', 'debug', 'trace', 'silent'] as const;
@@ -189,7 +189,9 @@ function checked(values: unknown, shown: (name: string) => string): Settings {
   const extraName = extra ?? (error?.keyword === 'boolean' ? error.instancePath.slice(1) : '');
   if (extraName !== '') throw new ConfigError(`${shown(extraName)}: there is no such setting`);
   const name = error?.instancePath.split('/')[1] ?? '';
-  throw new ConfigError(`${shown(name)}: ${error?.message ?? 'invalid'}`.replace(' :', ':'));
+  const fault = name === 'poolBytes' ? sizeFault(values) : undefined;
+  const reason = fault ?? error?.message ?? 'invalid';
+  throw new ConfigError(`${shown(name)}: ${reason}`.replace(' :', ':'));
 }
 
 function readSettings(path: string): Settings {
@@ -202,6 +204,12 @@ function readSettings(path: string): Settings {
   }
   const settings = isRecord(values) ? withSizes(values) : values;
   return checked(settings, (name) => `configuration file ${path}: ${name}`);
+}
+
+/** Of a size that was not understood: what is wrong with it. */
+function sizeFault(values: unknown): string | undefined {
+  const text = isRecord(values) ? values.poolBytes : undefined;
+  return typeof text === 'string' ? whyNoSize(text) : undefined;
 }
 
 /** The file may spell sizes for people, too. */

@@ -34,6 +34,7 @@ import { Disks } from './disk/disks.ts';
 import { Generations } from './disk/generations.ts';
 import { Names } from './disk/names.ts';
 import { RowJobStore } from './job/row-job-store.ts';
+import type { JobKindName } from './job/job.ts';
 import { JobRunner } from './job/runner.ts';
 import { Meta } from './meta/meta.ts';
 import { runOnSnapshot } from './meta/snapshot-task.ts';
@@ -296,7 +297,11 @@ export function makeParts(o: PartsOptions): Parts {
   });
   const runner: JobRunner<RowChange> = new JobRunner<RowChange>({
     store: new RowJobStore(meta),
-    kinds: { ...work.kinds, schedule: schedules.kind, check: check.kind },
+    kinds: {
+      ...work.kinds,
+      schedule: schedules.kind,
+      check: check.kind,
+    } satisfies Record<JobKindName, unknown>,
     isRetryable,
     onEnd: (job) => {
       work.onJobEnd(job);

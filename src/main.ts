@@ -18,7 +18,8 @@ const STOP_MS = 30_000;
 /** What a person should read, alone on a line. */
 function refuse(error: unknown): never {
   process.stderr.write(`spindle: ${shownOf(error)}\n`);
-  if (error instanceof ConfigError) process.exit(2);
+  const isSetting = isStorageError(error) && error.details['setting'] !== undefined;
+  if (error instanceof ConfigError || isSetting) process.exit(2);
   process.exit(isStorageError(error, 'STORE_LOCKED') ? 3 : 1);
 }
 

@@ -4,6 +4,7 @@
  */
 import type { FastifyReply, FastifyRequest } from 'fastify';
 import { StorageError } from '../base/errors.ts';
+import { weightOf } from './conditions.ts';
 import type { ApiContext } from './context.ts';
 import type { PageQuery, Table } from './pages.ts';
 import { linesOfTable, pageOfTable } from './pages.ts';
@@ -92,9 +93,12 @@ function refuseBoth(query: AllocationQuery, one: keyof AllocationQuery, other: k
   });
 }
 
-/** True if the client asks for lines of JSON. */
+/** True if the client asks for lines of JSON, and would not rather have a page. */
 export function wantsLines({ headers }: FastifyRequest): boolean {
-  return /(^|[\s,])application\/(x-)?ndjson\b/i.test(headers.accept ?? '');
+  const accept = headers.accept ?? '';
+  const lines = weightOf(accept, ['application/x-ndjson', 'application/ndjson']) ?? 0;
+  const page = ['application/json', 'application/*', '*/*'].map((type) => weightOf(accept, [type]));
+  return lines > 0 && lines >= (page.find((weight) => weight !== undefined) ?? 0);
 }
 
 export async function sendLines(

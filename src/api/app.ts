@@ -19,7 +19,12 @@ import { useBinaryBodies, useNoParser } from './binary.ts';
 import { handleExpectations } from './body.ts';
 import { BodyMemory, PiecePool } from './byte-budget.ts';
 import type { ApiContext, ApiInstance } from './context.ts';
-import { AllowedMethods, answerErrors, sendFrameworkError } from './error-handling.ts';
+import {
+  AllowedMethods,
+  answerErrors,
+  refuseHostless,
+  sendFrameworkError,
+} from './error-handling.ts';
 import { Idempotency } from './idempotency.ts';
 import { useJsonBodies } from './json-body.ts';
 import { KeyedMutex } from './keyed-mutex.ts';
@@ -69,6 +74,7 @@ export async function buildApp(deps: ApiDeps): Promise<ApiInstance> {
   const methods = new AllowedMethods(app);
   answerErrors(app, methods, limits);
   observeRequests(app, context);
+  refuseHostless(app);
   useNoParser(app);
   for (const schema of namedSchemas) app.addSchema(schema);
   await app.register(swagger, swaggerOptions(deps.version));
@@ -107,7 +113,14 @@ function newInstance(logger: FastifyBaseLogger, limits: ApiLimits, clock: Clock)
     requestTimeout: 0,
     keepAliveTimeout: limits.keepAliveTimeoutMs,
     routerOptions: { maxParamLength: 255 },
-    http: { maxHeaderSize: limits.headerBytes, headersTimeout: limits.headersTimeoutMs },
+    http: {
+      maxHeaderSize: limits.headerBytes,
+      headersTimeout: limits.headersTimeoutMs,
+      // how often it is looked for headers that are late
+      connectionsCheckingInterval: Math.ceil(limits.headersTimeoutMs / 30),
+      // Node would answer without a body; refuseHostless does with a problem
+      requireHostHeader: false,
+    },
     clientErrorHandler: (error, socket) => {
       answerClientError(error, socket, uuidv7(clock));
     },

@@ -24,8 +24,8 @@ export function useBinaryBodies(scope: ApiInstance): void {
   });
 }
 
-/** Coded bytes would be taken for the bytes. */
-function refuseCodings(headers: IncomingHttpHeaders): void {
+/** Coded bytes would be taken for the bytes. @throws MEDIA_TYPE_UNSUPPORTED */
+export function refuseCodings(headers: IncomingHttpHeaders): void {
   const content = headers['content-encoding'] ?? 'identity';
   const transfer = headers['transfer-encoding'] ?? 'chunked';
   if (content.trim().toLowerCase() !== 'identity') {

@@ -44,6 +44,18 @@ export function matchesTag(header: string, tag: string): boolean {
   return header.split(',').some((one) => one.trim() === tag);
 }
 
+/** The weight that `Accept` gives one of these types, or undefined (RFC 9110, 12.5.1). */
+export function weightOf(accept: string, types: readonly string[]): number | undefined {
+  const weights = accept.split(',').flatMap((range) => {
+    const [type = '', ...parameters] = range.split(';').map((part) => part.trim().toLowerCase());
+    if (!types.includes(type)) return [];
+    const weight = parameters.find((parameter) => parameter.startsWith('q='));
+    const value = weight === undefined ? 1 : Number(weight.slice(2));
+    return [Number.isNaN(value) ? 1 : value];
+  });
+  return weights.length === 0 ? undefined : Math.max(...weights);
+}
+
 /** Seconds of `Prefer: wait=N` (RFC 7240), or undefined. A preference never fails a request. */
 export function preferredWait(headers: IncomingHttpHeaders): number | undefined {
   const { prefer } = headers;

@@ -50,6 +50,15 @@ function asProblem(error: unknown): StorageError {
   return new StorageError('INTERNAL', 'an error inside the service; see its log', {}, error);
 }
 
+/** RFC 9112, 3.2: a request of HTTP/1.1 names its host. */
+export function refuseHostless(app: ApiInstance): void {
+  app.addHook('onRequest', async ({ raw, headers }, reply) => {
+    if (headers.host !== undefined || raw.httpVersion !== '1.1') return;
+    reply.header('connection', 'close');
+    throw new StorageError('REQUEST_MALFORMED', 'the request has no Host');
+  });
+}
+
 /** Which methods each registered path knows. */
 export class AllowedMethods {
   readonly #routes: { readonly pattern: RegExp; readonly methods: Set<string> }[] = [];
@@ -69,6 +78,12 @@ export class AllowedMethods {
     app.addHook('onRequest', async (request) => {
       // Nothing is parsed for a path that does not exist, whatever its body claims to be.
       if (request.is404) delete request.raw.headers['content-type'];
+    });
+    app.addHook('preParsing', async (request) => {
+      // the router takes /disks/ for a disk without a name
+      const { params } = request;
+      const parts = typeof params === 'object' && params !== null ? Object.values(params) : [];
+      if (parts.includes('')) throw this.#refusal(request);
     });
   }
 

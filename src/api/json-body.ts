@@ -4,6 +4,7 @@
 import type { IncomingMessage } from 'node:http';
 import type { FastifyRequest } from 'fastify';
 import { StorageError } from '../base/errors.ts';
+import { refuseCodings } from './binary.ts';
 import { bodyLength, BodyReader, readWhole, tooLarge } from './body.ts';
 import type { ApiInstance } from './context.ts';
 import type { ApiLimits } from './limits.ts';
@@ -21,6 +22,7 @@ export function useJsonBodies(scope: ApiInstance, limits: ApiLimits): void {
   scope.addHook('onRequest', async (request) => {
     // A type without a body says nothing, and must not fail for being unknown.
     if (bodyLength(request.raw) === 0) delete request.raw.headers['content-type'];
+    else refuseCodings(request.headers);
   });
   scope.addContentTypeParser(
     /^application\/([\w.+-]+\+)?json(;|$)/,

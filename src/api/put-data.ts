@@ -39,7 +39,11 @@ export async function putData(
   const { raw } = request;
   refuseContentRange(request);
   const length = bodyLength(raw);
-  checkRange(options.offset, length ?? 0, disk.capacityBytes);
+  try {
+    checkRange(options.offset, length ?? 0, disk.capacityBytes);
+  } catch (error) {
+    throw asStorageError(error, { writtenBytes: 0 });
+  }
   const digest = new DigestCheck(request.headers);
   const reader = new BodyReader(raw, context.limits);
   const end = requestEnd(context, request);

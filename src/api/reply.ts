@@ -12,7 +12,7 @@ import { checkKey, digestOfRequest } from './idempotency.ts';
 import { rawBodyOf } from './json-body.ts';
 import type { Affected, Effects, User, WouldFree } from './service-types.ts';
 import type { Disk } from './storage-services.ts';
-import { jobView } from './views.ts';
+import { jobView, userViews } from './views.ts';
 
 /** Runs a POST once for its Idempotency-Key, and answers. */
 export async function answerPost<T>(
@@ -166,7 +166,7 @@ export function refuseUsed(
   object: { readonly name: string; users(): readonly User[] },
   force = false,
 ): void {
-  const users = object.users().map(({ kind: userKind, id }) => ({ kind: userKind, id }));
+  const users = userViews(object.users());
   if (force || users.length === 0) return;
   const code = kind === 'disk' ? 'DISK_IN_USE' : 'COPY_IN_USE';
   throw new StorageError(code, `${kind} ${object.name} is in use`, { [kind]: object.name, users });

@@ -2,7 +2,7 @@
  * What a request asks for, where a schema alone cannot say it: sizes in two forms, filters.
  */
 import { StorageError } from '../base/errors.ts';
-import { parseSize } from '../base/size.ts';
+import { parseSize, whyNoSize } from '../base/size.ts';
 
 /** Bytes from exactly one of the two forms; undefined if neither is there. */
 export function sizeFrom(
@@ -19,9 +19,7 @@ export function sizeFrom(
   }
   const parsed = parseSize(size);
   if (parsed !== undefined) return parsed;
-  throw new StorageError('VALIDATION_FAILED', `${human}: not a size, such as 10GiB`, {
-    field: human,
-  });
+  throw new StorageError('VALIDATION_FAILED', `${human}: ${whyNoSize(size)}`, { field: human });
 }
 
 /** @throws VALIDATION_FAILED if it is missing */

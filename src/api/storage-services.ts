@@ -264,7 +264,8 @@ export interface Copies {
    * @throws JOB_STATE if nothing is owed; COPY_INVALID
    */
   fill(ref: string, effects?: Effects<Job>): Promise<Job>;
-  remap(copyRef: string, request: RemapRequest, effects?: Effects<Disk>): Promise<Disk>;
+  /** The same request again answers the disk there is. @throws NOT_FOUND, NAME_TAKEN … */
+  createDisk(copyRef: string, request: RemapRequest, effects?: Effects<Disk>): Promise<DiskMade>;
   /**
    * @param sinceRef name or id of a copy, or the id of one that was deleted after it was backed up
    * @throws NOT_FOUND, COPIES_UNRELATED

@@ -1,6 +1,7 @@
 /**
  * Checks requests against their schemas: unknown fields are refused, nothing is dropped or turned
- * into another type. Only parameters, which are text by nature, are read as what they mean.
+ * into another type. Only parameters, which are text by nature, are read as what they mean. A field
+ * inside others is told as a path, `disks/1/name`.
  */
 import type { FastifySchemaCompiler } from 'fastify';
 import { Compile } from 'typebox/compile';
@@ -16,6 +17,8 @@ export const validatorCompiler: FastifySchemaCompiler<unknown> = ({ schema, http
   const isText = httpPart !== 'body';
   const types = isText ? typesOf(whole) : new Map<string, string>();
   return (given: unknown) => {
+    const twice = isText ? givenTwice(given, types) : undefined;
+    if (twice !== undefined) return { error: twice };
     const value = isText ? readTexts(given, types) : (given ?? {});
     if (validator.Check(value)) return { value };
     return { error: errorOf(validator.Errors(value), httpPart ?? 'request') };
@@ -29,6 +32,14 @@ function typesOf(schema: object): Map<string, string> {
     if (isObject(part) && typeof part.type === 'string') types.set(name, part.type);
   }
   return types;
+}
+
+/** A list where one value belongs comes of a parameter that is there several times. */
+function givenTwice(given: unknown, types: ReadonlyMap<string, string>): StorageError | undefined {
+  if (!isObject(given)) return undefined;
+  const field = Object.keys(given).find((name) => types.has(name) && Array.isArray(given[name]));
+  if (field === undefined) return undefined;
+  return new StorageError('VALIDATION_FAILED', `${field} is given more than once`, { field });
 }
 
 function isObject(value: unknown): value is Record<string, unknown> {
@@ -59,9 +70,9 @@ function errorOf(errors: readonly TLocalizedValidationError[], part: string): St
     });
   }
   const [error] = errors;
-  const place = error?.instancePath.slice(1).replaceAll('/', '.') ?? '';
+  const place = error?.instancePath.slice(1) ?? '';
   const missing = error?.keyword === 'required' ? error.params.requiredProperties[0] : undefined;
-  const field = [place, missing].filter((name) => name !== undefined && name !== '').join('.');
+  const field = [place, missing].filter((name) => name !== undefined && name !== '').join('/');
   if (error?.keyword === 'pattern' && error.params.pattern === NAME_PATTERN) {
     return new StorageError(
       'NAME_INVALID',
@@ -86,5 +97,5 @@ function unknownField(errors: readonly TLocalizedValidationError[]): string | un
     ({ keyword, schemaPath }) =>
       keyword === 'boolean' && schemaPath.endsWith('/additionalProperties'),
   );
-  return found?.instancePath.slice(1).replaceAll('/', '.');
+  return found?.instancePath.slice(1);
 }

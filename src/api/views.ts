@@ -31,7 +31,7 @@ function nullableTime(ms: number | null | undefined): string | null {
   return ms === null || ms === undefined ? null : rfc3339(ms);
 }
 
-function userViews(users: readonly User[]): Static<typeof UserSchema>[] {
+export function userViews(users: readonly User[]): Static<typeof UserSchema>[] {
   return users.map(({ kind, id, sinceMs }) => ({ kind, id, since: rfc3339(sinceMs) }));
 }
 
@@ -290,9 +290,19 @@ export function jobView(job: Job): JobView {
   };
 }
 
-/** A result is an object; a kind that has nothing to tell gives an empty one. */
+/**
+ * A result is an object; a kind that has nothing to tell gives an empty one. Runs of schedules once
+ * told their instant as a number, and may be there still.
+ */
 function resultView(result: Job['result']): Record<string, unknown> | null {
   if (result === undefined) return null;
   const isObject = typeof result === 'object' && result !== null && !Array.isArray(result);
-  return isObject ? Object.fromEntries(Object.entries(result)) : {};
+  if (!isObject) return {};
+  return Object.fromEntries(
+    Object.entries(result).map(([name, value]: [string, unknown]) =>
+      name === 'scheduledAtMs'
+        ? ['scheduledAt', typeof value === 'number' ? rfc3339(value) : null]
+        : [name, value],
+    ),
+  );
 }

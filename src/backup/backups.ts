@@ -8,7 +8,7 @@
  *     first is removed until a scan has found them all. What others remove is noted when a scan
  *     or a reader misses it.
  */
-import type { Clock } from '../base/clock.ts';
+import { type Clock, rfc3339, timeOfId } from '../base/clock.ts';
 import { isStorageError, StorageError } from '../base/errors.ts';
 import { Mutex } from '../base/mutex.ts';
 import type { Copies } from '../copy/copies.ts';
@@ -234,7 +234,7 @@ export class Backups {
     if (users.length === 0) return;
     throw new StorageError('BACKUP_IN_USE', `backup ${record.name} is in use`, {
       backup: record.name,
-      users: users.map((id) => ({ kind: 'job', id })),
+      users: users.map((id) => ({ kind: 'job', id, since: rfc3339(timeOfId(id)) })),
     });
   }
 

@@ -339,6 +339,7 @@ async function submit(
       kind: 'group-restore',
       subject: { ...subject, method, ...made },
       parameters: { parts: plans.map(planJson) },
+      target: subject['target'],
       ...(maxBytesPerSecond === undefined ? {} : { maxBytesPerSecond }),
     },
     effects,

@@ -50,8 +50,7 @@ export async function matchEntry(
   if (!wasReadable || medium.capabilities.appendOnly) return found;
   const state = stateAfter(before, found);
   if (state !== before) {
-    const to = { state, version: record.version + 1 };
-    await backups.saveTogether([{ record, to }]);
+    await backups.saveTogether([{ record, to: { state } }]);
   }
   return found;
 }

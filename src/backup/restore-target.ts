@@ -74,7 +74,7 @@ export async function beginRestore(
     await fence(disk, job, plan.force);
   }
   await beginFill(copies, disk, plan.onlyDiffering);
-  disk.record.capacityBytes = Math.max(disk.capacityBytes, facts.capacityBytes);
+  disk.takeCapacity(Math.max(disk.capacityBytes, facts.capacityBytes));
   disk.changed();
   return disk;
 }

@@ -77,7 +77,12 @@ export class Restores {
       assertRoom(copies, copies.options.pools.get(plan.pool), record.usedBytes);
     }
     const target = targets.get(record.targetId);
-    const subject = { backup: record.name, backupId: record.id, target: target.name };
+    const subject = {
+      backup: record.name,
+      backupId: record.id,
+      target: target.name,
+      targetId: target.id,
+    };
     return this.#submit(plan, request, subject, (job) => {
       this.backups.use(chain, job.id);
       return effects?.(job) ?? [];
@@ -106,7 +111,10 @@ export class Restores {
     subject: Readonly<Record<string, string>>,
     effects: JobMade,
   ): Promise<Job> {
-    const disk = plan.method === 'copy' ? {} : { disk: request.disk ?? '' };
+    const { disks } = this.backups.options.copies.options;
+    const { disk: ref = '' } = request;
+    const disk = plan.method === 'copy' ? {} : { disk: disks.find(ref)?.name ?? ref };
+    const { target } = subject;
     const made = plan.method === 'copy' ? { copy: plan.object } : disk;
     return this.backups.options.runner().submit(
       {
@@ -114,6 +122,7 @@ export class Restores {
         subject: { ...subject, ...made, method: plan.method },
         parameters: planJson(plan),
         ...disk,
+        target,
         ...(request.maxBytesPerSecond === undefined
           ? {}
           : { maxBytesPerSecond: request.maxBytesPerSecond }),

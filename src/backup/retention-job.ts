@@ -148,9 +148,10 @@ export async function submitRetention(
 ): Promise<Job> {
   const plan = planRetention(backups, request);
   const { target, disk } = request;
+  const { disks } = backups.options.copies.options;
   const about = {
     ...(target === undefined ? {} : { target: backups.options.targets.get(target).name }),
-    ...(disk === undefined ? {} : { disk }),
+    ...(disk === undefined ? {} : { disk: disks.find(disk)?.name ?? disk }),
   };
   return backups.options
     .runner()

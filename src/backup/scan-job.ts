@@ -149,7 +149,7 @@ async function takeIn(
     if (there?.imageId === facts.imageId) {
       if (there.state === 'incomplete') {
         if (backups.chains().chainTo(there).missing !== null) return false;
-        const to = { ...completed(there, facts), state } as const;
+        const to = { ...completed(facts), state } as const;
         await backups.saveTogether([{ record: there, to }]);
       }
       if (found.kind === 'whole') result.known.push(there.name);

@@ -4,6 +4,7 @@
 import { join } from 'node:path';
 import { type Clock, uuidv7 } from '../base/clock.ts';
 import { StorageError } from '../base/errors.ts';
+import { bumpIfChanged } from '../base/version.ts';
 import { checkName } from '../disk/names.ts';
 import type { MetadataStore, RowChange } from '../pool/metadata-store.ts';
 import { DirectoryTarget } from '../target/file.ts';
@@ -225,10 +226,11 @@ export class Targets {
       const other = this.list().find((target) => target.name === patch.name);
       if (other !== undefined) throw nameTaken(other);
     }
+    const before = [record.name, record.labels, record.bufferBytes];
     record.name = patch.name ?? record.name;
     record.labels = patch.labels ?? record.labels;
     record.bufferBytes = bufferBytes;
-    record.version += 1;
+    bumpIfChanged(record, before, [record.name, record.labels, bufferBytes]);
     await this.#commit([targetRow(record)]);
     return record;
   }

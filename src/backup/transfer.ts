@@ -73,17 +73,17 @@ export async function complete(
   const changed = [];
   for (const record of records) {
     const manifest = readManifest(await medium.readManifest(record.mediumName));
-    changed.push({ record, to: completed(record, manifest) });
+    changed.push({ record, to: completed(manifest) });
   }
   await backups.saveTogether(changed);
 }
 
 /** What changes in an entry when all its bytes are on the medium. */
-export function completed(
-  { version }: BackupRecord,
-  { mediumBytes, dataBytes }: Pick<BackupRecord, 'mediumBytes' | 'dataBytes'>,
-): Partial<BackupRecord> {
-  return { state: 'complete', mediumBytes, dataBytes, version: version + 1 };
+export function completed({
+  mediumBytes,
+  dataBytes,
+}: Pick<BackupRecord, 'mediumBytes' | 'dataBytes'>): Partial<BackupRecord> {
+  return { state: 'complete', mediumBytes, dataBytes };
 }
 
 /**

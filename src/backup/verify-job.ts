@@ -81,7 +81,6 @@ async function runVerifyJob(backups: Backups, context: JobContext<RowChange>): P
   backups.readable(record.id);
   record.state = found.ok ? 'complete' : 'damaged';
   record.verifiedAtMs = clock.nowMs();
-  record.version += 1;
   await backups.save(record);
   const { ok, blocks, bytes, damaged, problems, problemCount } = found;
   if (ok) {

@@ -45,6 +45,11 @@ export function uuidv7(clock: Clock): string {
   return formatUuid(withVersion(bytes, 7));
 }
 
+/** The milliseconds since 1970 in a UUIDv7. @throws VALIDATION_FAILED if it is none */
+export function timeOfId(id: string): number {
+  return parseUuid(id).readUIntBE(0, 6);
+}
+
 /** UUIDv8 (RFC 9562, 5.8) from the first 16 bytes of a digest. */
 export function uuidv8(digest: Uint8Array): string {
   return formatUuid(withVersion(Buffer.from(digest.subarray(0, 16)), 8));

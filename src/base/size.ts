@@ -7,10 +7,21 @@
  */
 const powers: Readonly<Record<string, number>> = { k: 1, m: 2, g: 3, t: 4, p: 5 };
 
-const SIZE = /^(\d{1,16})(?:\.(\d{1,9}))?\s*(?:([kmgtp])(i?)b?|b)?$/i;
+const SIZE = /^(\d{1,40})(?:\.(\d{1,9}))?\s*(?:([kmgtp])(i?)b?|b)?$/i;
 
 /** Bytes, 0 … 2^53 - 1, or undefined if the text is no such size. */
 export function parseSize(text: string): number | undefined {
+  const bytes = Number(wholeBytes(text));
+  return Number.isSafeInteger(bytes) ? bytes : undefined;
+}
+
+/** What is wrong with a text that `parseSize` does not take. */
+export function whyNoSize(text: string): string {
+  if (wholeBytes(text) === undefined) return 'not a size, such as 10GiB';
+  return `too large: at most ${Number.MAX_SAFE_INTEGER} bytes`;
+}
+
+function wholeBytes(text: string): bigint | undefined {
   const found = SIZE.exec(text.trim());
   if (found === null) return undefined;
   const [, whole = '', fraction = '', prefix, binary] = found;
@@ -18,7 +29,5 @@ export function parseSize(text: string): number | undefined {
   const unit = (binary === undefined || binary === '' ? 1000n : 1024n) ** BigInt(power);
   const scaled = BigInt(whole + fraction) * unit;
   const divisor = 10n ** BigInt(fraction.length);
-  if (scaled % divisor !== 0n) return undefined;
-  const bytes = Number(scaled / divisor);
-  return Number.isSafeInteger(bytes) ? bytes : undefined;
+  return scaled % divisor === 0n ? scaled / divisor : undefined;
 }

@@ -12,6 +12,7 @@
  */
 import type { Clock } from '../base/clock.ts';
 import { StorageError } from '../base/errors.ts';
+import { bumpIfChanged } from '../base/version.ts';
 import type { Disk, Labels } from '../disk/disk.ts';
 import { EMPTY_ROOT } from '../disk/allocation-table.ts';
 import type { Disks } from '../disk/disks.ts';
@@ -220,10 +221,11 @@ export class Copies {
   ): Promise<Copy> {
     copy.assertServed();
     copy.pool.assertWritable();
+    const before = [copy.record.name, copy.record.labels];
     if (patch.name !== undefined) this.options.names.rename(copy.name, patch.name, copy.id);
     copy.record.name = patch.name ?? copy.record.name;
     copy.record.labels = patch.labels ?? copy.record.labels;
-    copy.record.version += 1;
+    bumpIfChanged(copy.record, before, [copy.record.name, copy.record.labels]);
     this.changed(copy);
     await copy.pool.flush(effects?.(copy));
     return copy;

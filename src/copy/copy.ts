@@ -19,7 +19,7 @@ import type { CopyChecksums } from './checksums.ts';
 import { EMPTY_ROOT, type TableRoot } from '../disk/allocation-table.ts';
 import type { Labels } from '../disk/disk.ts';
 import type { TableInSpace } from '../disk/table-difference.ts';
-import { type User, Users } from '../disk/users.ts';
+import { assertNone, type User, Users } from '../disk/users.ts';
 import { exclusiveBlocks } from '../disk/exclusive-blocks.ts';
 import type { Lineage } from '../disk/lineage.ts';
 import type { MappedRun } from '../disk/table-walk.ts';
@@ -156,8 +156,8 @@ export class Copy {
 
   /** @throws COPY_IN_USE with the users */
   assertUnused(): void {
-    const message = `copy ${this.name} is in use`;
-    this.#users.assertNone('COPY_IN_USE', message, { copy: this.name });
+    const details = { copy: this.name };
+    assertNone(this.users(), 'COPY_IN_USE', `copy ${this.name} is in use`, details);
   }
 
   /** @throws RANGE_NOT_SATISFIABLE, DATA_UNREADABLE, NOT_FOUND, COPY_INVALID */

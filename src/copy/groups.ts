@@ -12,9 +12,10 @@
  *     group's row along, and copies whose group is gone end at the next opening.
  *  3. Its members never change.
  */
-import { StorageError, type ErrorDetails } from '../base/errors.ts';
+import { StorageError } from '../base/errors.ts';
 import type { Labels } from '../disk/disk.ts';
 import { readLabels } from '../disk/disk-row.ts';
+import { assertNone } from '../disk/users.ts';
 import type { Row, RowChange } from '../pool/metadata-store.ts';
 import { Pool } from '../pool/pool.ts';
 import type { Copies } from './copies.ts';
@@ -163,10 +164,9 @@ export class Groups {
 
 /** @throws COPY_IN_USE */
 function assertUnused(group: GroupRecord, copy: Copy): void {
-  const users = copy.users().map(({ kind, id }) => ({ kind, id }));
-  if (users.length === 0) return;
-  const details: ErrorDetails = { group: group.name, copy: copy.name, users };
-  throw new StorageError('COPY_IN_USE', `copy ${copy.name} of the group is in use`, details);
+  const details = { group: group.name, copy: copy.name };
+  const message = `copy ${copy.name} of the group is in use`;
+  assertNone(copy.users(), 'COPY_IN_USE', message, details);
 }
 
 export function groupRow(group: GroupRecord): RowChange {

@@ -159,7 +159,7 @@ function replaceRoot(copies: Copies, disk: Disk, copy: Copy): void {
   if (root.node !== 0) disk.pool.nodeCounts.add(root.node);
   disks.reclaimer(disk.pool).add(disk.root);
   disk.takeTable(root, generations.next(), copy.record.lineage);
-  disk.record.capacityBytes = Math.max(disk.capacityBytes, sourceCapacityBytes);
+  disk.takeCapacity(Math.max(disk.capacityBytes, sourceCapacityBytes));
   copies.updateDisk(disk);
   disk.changed();
 }
@@ -233,7 +233,7 @@ export function settleFill(
   } else if (internal !== undefined) {
     copies.drop(internal);
   }
-  disk.record.capacityBytes = Math.max(disk.capacityBytes, capacityBytes);
+  disk.takeCapacity(Math.max(disk.capacityBytes, capacityBytes));
   liftFence(disk);
   return safetyCopy === undefined ? undefined : internal;
 }
@@ -250,7 +250,7 @@ export async function revertFill(
     disks.reclaimer(disk.pool).add(disk.root);
     const { root, lineage } = internal.record;
     disk.takeTable(root, generations.next(), lineage);
-    disk.record.capacityBytes = internal.record.sourceCapacityBytes;
+    disk.takeCapacity(internal.record.sourceCapacityBytes);
     copies.forget(internal);
   }
   await unfence(disk, rows);

@@ -13,6 +13,7 @@ const KEY = { key: 'default_pool' };
 
 /** Refusals that another size may help against. */
 const aboutSize: readonly ErrorCode[] = ['HOST_FULL', 'VALIDATION_FAILED', 'POOL_TOO_LARGE'];
+const SETTING = 'SPINDLE_POOL_BYTES';
 
 export interface DefaultPool {
   readonly path: string;
@@ -22,7 +23,8 @@ export interface DefaultPool {
 /**
  * Makes the pool `default`, if the store never had one. Cost: the room is taken on the host.
  * @returns whether it was made
- * @throws as Pools.create; a message about the size names SPINDLE_POOL_BYTES
+ * @throws as Pools.create; a message about the size names SPINDLE_POOL_BYTES, and so does the
+ *   detail `setting` if no pool can have it
  */
 export async function makeDefaultPool(
   pools: Pools,
@@ -40,8 +42,9 @@ export async function makeDefaultPool(
     throw new StorageError(
       error.code,
       `the default pool of ${sizeBytes} bytes cannot be made: ${error.message}; ` +
-        'SPINDLE_POOL_BYTES sets another size',
-      error.details,
+        `${SETTING} sets another size`,
+      // room may come; a size that no pool can have is a setting that cannot be used
+      error.code === 'HOST_FULL' ? error.details : { ...error.details, setting: SETTING },
       error,
     );
   }

@@ -47,3 +47,11 @@ export function readLabels(cell: unknown): Labels {
   if (typeof parsed !== 'object' || parsed === null) return {};
   return Object.fromEntries(Object.entries(parsed).map(([key, value]) => [key, String(value)]));
 }
+
+/** What a client can set of a disk. */
+export function settingsOf(record: DiskRecord): Partial<DiskRecord> {
+  const { name, capacityBytes, labels, detectZeroes, reserveBytes } = record;
+  const { quotaBytes, maxBytesPerSecond } = record;
+  const limits = { quotaBytes, maxBytesPerSecond };
+  return { name, capacityBytes, labels, detectZeroes, reserveBytes, ...limits };
+}

@@ -23,7 +23,7 @@ import { Quota } from './quota.ts';
 import { RangeLock } from './range-lock.ts';
 import { readRange } from './read.ts';
 import { mappedRuns } from './table-walk.ts';
-import { type User, Users } from './users.ts';
+import { assertNone, jobAsUser, type User, Users } from './users.ts';
 import { writeRange } from './write.ts';
 
 export type Labels = Readonly<Record<string, string>>;
@@ -175,6 +175,13 @@ export class Disk {
     this.record.generation = generation;
   }
 
+  /** Another capacity by a restore: a client can set it, so the version tells. */
+  takeCapacity(capacityBytes: number): void {
+    if (capacityBytes === this.capacityBytes) return;
+    this.record.capacityBytes = capacityBytes;
+    this.record.version += 1;
+  }
+
   /** Mapped blocks in bytes. O(1). */
   get usedBytes(): number {
     return this.record.root.mapped * this.blockSizeBytes;
@@ -194,8 +201,10 @@ export class Disk {
     return this.record.root;
   }
 
+  /** The job that fences or fills it is one. */
   users(): User[] {
-    return this.#users.list();
+    const { job, createdAtMs } = this.record;
+    return [...this.#users.list(), ...(job === null ? [] : [jobAsUser(job, createdAtMs)])];
   }
 
   /** @throws NOT_FOUND, DISK_FENCED, DISK_IN_USE (it is being deleted); the answer ends the use */
@@ -211,13 +220,8 @@ export class Disk {
 
   /** @throws DISK_IN_USE with the users */
   assertUnused(): void {
-    const message = `disk ${this.name} is in use`;
-    const { job } = this.record;
-    if (job !== null) {
-      const users = [{ kind: 'job', id: job }];
-      throw new StorageError('DISK_IN_USE', message, { disk: this.name, users });
-    }
-    this.#users.assertNone('DISK_IN_USE', message, { disk: this.name });
+    const details = { disk: this.name };
+    assertNone(this.users(), 'DISK_IN_USE', `disk ${this.name} is in use`, details);
   }
 
   /** @throws NOT_FOUND, DISK_FENCED */

@@ -10,13 +10,14 @@ import { defined } from '../base/assert.ts';
 import { type Clock, uuidv7 } from '../base/clock.ts';
 import { StorageError } from '../base/errors.ts';
 import { blocksFor, checkCapacity, roundUp } from '../base/units.ts';
+import { bumpIfChanged } from '../base/version.ts';
 import type { MetadataStore, RowChange } from '../pool/metadata-store.ts';
 import type { Pool } from '../pool/pool.ts';
 import type { Effects, Pools } from '../pool/pools.ts';
 import { EMPTY_ROOT, type TableRoot } from './allocation-table.ts';
 import { type CopyHolds, noCopies } from './copy-holds.ts';
 import { Disk, type DiskState, type Labels } from './disk.ts';
-import { readDisk } from './disk-row.ts';
+import { readDisk, settingsOf } from './disk-row.ts';
 import type { Generations } from './generations.ts';
 import { type Lineage, beginLine } from './lineage.ts';
 import type { Names } from './names.ts';
@@ -139,14 +140,18 @@ export class Disks {
       detectZeroes: request.detectZeroes ?? true,
       reserveBytes: request.reserveBytes ?? 0,
     });
-    const there = this.#known(request.name);
-    if (there?.name === request.name && there.record.creation === creation) {
-      await this.#making.get(there.id);
-      return { disk: there, created: false };
-    }
+    const there = this.madeBy(request.name, (disk) => disk.record.creation === creation);
+    if (there !== undefined) return { disk: await there, created: false };
     checkReserve(pool, reserveBytes, capacityBytes);
     const disk = await this.make(pool, { ...request, creation }, effects);
     return { disk, created: true };
+  }
+
+  /** The disk of this name, once it is durable; in this turn: undefined unless `isSame`. */
+  madeBy(name: string, isSame: (disk: Disk) => boolean): Promise<Disk> | undefined {
+    const there = this.#known(name);
+    if (there?.name !== name || !isSame(there)) return undefined;
+    return this.#making.get(there.id) ?? Promise.resolve(there);
   }
 
   /**
@@ -238,6 +243,7 @@ export class Disks {
     }
     disk.pool.assertWritable();
     if (patch.capacityBytes !== undefined) checkCapacity(patch.capacityBytes);
+    const settings = settingsOf(record);
     const before = record.name;
     const name = patch.name ?? before;
     // until it is done the disk has both names
@@ -263,7 +269,7 @@ export class Disks {
       record.maxBytesPerSecond = patch.maxBytesPerSecond;
       disk.rate.set(patch.maxBytesPerSecond);
     }
-    record.version += 1;
+    bumpIfChanged(record, settings, settingsOf(record));
     return this.#commit(disk, effects?.(disk) ?? []);
   }
 

@@ -4,6 +4,7 @@
  *
  * Invariant: while users are being ended nobody becomes one.
  */
+import { isUuid, rfc3339, timeOfId } from '../base/clock.ts';
 import { type ErrorDetails, type ErrorCode, StorageError } from '../base/errors.ts';
 
 /** `abort` ends it (connection closed, job cancelled); it is gone when it has given itself back. */
@@ -45,11 +46,25 @@ export class Users {
       this.#ending = undefined;
     }
   }
+}
 
-  /** @throws `code` with the users, if there are any */
-  assertNone(code: ErrorCode, message: string, details: ErrorDetails): void {
-    if (this.#users.size === 0) return;
-    const users = this.list().map(({ kind, id }) => ({ kind, id }));
-    throw new StorageError(code, message, { ...details, users });
-  }
+/** @throws `code` with the users, if there are any */
+export function assertNone(
+  users: readonly User[],
+  code: ErrorCode,
+  message: string,
+  details: ErrorDetails,
+): void {
+  if (users.length === 0) return;
+  throw new StorageError(code, message, { ...details, users: users.map(userFacts) });
+}
+
+function userFacts({ kind, id, sinceMs }: User): Record<'kind' | 'id' | 'since', string> {
+  return { kind, id, since: rfc3339(sinceMs) };
+}
+
+/** A job that keeps all others away; who ends it asks the job, not its use. */
+export function jobAsUser(job: string, earliestMs: number): User {
+  const sinceMs = isUuid(job) ? timeOfId(job) : earliestMs;
+  return { kind: 'job', id: job, sinceMs, abort: () => undefined };
 }

@@ -27,6 +27,22 @@ export const liveStates = ['queued', 'running', 'waiting', 'paused', 'cancelling
 export const endStates = ['succeeded', 'failed', 'cancelled'] as const;
 export const jobStates = [...liveStates, ...endStates] as const;
 
+/** What jobs do. */
+export const jobKinds = [
+  'backup',
+  'group-backup',
+  'restore',
+  'group-restore',
+  'verify',
+  'consolidate',
+  'scan',
+  'retention',
+  'schedule',
+  'copy-data',
+  'check',
+] as const;
+
+export type JobKindName = (typeof jobKinds)[number];
 export type LiveState = (typeof liveStates)[number];
 export type EndState = (typeof endStates)[number];
 export type JobState = LiveState | EndState;

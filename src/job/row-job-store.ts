@@ -6,7 +6,7 @@
  * job's id is its `created_at`, so an id alone tells where a page begins.
  */
 import { assert } from '../base/assert.ts';
-import { parseUuid } from '../base/clock.ts';
+import { timeOfId } from '../base/clock.ts';
 import { decodeJob, encodeJob } from './job-row.ts';
 import type { FlatRow } from './job-row.ts';
 import type { Job, JobState } from './job.ts';
@@ -45,11 +45,6 @@ export interface JobRows {
 }
 
 const MAX_PAGE = 1000;
-
-/** The milliseconds since 1970 in a UUIDv7. */
-export function timeOfId(id: string): number {
-  return parseUuid(id).readUIntBE(0, 6);
-}
 
 export class RowJobStore implements JobStore<RowEffect> {
   readonly #rows: JobRows;

@@ -13,6 +13,7 @@
  */
 import { type Clock, uuidv7 } from '../base/clock.ts';
 import { type ErrorCode, isStorageError, StorageError } from '../base/errors.ts';
+import { bumpIfChanged } from '../base/version.ts';
 import { Mutex } from '../base/mutex.ts';
 import { DEFAULT_BLOCK_SIZE_BYTES, MIB } from '../base/units.ts';
 import type { BlockFileSystem } from './block-file.ts';
@@ -168,11 +169,18 @@ export class Pools {
       }
       const { lowWaterPercent, criticalPercent } = { ...record, ...patch };
       checkMarks(lowWaterPercent, criticalPercent);
+      const settings = () => [
+        record.name,
+        record.lowWaterPercent,
+        record.criticalPercent,
+        pool.files.files,
+      ];
+      const before = settings();
       if (patch.files !== undefined) await pool.grow(patch.files);
       record.name = patch.name ?? record.name;
       record.lowWaterPercent = patch.lowWaterPercent ?? record.lowWaterPercent;
       record.criticalPercent = patch.criticalPercent ?? record.criticalPercent;
-      record.version += 1;
+      bumpIfChanged(record, before, settings());
       await pool.flush([this.#row(pool), ...(effects?.(pool) ?? [])]);
       return pool;
     });

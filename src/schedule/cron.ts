@@ -10,6 +10,9 @@ import { StorageError } from '../base/errors.ts';
 import { checkTimeZone } from '../base/time-zone.ts';
 
 const SECOND_MS = 1000;
+const NO_EXPRESSION =
+  'not five fields (minute, hour, day of month, month, day of week), not six with seconds before ' +
+  'them, and not a nickname such as @daily';
 
 export interface CronTimes {
   /** The first instant after this moment, or undefined if there is none any more. */
@@ -40,9 +43,8 @@ function parse(expression: string, timeZone: string): Cron {
   let cron: Cron | undefined;
   try {
     cron = new Cron(expression, { paused: true, timezone: timeZone, mode: '5-or-6-parts' });
-  } catch (error) {
-    const reason = error instanceof Error ? error.message : 'it cannot be read';
-    throw invalid(expression, reason);
+  } catch {
+    throw invalid(expression, NO_EXPRESSION);
   }
   // a date is no repetition
   if (cron.getOnce() !== null) throw invalid(expression, 'it is a date');

@@ -133,8 +133,9 @@ class Run {
     const retention = await this.#retain(told);
     const failed = [...this.#outcomes.values()].find(({ state }) => state === 'failed');
     if (failed !== undefined) throw errorOf(failed, { backups: told, retention });
-    const { schedule, scheduledAtMs } = this.#plan;
-    return { schedule: schedule.name, scheduledAtMs, backups: told, retention };
+    const { schedule, scheduledAtMs: atMs } = this.#plan;
+    const scheduledAt = atMs === null ? null : rfc3339(atMs);
+    return { schedule: schedule.name, scheduledAt, backups: told, retention };
   }
 
   async #backUp(name: string, what: string, begin: () => Promise<string>): Promise<void> {

@@ -15,6 +15,7 @@ import type { Backups } from '../backup/backups.ts';
 import { type Clock, uuidv7 } from '../base/clock.ts';
 import { isStorageError, StorageError } from '../base/errors.ts';
 import { Mutex } from '../base/mutex.ts';
+import { bumpIfChanged } from '../base/version.ts';
 import { checkName } from '../disk/names.ts';
 import { isEnd, isJsonObject, type Job, textsOf } from '../job/job.ts';
 import type { JobRunner } from '../job/runner.ts';
@@ -177,9 +178,8 @@ export class Schedules {
     const { settings: before, progress, labels, version } = record;
     const nowMs = this.#o.clock.nowMs();
     const settings = changed(record.name, before, patch, this.#lookup(), nowMs);
-    record.settings = settings;
-    record.labels = patch.labels ?? labels;
-    record.version += 1;
+    Object.assign(record, { settings, labels: patch.labels ?? labels });
+    bumpIfChanged(record, [before, labels], [settings, record.labels]);
     const isNewTime = settings.cron !== before.cron || settings.timeZone !== before.timeZone;
     if (isNewTime || (settings.enabled && !before.enabled)) {
       // what was before is nothing to catch up with

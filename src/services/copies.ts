@@ -9,8 +9,7 @@ import type { Copies } from '../copy/copies.ts';
 import type { Copy } from '../copy/copy.ts';
 import { type Since, assertRelated, changedRuns } from '../copy/difference.ts';
 import { freeze } from '../copy/freeze.ts';
-import { remap } from '../copy/remap.ts';
-import type { Disk } from '../disk/disk.ts';
+import { createFromCopy } from '../copy/remap.ts';
 import type { Job } from '../job/job.ts';
 import { CopyView } from './copy-view.ts';
 
@@ -92,12 +91,12 @@ export class CopyService implements api.Copies {
     await this.source.delete(ref, options);
   }
 
-  async remap(
+  async createDisk(
     copyRef: string,
     request: api.RemapRequest,
     effects?: Effects<api.Disk>,
-  ): Promise<Disk> {
-    return remap(this.source, this.source.get(copyRef), request, effects);
+  ): Promise<api.DiskMade> {
+    return createFromCopy(this.source, copyRef, request, effects);
   }
 
   changes(copyRef: string, sinceRef: string): api.CopyChanges {

@@ -250,4 +250,45 @@ describe('a change with If-Match', () => {
     await put;
     expect((await api.get('/disks/d1')).headers.get('etag')).toBe(before);
   });
+
+  it('that changes nothing leaves the version', async () => {
+    const api = await ApiWorld.start();
+    await api.disk('d1', { labels: { a: '1', b: '2' } });
+    await api.copyOf('d1', 'c1');
+    await api.post('/targets', { name: 't', kind: 'directory', path: 'b' });
+    await api.post('/schedules', { name: 's', cron: '30 3 * * *', disks: ['d1'], target: 't' });
+    const { files } = (await api.get('/pools/default')).body;
+    for (const [path, same, other] of [
+      ['/disks/d1', { name: 'd1', labels: { b: '2', a: '1' } }, { labels: {} }],
+      ['/disks/d1', { capacityBytes: 64 * 1024 * 1024 }, { capacityBytes: 1024 * 1024 }],
+      ['/disks/d1/limits', { quotaBytes: null }, { quotaBytes: 1024 * 1024 }],
+      ['/copies/c1', { name: 'c1', labels: {} }, { labels: { a: 'b' } }],
+      ['/pools/default', { name: 'default', files }, { lowWaterPercent: 50 }],
+      ['/targets/t', { name: 't', labels: {} }, { labels: { a: 'b' } }],
+      ['/schedules/s', { cron: '30 3 * * *', disks: ['d1'] }, { cron: '30 4 * * *' }],
+    ] as const) {
+      const method = path.endsWith('limits') ? 'PUT' : 'PATCH';
+      const before = (await api.get(path)).headers.get('etag')!;
+      for (const json of [{}, same]) {
+        const answer = await api.ask(path, { method, json });
+        expect(answer, path).toMatchObject({ status: 200 });
+        expect(answer.headers.get('etag'), path).toBe(before);
+      }
+      const changed = await api.ask(path, { method, json: other });
+      expect(changed.headers.get('etag'), path).not.toBe(before);
+    }
+  });
+
+  it('is not what work on a backup makes', async () => {
+    const api = await ApiWorld.start();
+    await api.disk('d1');
+    await api.post('/targets', { name: 't', kind: 'directory', path: 'b' });
+    const wait = { prefer: 'wait=20' };
+    await api.post('/backups', { name: 'b1', disk: 'd1', target: 't' }, wait);
+    const before = await api.get('/backups/b1');
+    const verified = await api.post('/backups/b1/verify', undefined, wait);
+    expect(verified.body.state).toBe('succeeded');
+    const after = await api.get('/backups/b1');
+    expect(after.headers.get('etag')).toBe(before.headers.get('etag'));
+  });
 });

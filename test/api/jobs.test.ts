@@ -104,9 +104,34 @@ describe('a job', () => {
     const first = (await api.get('/jobs?pageSize=1')).body;
     expect(await ids(`pageSize=1&pageToken=${first.nextPageToken}`)).toEqual([id]);
     await api.refused('/jobs?state=done', {}, 400, 'VALIDATION_FAILED');
+    await api.refused('/jobs?kind=bogus', {}, 400, 'VALIDATION_FAILED');
     await api.refused('/jobs?pageToken=x', {}, 400, 'VALIDATION_FAILED');
     await api.refused('/jobs?pageSize=1001', {}, 400, 'VALIDATION_FAILED');
     await api.post(`/jobs/${id}/cancel`);
+  });
+});
+
+describe('jobs of a disk or target', () => {
+  it('are found by its name and by its id, restores too', async () => {
+    const api = await ApiWorld.start();
+    const { id: disk } = await api.disk('d1');
+    const target = (await api.post('/targets', { name: 't', kind: 'directory', path: 'b' })).body;
+    const wait = { prefer: 'wait=20' };
+    const backup = { name: 'b1', disk: 'd1', target: 't' };
+    const backedUp = (await api.post('/backups', backup, wait)).body;
+    const asked = { method: 'remap', disk: 'd2' };
+    const restored = (await api.post('/backups/b1/restores', asked, wait)).body;
+    const ids = async (query: string) => {
+      const { items } = (await api.get(`/jobs?${query}`)).body as { items: { id: string }[] };
+      return items.map((job) => job.id);
+    };
+    for (const ref of ['t', target.id]) {
+      expect(await ids(`target=${ref}`)).toEqual([restored.id, backedUp.id]);
+    }
+    for (const ref of ['d1', disk]) expect(await ids(`disk=${ref}`)).toEqual([backedUp.id]);
+    await api.ask('/disks/d1', { method: 'DELETE' });
+    for (const ref of ['d1', disk]) expect(await ids(`disk=${ref}`)).toEqual([backedUp.id]);
+    expect(await ids(`disk=${target.id}`)).toEqual([]);
   });
 });
 

@@ -1,3 +1,4 @@
+import { gzipSync } from 'node:zlib';
 import { describe, expect, it } from 'vitest';
 import { AssertionError } from '../../src/base/assert.ts';
 import { ApiWorld } from '../support/api-world.ts';
@@ -52,6 +53,7 @@ describe('a path', () => {
 describe('a request that is no HTTP', () => {
   it.each([
     ['nonsense', 'nonsense\r\n\r\n', 400, 'REQUEST_MALFORMED'],
+    ['no host', 'GET /v1/disks HTTP/1.1\r\n\r\n', 400, 'REQUEST_MALFORMED'],
     [
       'too large headers',
       `GET / HTTP/1.1\r\nx: ${'y'.repeat(20_000)}\r\n\r\n`,
@@ -75,7 +77,54 @@ describe('a request that is no HTTP', () => {
   });
 });
 
+describe('headers', () => {
+  it('that come too late get a problem, not much later than they should', async () => {
+    const api = await ApiWorld.start({ limits: { headersTimeoutMs: 300 } });
+    const raw = new RawHttp(api.port);
+    const begin = performance.now();
+    raw.send('GET /v1/disks HTTP/1.1\r\nhost: a\r\n');
+    expect(await raw.answer()).toMatchObject({ status: 408, body: { code: 'REQUEST_TIMEOUT' } });
+    expect(performance.now() - begin).toBeLessThan(5_000);
+  });
+});
+
+describe('a refusal', () => {
+  it.each([
+    ['/disks', { name: 'v1' }, /capacityBytes, capacity and fromCopy/, 'capacityBytes'],
+    ['/disks', { name: 'v1', capacity: '99999999PiB' }, /too large/, 'capacity'],
+    ['/disks', { name: 'v1', capacity: '10 apples' }, /not a size/, 'capacity'],
+    ['/groups', { name: 'g', disks: ['a', { dusk: 'b' }] }, /disks\/1/, 'disks/1'],
+  ])('of a POST to %s with %j names what is wrong', async (path, json, detail, field) => {
+    const api = await ApiWorld.start();
+    const problem = await api.refused(path, { method: 'POST', json }, 400, 'VALIDATION_FAILED');
+    expect(problem.detail).toMatch(detail);
+    expect(problem.field).toContain(field);
+  });
+
+  it('of what is given twice, or has no name, says so', async () => {
+    const api = await ApiWorld.start();
+    await api.disk('d1');
+    const twice = '/disks/d1/data?offset=0&offset=1';
+    const problem = await api.refused(twice, {}, 400, 'VALIDATION_FAILED');
+    expect(problem).toMatchObject({ field: 'offset', detail: 'offset is given more than once' });
+    for (const method of ['GET', 'DELETE']) {
+      await api.refused('/disks/', { method }, 404, 'ROUTE_NOT_FOUND');
+    }
+  });
+});
+
 describe('a body', () => {
+  it('of JSON that is coded is refused', async () => {
+    const api = await ApiWorld.start();
+    const text = '{"name":"d1","capacityBytes":512}';
+    for (const body of [text, gzipSync(text)]) {
+      const coded = { method: 'POST', body, headers: { ...json, 'content-encoding': 'gzip' } };
+      await api.refused('/disks', coded, 415, 'MEDIA_TYPE_UNSUPPORTED');
+    }
+    const plain = { ...json, 'content-encoding': 'identity' };
+    expect((await api.ask('/disks', post(text, plain))).status).toBe(201);
+  });
+
   it.each([
     ['that is no JSON', post('{"name":'), 400, 'MALFORMED_BODY'],
     [
@@ -176,9 +225,9 @@ describe('a problem', () => {
       title: 'The request does not fit its schema',
       status: 400,
       code: 'VALIDATION_FAILED',
-      detail: 'labels.a must be string',
+      detail: 'labels/a must be string',
       retryable: false,
-      field: 'labels.a',
+      field: 'labels/a',
       requestId: answer.headers.get('x-request-id'),
     });
   });

@@ -181,6 +181,34 @@ describe('disks', () => {
     await api.refused('/disks', lost, 404, 'NOT_FOUND');
   });
 
+  it('from a copy are made once, and the same request answers them again', async () => {
+    const api = await ApiWorld.start();
+    await api.disk('d1');
+    const { id } = await api.copyOf('d1', 'c1');
+    const asked = { name: 'd2', fromCopy: 'c1', labels: { a: 'b' } };
+    const both = await Promise.all([api.post('/disks', asked), api.post('/disks', asked)]);
+    expect(both.map(({ status }) => status).sort()).toEqual([200, 201]);
+    const again = async (more: object = {}) =>
+      (await api.post('/disks', { ...asked, ...more })).status;
+    expect(await again()).toBe(200);
+    expect(await again({ fromCopy: id, detectZeroes: true, reserveBytes: 0 })).toBe(200);
+    expect(await again({ labels: {} })).toBe(409);
+    expect(await again({ detectZeroes: false })).toBe(409);
+    expect((await api.post('/disks', { name: 'd2', capacity: '64MiB' })).status).toBe(409);
+    await api.ask('/copies/c1', { method: 'PATCH', json: { name: 'c2' } });
+    expect([await again(), await again({ fromCopy: 'c2' })]).toEqual([200, 200]);
+    await api.copyOf('d1', 'c1');
+    expect(await again()).toBe(409);
+    await remove(api, '/copies/c1');
+    await remove(api, '/copies/c2');
+    expect([await again(), await again({ fromCopy: id })]).toEqual([200, 200]);
+    // a restore is no such request
+    await api.copyOf('d1', 'c3');
+    const restore = { method: 'remap', disk: 'd2' };
+    const taken = { method: 'POST', json: restore };
+    await api.refused('/copies/c3/restores', taken, 409, 'NAME_TAKEN');
+  });
+
   it('are deleted while their copies live', async () => {
     const api = await ApiWorld.start();
     const { id } = await api.disk('d1');

@@ -157,6 +157,7 @@ describe('schedules', () => {
       state: 'succeeded',
       subject: { schedule: 'nightly' },
       result: {
+        scheduledAt: null,
         backups: [
           { disk: 'd1', state: 'succeeded' },
           { disk: 'd2', state: 'succeeded' },

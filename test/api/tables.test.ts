@@ -110,6 +110,14 @@ describe('allocated ranges', () => {
         accept: 'application/json;q=0.1, application/x-ndjson',
       });
       expect(linesOf(lines.bytes)).toHaveLength(3);
+      for (const accept of [
+        'application/x-ndjson;q=0.5, application/json;q=1',
+        'application/x-ndjson;q=0, */*',
+        'application/x-ndjson;q=0.1, */*;q=0.2',
+      ]) {
+        const page = await api.get(path, { accept });
+        expect(page.headers.get('content-type'), accept).toMatch(/^application\/json/);
+      }
     },
   );
 

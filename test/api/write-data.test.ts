@@ -249,10 +249,10 @@ describe('a disk in use', () => {
     const back = { method: 'write-back', disk: 'd1' };
     const post = { method: 'POST', json: back };
     const refusal = await api.refused('/copies/monday/restores', post, 409, 'DISK_IN_USE');
-    expect(refusal).toMatchObject({ users: [{ kind: 'http-write', id: users[0].id }] });
+    expect(refusal).toMatchObject({ users });
     const remove = { method: 'DELETE' };
     const dry = await api.refused('/disks/d1?dryRun=true', remove, 409, 'DISK_IN_USE');
-    expect(dry).toMatchObject({ users: [{ kind: 'http-write', id: users[0].id }] });
+    expect(dry).toMatchObject({ users });
     const forced = await api.ask('/disks/d1?dryRun=true&force=true', remove);
     expect(forced.body.affects).toMatchObject([{ kind: 'disk' }, { kind: 'http-write' }]);
 
@@ -288,9 +288,20 @@ describe('a disk in use', () => {
     expect(await api.ask('/disks/d1/data', { method: 'HEAD' })).toMatchObject({ status: 409 });
     const change = { method: 'PATCH', json: {} };
     await api.refused('/disks/d1?dryRun=true', change, 409, 'DISK_FENCED');
+    const since = expect.stringMatching(/^\d{4}-.*Z$/) as string;
+    const users = [{ kind: 'job', id, since }];
     const remove = { method: 'DELETE' };
-    await api.refused('/disks/d1?dryRun=true&force=true', remove, 409, 'DISK_FENCED');
-    expect((await api.get('/disks/d1')).body).toMatchObject({ state: 'fenced', job: id });
+    for (const path of ['/disks/d1', '/disks/d1?dryRun=true']) {
+      const problem = await api.refused(path, remove, 409, 'DISK_IN_USE');
+      expect(problem.users).toEqual(users);
+    }
+    const dry = await api.ask('/disks/d1?dryRun=true&force=true', remove);
+    expect(dry.body.affects).toMatchObject([
+      { kind: 'disk', name: 'd1' },
+      { kind: 'job', id },
+    ]);
+    const shown = (await api.get('/disks/d1')).body;
+    expect(shown).toMatchObject({ state: 'fenced', job: id, users });
     await api.post(`/jobs/${id}/cancel`);
     await api.get(`/jobs/${id}`, { prefer: 'wait=10' });
     expect((await api.get('/disks/d1')).body).toMatchObject({ state: 'ready' });

@@ -17,7 +17,7 @@ import type { FakeCopies, FakeCopy } from './fake-copies.ts';
 import { fakeImageBytes, FakeImages } from './fake-image.ts';
 import type { FakeGroups } from './fake-groups.ts';
 import type { FakeJobs } from './fake-jobs.ts';
-import { find } from './fake-world.ts';
+import { find, setChanged } from './fake-world.ts';
 import type { FakeWorld } from './fake-world.ts';
 
 type Mutable<T> = { -readonly [K in keyof T]: T[K] };
@@ -81,7 +81,7 @@ export class FakeTargets implements api.Targets {
   async update(ref: string, change: api.TargetChange): Promise<FakeTarget> {
     const target = this.get(ref);
     if (change.bufferBytes !== undefined) checkedBuffer(target.kind, change.bufferBytes);
-    return Object.assign(target, change, { version: target.version + 1 });
+    return setChanged(target, change);
   }
 
   async delete(ref: string, { force = false }: ForceOption): Promise<void> {

@@ -6,9 +6,10 @@ import { readBlocks, runsOf } from './fake-blocks.ts';
 import type { Blocks } from './fake-blocks.ts';
 import type { FakeDisk, FakeDisks } from './fake-disks.ts';
 import type { Job } from '../../src/job/job.ts';
+import { assertNone } from '../../src/disk/users.ts';
 import type { FakeJobs, Work } from './fake-jobs.ts';
 import type { FakePool, FakePools } from './fake-pools.ts';
-import { find, Users } from './fake-world.ts';
+import { find, setChanged, Users } from './fake-world.ts';
 import type { FakeWorld } from './fake-world.ts';
 
 export class FakeCopy implements api.Copy {
@@ -135,6 +136,8 @@ export class FakeCopies implements api.Copies {
   readonly #disks: FakeDisks;
   readonly #pools: FakePools;
   readonly #jobs: FakeJobs;
+  /** Of disks from copies: what was asked for, and names of the copy. */
+  readonly #made = new Map<string, { readonly asked: string; readonly refs: readonly string[] }>();
 
   constructor(world: FakeWorld, disks: FakeDisks, pools: FakePools, jobs: FakeJobs) {
     this.#world = world;
@@ -216,20 +219,36 @@ export class FakeCopies implements api.Copies {
   async update(ref: string, change: Rename): Promise<FakeCopy> {
     const copy = this.get(ref);
     this.#world.rename(copy.name, change.name, copy.id);
-    return Object.assign(copy, change, { version: copy.version + 1 });
+    return setChanged(copy, change);
   }
 
   async delete(ref: string, { force = false }: ForceOption): Promise<void> {
     const copy = this.get(ref);
     if (force) await copy.userSet.end(new StorageError('COPY_IN_USE', 'it is being deleted'));
-    if (copy.userSet.all.size > 0) {
-      throw new StorageError('COPY_IN_USE', 'in use', { users: copy.userSet.list() });
-    }
+    assertNone(copy.users(), 'COPY_IN_USE', 'in use', {});
     const { job = null } = copy.dedicated ?? {};
     if (job !== null) await this.#jobs.runner.cancel(job);
     this.#world.copies.delete(copy.id);
     this.#copies.delete(copy.id);
     this.#world.names.delete(copy.name);
+  }
+
+  async createDisk(
+    copyRef: string,
+    request: api.RemapRequest,
+    effects?: Effects<api.Disk>,
+  ): Promise<api.DiskMade> {
+    const { disk: name, labels = {}, detectZeroes = true, reserveBytes = 0 } = request;
+    const asked = JSON.stringify({ labels, detectZeroes, reserveBytes });
+    const there = this.#disks.list().find((disk) => disk.name === name);
+    const made = there && this.#made.get(there.id);
+    const live = this.list().find((copy) => copy.id === copyRef || copy.name === copyRef);
+    const isSame = made?.refs.includes(live?.id ?? copyRef) === true && made.asked === asked;
+    if (there !== undefined && isSame) return { disk: there, created: false };
+    const { id, name: copyName } = this.get(copyRef);
+    const disk = await this.remap(copyRef, request, effects);
+    this.#made.set(disk.id, { asked, refs: [id, copyName] });
+    return { disk, created: true };
   }
 
   async remap(

@@ -7,10 +7,11 @@ import { isZero } from '../../src/base/bytes.ts';
 import { StorageError } from '../../src/base/errors.ts';
 import { RateLimit } from '../../src/base/rate-limit.ts';
 import { checkCapacity } from '../../src/base/units.ts';
+import { assertNone } from '../../src/disk/users.ts';
 import { blocksOf, readBlocks, runsOf } from './fake-blocks.ts';
 import type { Blocks } from './fake-blocks.ts';
 import type { FakePool, FakePools } from './fake-pools.ts';
-import { find, Users } from './fake-world.ts';
+import { find, setChanged, Users } from './fake-world.ts';
 import type { FakeWorld } from './fake-world.ts';
 
 export class FakeDisk implements api.Disk {
@@ -57,7 +58,9 @@ export class FakeDisk implements api.Disk {
   }
 
   users(): User[] {
-    return [...this.userSet.all];
+    const { fencedBy: id, createdAtMs: sinceMs } = this;
+    if (this.state === 'ready' || id === undefined) return [...this.userSet.all];
+    return [...this.userSet.all, { kind: 'job', id, sinceMs, abort: () => undefined }];
   }
 
   addUser(user: User): () => void {
@@ -203,7 +206,7 @@ export class FakeDisks implements api.Disks {
     }
     this.#world.rename(disk.name, rest.name, disk.id);
     for (const block of beyond) disk.blocks.delete(block);
-    Object.assign(disk, rest, { capacityBytes, version: disk.version + 1 });
+    setChanged(disk, { ...rest, capacityBytes });
     disk.rate.set(disk.maxBytesPerSecond);
     return disk;
   }
@@ -211,12 +214,7 @@ export class FakeDisks implements api.Disks {
   async delete(ref: string, { force = false }: ForceOption): Promise<void> {
     const disk = this.get(ref);
     if (force) await disk.userSet.end(new StorageError('DISK_IN_USE', 'it is being deleted'));
-    if (disk.userSet.all.size > 0) {
-      throw new StorageError('DISK_IN_USE', 'in use', {
-        disk: disk.name,
-        users: disk.userSet.list(),
-      });
-    }
+    assertNone(disk.users(), 'DISK_IN_USE', 'in use', { disk: disk.name });
     this.#world.disks.delete(disk.id);
     this.#disks.delete(disk.id);
     this.#world.names.delete(disk.name);

@@ -3,6 +3,7 @@ import type { Effects, ForceOption } from '../../src/api/service-types.ts';
 import type * as api from '../../src/api/storage-services.ts';
 import { StorageError } from '../../src/base/errors.ts';
 import { planMembers } from '../../src/copy/group-plan.ts';
+import { assertNone } from '../../src/disk/users.ts';
 import type { FakeCopies, FakeCopy } from './fake-copies.ts';
 import type { FakeDisks } from './fake-disks.ts';
 import { find } from './fake-world.ts';
@@ -85,10 +86,9 @@ export class FakeGroups implements api.Groups {
 
   async delete(ref: string, { force = false }: ForceOption): Promise<void> {
     const group = this.get(ref);
-    const used = group.left.find((copy) => copy.userSet.all.size > 0);
-    if (used !== undefined && !force) {
-      const details = { group: group.name, copy: used.name, users: used.userSet.list() };
-      throw new StorageError('COPY_IN_USE', 'in use', details);
+    for (const copy of force ? [] : group.left) {
+      const details = { group: group.name, copy: copy.name };
+      assertNone(copy.users(), 'COPY_IN_USE', 'in use', details);
     }
     for (const copy of group.left) await this.#copies.delete(copy.id, { force });
     this.#groups.delete(group.id);

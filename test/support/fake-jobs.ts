@@ -5,6 +5,7 @@ import type { Effects, RecordStore } from '../../src/api/service-types.ts';
 import type { Clock } from '../../src/base/clock.ts';
 import type { JobContext } from '../../src/job/job-run.ts';
 import type { Job, Json } from '../../src/job/job.ts';
+import { jobKinds } from '../../src/job/job.ts';
 import { isEndedBefore, matchesQuery } from '../../src/job/job-store.ts';
 import type { JobQuery, JobStore } from '../../src/job/job-store.ts';
 import { JobRunner } from '../../src/job/runner.ts';
@@ -52,20 +53,6 @@ export interface FakeSubmission {
   readonly abandon?: () => void;
 }
 
-const kinds = [
-  'backup',
-  'group-backup',
-  'group-restore',
-  'consolidate',
-  'verify',
-  'restore',
-  'scan',
-  'check',
-  'retention',
-  'schedule',
-  'copy-data',
-] as const;
-
 export class FakeJobs {
   readonly runner: JobRunner<RowChange>;
   readonly #works = new Map<string, FakeSubmission>();
@@ -80,7 +67,7 @@ export class FakeJobs {
     };
     this.runner = new JobRunner<RowChange>({
       store: new MemoryJobs(records),
-      kinds: Object.fromEntries(kinds.map((name) => [name, kind])),
+      kinds: Object.fromEntries(jobKinds.map((name) => [name, kind])),
       isRetryable: () => false,
       clock,
       tickMs: 0,

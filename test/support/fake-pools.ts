@@ -2,7 +2,7 @@
 import type { Effects } from '../../src/api/service-types.ts';
 import type * as api from '../../src/api/storage-services.ts';
 import { StorageError } from '../../src/base/errors.ts';
-import { find } from './fake-world.ts';
+import { find, setChanged } from './fake-world.ts';
 import type { FakeWorld } from './fake-world.ts';
 
 export class FakePool implements api.Pool {
@@ -94,9 +94,7 @@ export class FakePools implements api.Pools {
 
   async update(ref: string, change: api.UpdatePool): Promise<FakePool> {
     const pool = this.get(ref);
-    Object.assign(pool, change);
-    pool.version += 1;
-    return pool;
+    return setChanged(pool, change);
   }
 
   async delete(ref: string): Promise<void> {

@@ -7,6 +7,7 @@ import { StorageError } from '../../src/base/errors.ts';
 import { deferred } from '../../src/base/mutex.ts';
 import type { Deferred } from '../../src/base/mutex.ts';
 import type { Job } from '../../src/job/job.ts';
+import { assertNone } from '../../src/disk/users.ts';
 import type { FakeBackups } from './fake-backups.ts';
 import type { Blocks } from './fake-blocks.ts';
 import type { FakeCopies } from './fake-copies.ts';
@@ -69,7 +70,7 @@ export class FakeRestores implements api.Restores {
     return this.#parts.jobs.submit(
       {
         kind: 'restore',
-        subject: { backup: backup.name },
+        subject: { backup: backup.name, target: backup.target },
         work: async () => {
           const { disk, copy } = await this.apply(request, await read());
           return { disk: disk?.name ?? null, copy: copy?.name ?? null };
@@ -197,10 +198,7 @@ export class FakeRestores implements api.Restores {
   }
 
   async #endUse(disk: FakeDisk, force: boolean): Promise<void> {
-    if (disk.userSet.all.size > 0 && !force) {
-      const users = disk.userSet.list();
-      throw new StorageError('DISK_IN_USE', 'in use', { disk: disk.name, users });
-    }
+    if (!force) assertNone(disk.users(), 'DISK_IN_USE', 'in use', { disk: disk.name });
     disk.state = 'fenced';
     const reason = new StorageError('DISK_FENCED', 'a restore has begun', { disk: disk.name });
     await disk.userSet.end(reason);

@@ -2,6 +2,7 @@
 import type { Effects } from '../../src/api/service-types.ts';
 import type * as api from '../../src/api/work-services.ts';
 import { StorageError } from '../../src/base/errors.ts';
+import { bumpIfChanged } from '../../src/base/version.ts';
 import { isEnd, type Job, type Json } from '../../src/job/job.ts';
 import { cronTimes } from '../../src/schedule/cron.ts';
 import type { ScheduleSettings } from '../../src/schedule/records.ts';
@@ -71,9 +72,10 @@ export class FakeSchedules implements api.Schedules {
   async update(ref: string, change: api.UpdateSchedule): Promise<api.Schedule> {
     const one = this.#get(ref);
     const nowMs = this.#o.world.clock.nowMs();
+    const before = [one.settings, one.labels];
     one.settings = changed(one.name, one.settings, change, this.#lookup(), nowMs);
     one.labels = change.labels ?? one.labels;
-    one.version += 1;
+    bumpIfChanged(one, before, [one.settings, one.labels]);
     return this.#view(one);
   }
 
@@ -120,7 +122,7 @@ export class FakeSchedules implements api.Schedules {
       this.#end(one, 'failed', { code: error.code, detail: error.message });
       throw error;
     }
-    return { backups: made };
+    return { scheduledAt: null, backups: made };
   }
 
   #end(one: FakeSchedule, state: 'succeeded' | 'failed', problem: object | null): void {

@@ -5,6 +5,7 @@ import type { Effects, RecordStore, User } from '../../src/api/service-types.ts'
 import type { Clock } from '../../src/base/clock.ts';
 import { uuidv7 } from '../../src/base/clock.ts';
 import { StorageError } from '../../src/base/errors.ts';
+import { bumpIfChanged } from '../../src/base/version.ts';
 import type { Blocks } from './fake-blocks.ts';
 
 /** A disk or copy, as far as others look at its blocks. */
@@ -54,6 +55,14 @@ export class FakeWorld {
   }
 }
 
+/** Sets the values that are given; a new version if one is another than before. */
+export function setChanged<T extends { version: number }>(object: T, change: object): T {
+  const now: Record<string, unknown> = { ...object };
+  const before = Object.keys(change).map((key) => now[key]);
+  bumpIfChanged(object, before, Object.values(change));
+  return Object.assign(object, change);
+}
+
 export function find<T extends { id: string; name: string }>(
   all: Map<string, T>,
   ref: string,
@@ -77,9 +86,5 @@ export class Users {
   async end(reason: StorageError): Promise<void> {
     for (const user of this.all) user.abort(reason);
     while (this.all.size > 0) await new Promise((resolve) => setImmediate(resolve));
-  }
-
-  list(): { kind: string; id: string }[] {
-    return [...this.all].map(({ kind, id }) => ({ kind, id }));
   }
 }

@@ -73,7 +73,8 @@ describe('settings', () => {
     [['--port', 'x'], {}, 'flag --port: must be integer'],
     [[], { SPINDLE_PORT: '70000' }, 'environment SPINDLE_PORT: must be <= 65535'],
     [[], { SPINDLE_PORT: '8470.0' }, 'environment SPINDLE_PORT: must be integer'],
-    [[], { SPINDLE_POOL_BYTES: 'much' }, 'environment SPINDLE_POOL_BYTES: must be integer'],
+    [[], { SPINDLE_POOL_BYTES: 'much' }, 'environment SPINDLE_POOL_BYTES: not a size'],
+    [[], { SPINDLE_POOL_BYTES: '9PiB' }, 'environment SPINDLE_POOL_BYTES: too large'],
     [[], { SPINDLE_ROOTS: 'relative' }, 'roots: relative is not a plain absolute path'],
     [[], { SPINDLE_ROOTS: '/a/../b' }, 'roots: /a/../b is not a plain absolute path'],
     [[], { SPINDLE_LOG_LEVEL: 'loud' }, 'environment SPINDLE_LOG_LEVEL: must be equal to one'],
@@ -88,7 +89,7 @@ describe('settings', () => {
     for (const [text, message] of [
       ['{"prot": 1}', 'prot: there is no such setting'],
       ['{"port": "1"}', 'port: must be integer'],
-      ['{"poolBytes": "many"}', 'poolBytes: must be integer'],
+      ['{"poolBytes": "many"}', 'poolBytes: not a size, such as 10GiB'],
       ['[]', 'must be object'],
       ['{', 'configuration file'],
     ] as const) {

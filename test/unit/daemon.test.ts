@@ -70,6 +70,10 @@ describe('a start that is refused', () => {
     const { code, said } = await new DaemonProcess(given).ended;
     expect(code).toBe(2);
     expect(said).toMatch(/^spindle: environment SPINDLE_PORT.*\n$/);
+    const tooSmall = { ...given, SPINDLE_PORT: '0', SPINDLE_POOL_BYTES: '1MiB' };
+    const small = await new DaemonProcess(tooSmall).ended;
+    expect(small.code).toBe(2);
+    expect(small.said).toMatch(/^spindle: VALIDATION_FAILED: .*SPINDLE_POOL_BYTES.*\n$/);
   });
 
   it('names a port that is taken, and leaves nothing open', async () => {

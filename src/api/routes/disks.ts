@@ -11,7 +11,7 @@ import { pageOf } from '../pages.ts';
 import type { Page } from '../pages.ts';
 import { answerPost, changeObject, created, deleteObject, withUsers } from '../reply.ts';
 import { refuseFenced, refuseUsed } from '../reply.ts';
-import { checkLabels, hasLabel, matchesRef, required, sizeFrom } from '../requested.ts';
+import { checkLabels, hasLabel, matchesRef, sizeFrom } from '../requested.ts';
 import {
   CreateDiskSchema,
   DiskListSchema,
@@ -79,12 +79,15 @@ async function createDisk(
         const made = effects && ((disk: Disk) => effects({ disk, created: true }));
         const { name: newName, ...options } = rest;
         const wanted = { ...options, disk: newName };
-        const disk = await services.copies.remap(fromCopy, wanted, made);
-        return { disk, created: true };
+        return services.copies.createDisk(fromCopy, wanted, made);
       },
     });
   }
-  const wanted = { ...rest, capacityBytes: checkCapacity(required(size, 'capacityBytes')) };
+  if (size === undefined) {
+    const message = 'exactly one of capacityBytes, capacity and fromCopy is required';
+    throw new StorageError('VALIDATION_FAILED', message, { field: 'capacityBytes' });
+  }
+  const wanted = { ...rest, capacityBytes: checkCapacity(size) };
   return answerPost<DiskMade>(context, request, reply, {
     describe,
     run: (effects) =>
@@ -231,7 +234,6 @@ function addDeletion(app: ApiInstance, context: ApiContext): void {
         wouldFree: async () => {
           const disk = services.disks.get(request.params.disk);
           refuseUsed('disk', disk, request.query.force);
-          refuseFenced(disk);
           const wouldFreeBytes = await disk.exclusiveBytes();
           return { wouldFreeBytes, affects: withUsers('disk', disk) };
         },

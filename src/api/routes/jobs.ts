@@ -1,4 +1,5 @@
 /** /v1/jobs */
+import { isUuid } from '../../base/clock.ts';
 import type { Job } from '../../job/job.ts';
 import type { JobFilter } from '../../job/runner.ts';
 import { preferredWait } from '../conditions.ts';
@@ -53,8 +54,13 @@ function addReading(app: ApiInstance, context: ApiContext): void {
       { querystring: JobQuery },
     ),
     handler: async (request) => {
-      const { label, ...rest } = request.query;
-      const { items, nextPageToken } = await services.jobs.list({ ...rest, ...labelFilter(label) });
+      const { label, disk, target, ...rest } = request.query;
+      const { items, nextPageToken } = await services.jobs.list({
+        ...rest,
+        ...(disk === undefined ? {} : { disk: diskName(context, disk) }),
+        ...(target === undefined ? {} : { target: targetName(context, target) }),
+        ...labelFilter(label),
+      });
       return { items: items.map(jobView), nextPageToken: nextPageToken ?? null };
     },
   });
@@ -105,6 +111,19 @@ function addVerb(
         describe: (job) => ({ status: 200, headers: {}, body: jobView(job) }),
       }),
   });
+}
+
+/** Jobs know disks by name; of a disk that is gone, its copies and backups know the name. */
+function diskName({ services }: ApiContext, ref: string): string {
+  if (!isUuid(ref)) return ref;
+  const disk = services.disks.list().find(({ id }) => id === ref);
+  if (disk !== undefined) return disk.name;
+  const left = [...services.copies.list({ disk: ref }), ...services.backups.list()];
+  return left.find(({ diskId }) => diskId === ref)?.diskName ?? ref;
+}
+
+function targetName({ services }: ApiContext, ref: string): string {
+  return services.targets.list().find(({ id }) => id === ref)?.name ?? ref;
 }
 
 /** `key` or `key=value`. */

@@ -1,6 +1,6 @@
 /** Jobs in requests and answers. */
 import { Type } from 'typebox';
-import { jobStates } from '../../job/job.ts';
+import { jobKinds, jobStates } from '../../job/job.ts';
 import {
   asked,
   bytes,
@@ -97,9 +97,9 @@ export const JobQuery = query({
   ),
   ...labelQuery,
   state: Type.Optional(oneOfThese(jobStates, 'Only those in this state.')),
-  kind: Type.Optional(text('Only those of this kind.')),
-  disk: Type.Optional(reference('Only those that work on this disk, by name or id')),
-  target: Type.Optional(reference('Only those that work on this target, by name or id')),
+  kind: Type.Optional(oneOfThese(jobKinds, 'Only those of this kind.')),
+  disk: Type.Optional(reference('Only those that were begun for this disk alone, by name or id')),
+  target: Type.Optional(reference('Only those that were begun for this target, by name or id')),
 });
 
 const Finding = shown('Finding', 'One broken invariant.', {

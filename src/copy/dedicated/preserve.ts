@@ -86,7 +86,6 @@ async function invalidate(
     owed.pool.assertWritable();
     const { usedBlocks } = copy;
     copy.record.state = 'invalid';
-    copy.record.version += 1;
     dedicated.problem = { code: error.code, detail: error.message, usedBlocks };
     dedicated.owed = undefined;
     dedicated.invalidIn = owed.pool;

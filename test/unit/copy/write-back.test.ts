@@ -196,3 +196,23 @@ describe('a write-back from an image', () => {
     await small.rest();
   });
 });
+
+describe('a write-back that changes the capacity', () => {
+  it('changes the version of the disk, any other leaves it', async () => {
+    const { small, disk, copy } = await diskWithCopy();
+    const { copies, disks } = small.engine;
+    const { capacityBytes, version } = disk;
+    await fence(disk, 'job', false);
+    await swapTable(copies, disk, copy, undefined);
+    expect(disk.version).toBe(version);
+    await disks.update('d', { capacityBytes: SIZE, discard: true });
+    await fence(disk, 'job', false);
+    await swapTable(copies, disk, copy, undefined);
+    expect([disk.capacityBytes, disk.version]).toEqual([capacityBytes, version + 2]);
+    await fence(disk, 'job', false);
+    await beginFill(copies, disk, false);
+    await finishFill(copies, disk, 2 * capacityBytes, undefined);
+    expect([disk.capacityBytes, disk.version]).toEqual([2 * capacityBytes, version + 3]);
+    await small.rest();
+  });
+});

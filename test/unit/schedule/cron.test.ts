@@ -14,6 +14,12 @@ function after(expression: string, zone: string, from: string, count: number): s
 }
 
 describe('a cron expression', () => {
+  it('that is none is refused in our own words', () => {
+    for (const wrong of ['soon', '* * *', '61 * * * *', '* * * * * * *']) {
+      expect(() => cronTimes(wrong, 'UTC')).toThrow(/^cron: .*: not five fields \(minute, hour/);
+    }
+  });
+
   it('names instants of its time zone', () => {
     expect(after('0 3 * * MON', 'Asia/Tokyo', '2026-11-29T00:00:00Z', 2)).toEqual([
       '2026-11-29T18:00',
