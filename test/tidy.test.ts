@@ -332,7 +332,9 @@ describe('promises of the documents', () => {
     const last = dockerfile.slice(dockerfile.lastIndexOf('FROM '));
     const copies = last.matchAll(/^COPY (?:--from=build \/app\/)?(\S+) \.\//gm);
     const copied = new Set([...copies].map((one) => one[1]!));
-    const named = sources.flatMap(({ text }) => [...text.matchAll(/\bpackage(?:File|Json)\('([^'/]+)/g)]);
+    const named = sources.flatMap(({ text }) => [
+      ...text.matchAll(/\bpackage(?:File|Json)\('([^'/]+)/g),
+    ]);
     expect(named.length).toBeGreaterThan(2);
     expect(named.map((one) => one[1]!).filter((path) => !copied.has(path))).toEqual([]);
   });

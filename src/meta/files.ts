@@ -116,7 +116,7 @@ function writeZeros(path: string, bytes: number): void {
   const zeros = Buffer.alloc(Math.min(bytes, PIECE_BYTES));
   const file = fs.openSync(path, 'w', 0o600);
   try {
-    for (let at = 0; at < bytes; ) {
+    for (let at = 0; at < bytes;) {
       at += fs.writeSync(file, zeros, 0, Math.min(bytes - at, PIECE_BYTES));
     }
     fs.fsyncSync(file);
