@@ -20,6 +20,7 @@ import { isEnd, isJsonObject, type Job, type Json, type JsonObject, toJson } fro
 import { type JobContext, JobInterrupt } from '../job/job-run.ts';
 import type { RowChange } from '../pool/metadata-store.ts';
 import type { Backups } from './backups.ts';
+import { submitHolding } from './held-names.ts';
 import { markRow } from './restore-mark.ts';
 import {
   assertRoom,
@@ -61,7 +62,7 @@ export class Uploads {
 
   /** @throws as planRestore; POOL_FULL if an image of this length cannot fit */
   async begin(request: RestoreRequest, imageBytes: number | undefined): Promise<UploadSession> {
-    const { copies, runner } = this.#backups.options;
+    const { copies } = this.#backups.options;
     await this.#backups.endFencing(request);
     const plan = planRestore(copies, { kind: 'upload' }, request);
     if (imageBytes !== undefined && request.method !== 'write-back') {
@@ -76,7 +77,8 @@ export class Uploads {
     channel.connect();
     const field = request.method === 'copy' ? 'copy' : 'disk';
     const subject = { [field]: request.copy ?? request.disk ?? '', method: request.method };
-    const job = await runner().submit(
+    const job = await submitHolding(
+      this.#backups,
       {
         kind: 'restore',
         subject,
@@ -86,6 +88,7 @@ export class Uploads {
           ? {}
           : { maxBytesPerSecond: request.maxBytesPerSecond }),
       },
+      [plan],
       (made) => {
         this.#channels.set(made.id, channel);
         return [];
