@@ -6,6 +6,8 @@
  *  3. End: answered when the last byte is durable. Cut short, stopped or paused: the session keeps
  *     its job, and the problem names it with what was received; `?job=` and Content-Range go on
  *     from there. Any other reason ends the job, and the problem has neither.
+ *  4. Begun again with the same Idempotency-Key: the job of before is ended, and the image taken
+ *     from its first byte.
  */
 import type { FastifyReply, FastifyRequest } from 'fastify';
 import { type ErrorCode, StorageError } from '../base/errors.ts';
@@ -13,11 +15,11 @@ import type { Job } from '../job/job.ts';
 import { isJsonObject } from '../job/job.ts';
 import { bodyLength, BodyReader } from './body.ts';
 import type { ApiContext } from './context.ts';
-import type { Outcome } from './idempotency.ts';
+import { digestOfRequest, type Outcome } from './idempotency.ts';
 import { asStorageError } from './problem.ts';
 import { parseContentRange } from './ranges.ts';
-import { answerPost } from './reply.ts';
-import type { Effects } from './service-types.ts';
+import { answerPost, keyedRequest } from './reply.ts';
+import type { Effects, UploadBody } from './service-types.ts';
 import { jobView } from './views.ts';
 import type { RestoreRequest, UploadResult, UploadSession } from './work-services.ts';
 
@@ -80,10 +82,12 @@ async function receive(
 }
 
 async function begin(
-  { services }: ApiContext,
-  { raw, headers }: FastifyRequest,
+  context: ApiContext,
+  request: FastifyRequest,
   start: UploadStart,
 ): Promise<UploadSession> {
+  const { services } = context;
+  const { raw, headers } = request;
   const length = bodyLength(raw);
   const contentRange = headers['content-range'];
   const range = contentRange === undefined ? undefined : parseContentRange(contentRange);
@@ -102,7 +106,18 @@ async function begin(
   if (range !== undefined && range.first > 0) {
     throw new StorageError('RANGE_INVALID', 'an upload begins with the first byte');
   }
-  return services.restores.beginUpload(start.wanted, range?.total ?? length);
+  const imageBytes = range?.total ?? length;
+  return services.restores.beginUpload(start.wanted, {
+    imageBytes,
+    key: uploadKey(context, request),
+  });
+}
+
+/** By which a later request is known as this one, repeated, while its job goes on. */
+function uploadKey(context: ApiContext, request: FastifyRequest): UploadBody['key'] {
+  const keyed = keyedRequest(context, request);
+  if (keyed === undefined) return undefined;
+  return { place: digestOfRequest([keyed.scope, keyed.key]), digest: keyed.digest };
 }
 
 const FIXED = [

@@ -9,6 +9,7 @@
  *  1. A push resolves when its bytes are taken: back-pressure reaches the client.
  *  2. At most one request feeds a job; a new one cuts an old one off.
  *  3. Nothing is visible before the last byte is durable.
+ *  4. Of the jobs begun with one key at most one is live: who begins anew ends the one before.
  */
 import { setTimeout as delay } from 'node:timers/promises';
 import { StorageError } from '../base/errors.ts';
@@ -16,7 +17,15 @@ import { deferred } from '../base/mutex.ts';
 import { rfc3339 } from '../base/clock.ts';
 import type { ImageFacts } from '../image/format.ts';
 import { ImageStreamReader, type ImageStreamState } from '../image/stream-reader.ts';
-import { isEnd, isJsonObject, type Job, type Json, type JsonObject, toJson } from '../job/job.ts';
+import {
+  isEnd,
+  isJsonObject,
+  type Job,
+  type Json,
+  type JsonObject,
+  textsOf,
+  toJson,
+} from '../job/job.ts';
 import { type JobContext, JobInterrupt } from '../job/job-run.ts';
 import type { RowChange } from '../pool/metadata-store.ts';
 import type { Backups } from './backups.ts';
@@ -43,6 +52,14 @@ import {
 /** A cut upload that nobody continues for so long has failed. */
 const CONTINUE_WITHIN_MS = 24 * 60 * 60 * 1000;
 
+/** Of a request with an Idempotency-Key; its job remembers it. */
+export interface UploadKey {
+  /** Of whom and for what it is. */
+  readonly place: string;
+  /** Of the request, its body left out: a repeat has the same. */
+  readonly digest: string;
+}
+
 /** What the API holds of an upload. */
 export interface UploadSession {
   readonly job: Job;
@@ -60,9 +77,18 @@ export class Uploads {
     this.#backups = backups;
   }
 
-  /** @throws as planRestore; POOL_FULL if an image of this length cannot fit */
-  async begin(request: RestoreRequest, imageBytes: number | undefined): Promise<UploadSession> {
+  /**
+   * @param key a live job with the same one is this upload's earlier attempt, and is ended
+   * @throws as planRestore; POOL_FULL if an image of this length cannot fit;
+   *   IDEMPOTENCY_KEY_REUSED; JOB_STATE: the earlier attempt was paused
+   */
+  async begin(
+    request: RestoreRequest,
+    imageBytes: number | undefined,
+    key?: UploadKey,
+  ): Promise<UploadSession> {
     const { copies } = this.#backups.options;
+    if (key !== undefined) await this.#endEarlier(key);
     await this.#backups.endFencing(request);
     const plan = planRestore(copies, { kind: 'upload' }, request);
     if (imageBytes !== undefined && request.method !== 'write-back') {
@@ -82,7 +108,7 @@ export class Uploads {
       {
         kind: 'restore',
         subject,
-        parameters: planJson(plan),
+        parameters: { ...planJson(plan), ...(key === undefined ? {} : { key: { ...key } }) },
         ...(request.disk === undefined ? {} : { disk: request.disk }),
         ...(request.maxBytesPerSecond === undefined
           ? {}
@@ -95,6 +121,19 @@ export class Uploads {
       },
     );
     return this.#session(job, channel);
+  }
+
+  async #endEarlier({ place, digest }: UploadKey): Promise<void> {
+    for (const { id, state, parameters } of this.#backups.options.runner().liveJobs()) {
+      const key = textsOf(isJsonObject(parameters) ? parameters['key'] : undefined);
+      if (key['place'] !== place) continue;
+      if (key['digest'] !== digest) {
+        const message = `the Idempotency-Key is that of another upload, of job ${id}`;
+        throw new StorageError('IDEMPOTENCY_KEY_REUSED', message, { job: id });
+      }
+      if (state === 'paused') throw whyStopped(new JobInterrupt('pause'), id);
+      await this.#backups.endJob(id);
+    }
   }
 
   /** @throws NOT_FOUND, JOB_STATE, RANGE_INVALID with `receivedBytes` */

@@ -123,6 +123,26 @@ describe('an uploaded image', () => {
     expect((await api.get(`/disks/d2/data?length=${MIB}`)).bytes.equals(bytes)).toBe(true);
   });
 
+  it('that was cut and is sent again whole with its key is taken from its first byte', async () => {
+    const { api, bytes, image } = await worldWithImage();
+    const key = { 'idempotency-key': 'kk1' };
+    const raw = new RawHttp(api.port);
+    raw.head('POST /v1/restores?method=remap&disk=kk', { ...key, 'content-length': image.length });
+    raw.send(image.subarray(0, 600_000));
+    raw.socket.end();
+    const { body: cut } = await raw.answer();
+    expect(cut).toMatchObject({ code: 'BODY_TRUNCATED', receivedBytes: expect.any(Number) });
+    const other = await upload(api, 'method=remap&disk=k2', image, key);
+    expect(other.body).toMatchObject({ status: 422, code: 'IDEMPOTENCY_KEY_REUSED' });
+    const again = await upload(api, 'method=remap&disk=kk', image, key);
+    expect(again).toMatchObject({ status: 201, body: { state: 'succeeded' } });
+    expect(again.body.id).not.toBe(cut.job);
+    expect((await api.get(`/jobs/${cut.job}`, { prefer: 'wait=9' })).body.endedAt).not.toBeNull();
+    expect((await api.get(`/disks/kk/data?length=${MIB}`)).bytes.equals(bytes)).toBe(true);
+    const replayed = await upload(api, 'method=remap&disk=kk', image, key);
+    expect(replayed).toMatchObject({ status: 201, bytes: again.bytes });
+  });
+
   it('is refused before it is sent, if that can be known', async () => {
     const { api } = await worldWithImage();
     const expectation = { expect: '100-continue', 'content-length': 5 * 1024 * MIB };

@@ -168,6 +168,37 @@ describe('an upload', () => {
     expect(await digest(bench.disks.get('up'))).toBe(wanted);
   });
 
+  it('that is begun again with its key takes the place of the one before', async () => {
+    await makeDisk(bench, 'd1');
+    const copy = await freeze(bench.copies, 'd1', { name: 'monday' });
+    const [wanted, image] = [await digest(copy), await imageOf(copy)];
+    const request = { method: 'remap', disk: 'up' } as const;
+    const key = { place: 'p', digest: 'd' };
+    const begin = (other = {}): Promise<UploadSession> =>
+      bench.work.uploads.begin(request, undefined, { ...key, ...other });
+    const first = await begin();
+    await first.push(image.subarray(0, 8.5 * MIB));
+    // the daemon ends meanwhile
+    await bench.close();
+    bench = await openWork(dir);
+    const reused = { code: 'IDEMPOTENCY_KEY_REUSED', details: { job: first.job.id } };
+    await expect(begin({ digest: 'e' })).rejects.toMatchObject(reused);
+    const taken = { code: 'NAME_TAKEN', details: { job: first.job.id } };
+    await expect(begin({ place: 'q' })).rejects.toMatchObject(taken);
+    await bench.runner.pause(first.job.id);
+    const paused = { code: 'JOB_STATE', details: { job: first.job.id, state: 'paused' } };
+    await expect(begin()).rejects.toMatchObject(paused);
+    await bench.runner.resume(first.job.id);
+    const second = await begin();
+    expect(await bench.runner.get(first.job.id)).toMatchObject({ state: 'cancelled' });
+    expect(second.receivedBytes).toBe(0);
+    await second.push(image);
+    expect((await second.finish()).job.state).toBe('succeeded');
+    expect(await digest(bench.disks.get('up'))).toBe(wanted);
+    await bench.disks.delete('up');
+    await (await begin()).abort(new StorageError('INTERNAL', 'the key of what ended is free'));
+  });
+
   it('of an incremental image names the base that is missing, and leaves nothing', async () => {
     const session = await bench.work.uploads.begin({ method: 'remap', disk: 'up' }, undefined);
     const refused = session.push(goldenImage('image-v1-incremental'));
