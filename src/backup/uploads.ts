@@ -49,8 +49,7 @@ import {
   whyStopped,
 } from './upload-channel.ts';
 
-/** A cut upload that nobody continues for so long has failed. */
-const CONTINUE_WITHIN_MS = 24 * 60 * 60 * 1000;
+const HOUR_MS = 60 * 60 * 1000;
 
 /** Of a request with an Idempotency-Key; its job remembers it. */
 export interface UploadKey {
@@ -72,9 +71,12 @@ export interface UploadSession {
 export class Uploads {
   readonly #backups: Backups;
   readonly #channels = new Map<string, Channel>();
+  readonly #waitMs: number;
 
-  constructor(backups: Backups) {
+  /** @param waitMs an upload of which no byte comes for so long has failed */
+  constructor(backups: Backups, waitMs = 24 * HOUR_MS) {
     this.#backups = backups;
+    this.#waitMs = waitMs;
   }
 
   /**
@@ -163,7 +165,7 @@ export class Uploads {
     const channel = this.#channels.get(id) ?? new Channel();
     this.#channels.set(id, channel);
     try {
-      const result = await new UploadRun(this.#backups, context, plan, channel).run();
+      const result = await new UploadRun(this.#backups, context, plan, channel).run(this.#waitMs);
       this.#channels.delete(id);
       return result;
     } catch (error) {
@@ -216,6 +218,8 @@ class UploadRun {
   readonly #plan: RestorePlan;
   readonly #channel: Channel;
   readonly #session: RestoreSession;
+  /** Or when the attempt began. */
+  #lastByteMs: number;
   #reader: ImageStreamReader;
   /** Where the reader could go on; kept when the image is complete but its request was cut. */
   #state: ImageStreamState | undefined;
@@ -231,15 +235,16 @@ class UploadRun {
     this.#plan = plan;
     this.#channel = channel;
     this.#session = new RestoreSession(backups, context, plan, false);
+    this.#lastByteMs = backups.options.clock.nowMs();
     this.#state = readState(context.job);
     this.#reader = this.#readerFrom(this.#state);
     channel.receivedBytes = this.#reader.confirmedBytes;
   }
 
-  async run(): Promise<Json> {
+  async run(waitMs: number): Promise<Json> {
     if (this.#state !== undefined) await this.#session.begin(this.#state.facts);
     for (;;) {
-      if (!this.#channel.isConnected) await this.#waitForClient();
+      if (!this.#channel.isConnected) await this.#waitForClient(waitMs);
       const message = await this.#receive();
       try {
         if (message.kind === 'bytes') {
@@ -271,22 +276,22 @@ class UploadRun {
     }
   }
 
-  async #waitForClient(): Promise<void> {
+  /** As long as nothing came for so long, in this life, counted from the last byte. */
+  async #waitForClient(waitMs: number): Promise<void> {
     const { signal } = this.#context;
     const { clock } = this.#backups.options;
-    const waitingFor = {
-      kind: 'upload',
-      receivedBytes: this.#channel.receivedBytes,
-      since: rfc3339(clock.nowMs()),
-    };
+    const { receivedBytes } = this.#channel;
+    const leftMs = Math.max(0, waitMs - (clock.nowMs() - this.#lastByteMs));
+    const until = rfc3339(this.#lastByteMs + waitMs);
+    const waitingFor = { kind: 'upload', receivedBytes, since: rfc3339(clock.nowMs()), until };
     const tooLate = new AbortController();
-    const timeout = delay(CONTINUE_WITHIN_MS, undefined, {
+    const timeout = delay(leftMs, undefined, {
       ref: false,
       signal: AbortSignal.any([signal, tooLate.signal]),
     }).then(() => {
-      throw new StorageError('BODY_TRUNCATED', 'nobody continued the upload', {
-        receivedBytes: this.#channel.receivedBytes,
-      });
+      const hours = Math.round(waitMs / HOUR_MS);
+      const message = `nothing came for ${hours} hours: the upload was given up`;
+      throw new StorageError('BODY_TRUNCATED', message);
     });
     timeout.catch(() => undefined);
     try {
@@ -306,6 +311,7 @@ class UploadRun {
     }
     this.#state = this.#reader.state ?? this.#state;
     this.#channel.receivedBytes += bytes.length;
+    this.#lastByteMs = this.#backups.options.clock.nowMs();
     if (this.#session.mustSave) await this.#save();
   }
 

@@ -49,6 +49,8 @@ export interface WorkOptions {
   /** Made after this, with `kinds`. */
   readonly runner: () => JobRunner<RowChange>;
   readonly onError: (error: unknown) => void;
+  /** An upload of which nothing comes for so long has failed. Default 24 hours. */
+  readonly uploadWaitMs?: number;
 }
 
 export class Work {
@@ -67,7 +69,7 @@ export class Work {
     this.targets = new Targets({ store, clock, resolvePath, catalogs });
     this.backups = new Backups({ store, clock, copies, runner, onError, targets: this.targets });
     this.restores = new Restores(this.backups);
-    this.uploads = new Uploads(this.backups);
+    this.uploads = new Uploads(this.backups, options.uploadWaitMs);
     this.copiers = new Copiers({ copies, runner, onError });
     this.kinds = {
       'copy-data': this.copiers.kind,

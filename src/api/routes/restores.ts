@@ -140,7 +140,8 @@ export function uploadRoutes(app: ApiInstance, context: ApiContext): void {
           'The body is an image from anywhere, restored as from a backup. It is applied as it ' +
           'comes and answered when the last byte is durable; a job shows the progress. Cut ' +
           'short: 400 BODY_TRUNCATED with `job` and `receivedBytes`; go on with `job=` and ' +
-          'Content-Range. A problem without `receivedBytes` has ended the job: begin anew. The ' +
+          'Content-Range, within 24 hours of the last byte. A problem without `receivedBytes` ' +
+          'has ended the job: begin anew. The ' +
           'whole request sent again with its `Idempotency-Key` begins anew as well: the job of ' +
           'before is cancelled first, also after a restart of the service.',
         ok: {
