@@ -202,10 +202,13 @@ export class Uploads {
         return { job: await runner.wait(job.id, 5000), restored };
       },
       async abort(reason) {
-        if (channel.hasEnded) return;
         const kept = reason.code === 'BODY_TRUNCATED' || reason.code === 'SHUTTING_DOWN';
-        if (kept) await cut(channel).catch(() => undefined);
-        else channel.send({ kind: 'fail', reason });
+        if (!channel.hasEnded) {
+          if (kept) await cut(channel).catch(() => undefined);
+          else channel.send({ kind: 'fail', reason });
+        }
+        // the names are free again before the answer
+        if (!kept && reason.code !== 'JOB_STATE') await runner.wait(job.id, 5000);
       },
     };
   }
