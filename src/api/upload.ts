@@ -15,6 +15,7 @@ import type { Job } from '../job/job.ts';
 import { isJsonObject } from '../job/job.ts';
 import { bodyLength, BodyReader } from './body.ts';
 import type { ApiContext } from './context.ts';
+import { DigestCheck } from './digest.ts';
 import { digestOfRequest, type Outcome } from './idempotency.ts';
 import { asStorageError } from './problem.ts';
 import { parseContentRange } from './ranges.ts';
@@ -50,6 +51,7 @@ async function receive(
   start: UploadStart,
   effects: Effects<UploadResult> | undefined,
 ): Promise<UploadResult> {
+  const digest = digestCheck(request, start);
   const lease = await context.bodyMemory.take(2 * context.pieces.pieceBytes);
   const reader = new BodyReader(request.raw, context.limits);
   lease.watch(reader);
@@ -63,9 +65,11 @@ async function receive(
     context.cutting.addEventListener('abort', stop);
     const open = session;
     await reader.forEach((chunk) => {
+      digest.update(chunk);
       pushing = open.push(chunk);
       return pushing;
     });
+    digest.verify();
     return await session.finish(effects);
   } catch (error) {
     const reason = asStorageError(error);
@@ -79,6 +83,15 @@ async function receive(
     reader.release();
     lease.release();
   }
+}
+
+/** Of the body of this request. @throws VALIDATION_FAILED, also for one of the whole of parts */
+function digestCheck({ headers }: FastifyRequest, { kind }: UploadStart): DigestCheck {
+  if (kind === 'continue' && headers['repr-digest'] !== undefined) {
+    const detail = 'who goes on with an upload can give Content-Digest, of the bytes of this body';
+    throw new StorageError('VALIDATION_FAILED', detail, { field: 'repr-digest' });
+  }
+  return new DigestCheck(headers);
 }
 
 async function begin(

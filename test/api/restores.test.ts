@@ -1,4 +1,4 @@
-import { randomBytes } from 'node:crypto';
+import { createHash, randomBytes } from 'node:crypto';
 import { describe, expect, it, vi } from 'vitest';
 import { ApiWorld } from '../support/api-world.ts';
 import { goldenImage } from '../support/golden-images.ts';
@@ -141,6 +141,28 @@ describe('an uploaded image', () => {
     expect((await api.get(`/disks/kk/data?length=${MIB}`)).bytes.equals(bytes)).toBe(true);
     const replayed = await upload(api, 'method=remap&disk=kk', image, key);
     expect(replayed).toMatchObject({ status: 201, bytes: again.bytes });
+  });
+
+  it('is checked against its digest', async () => {
+    const { api, image } = await worldWithImage();
+    const digestOf = (bytes: Buffer) =>
+      `sha-256=:${createHash('sha256').update(bytes).digest('base64')}:`;
+    const bad = { 'content-digest': digestOf(Buffer.alloc(1)) };
+    const wrong = await upload(api, 'method=remap&disk=d2', image, bad);
+    expect(wrong.body).toMatchObject({ status: 400, code: 'DIGEST_MISMATCH' });
+    expect(wrong.body).not.toHaveProperty('receivedBytes');
+    const malformed = await upload(api, 'method=remap&disk=d2', image, { 'content-digest': 'x' });
+    expect(malformed.body).toMatchObject({ status: 400, code: 'VALIDATION_FAILED' });
+    await vi.waitFor(async () => {
+      expect((await api.get('/disks')).body.items).toHaveLength(1);
+    });
+    const part = { 'repr-digest': digestOf(image), 'content-range': 'bytes 5-9/10' };
+    const refused = await upload(api, 'job=x', image.subarray(0, 5), part);
+    expect(refused.body).toMatchObject({ code: 'VALIDATION_FAILED', field: 'repr-digest' });
+    const good = { 'content-digest': digestOf(image) };
+    await vi.waitFor(async () => {
+      expect(await upload(api, 'method=remap&disk=d2', image, good)).toMatchObject({ status: 201 });
+    });
   });
 
   it('is refused before it is sent, if that can be known', async () => {

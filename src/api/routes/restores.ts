@@ -3,7 +3,7 @@ import type { Job } from '../../job/job.ts';
 import { checkName } from '../conditions.ts';
 import type { ApiContext, ApiInstance } from '../context.ts';
 import type { Outcome } from '../idempotency.ts';
-import { json, keyHeader, operation, path, waitHeader } from '../operation.ts';
+import { digestHeaders, json, keyHeader, operation, path, waitHeader } from '../operation.ts';
 import { affected, answerPost, created, jobAct, jobOutcome, waitingOutcome } from '../reply.ts';
 import { refuseFields, required } from '../requested.ts';
 import { DiskSchema } from '../schemas/disk.ts';
@@ -143,14 +143,15 @@ export function uploadRoutes(app: ApiInstance, context: ApiContext): void {
           'Content-Range, within 24 hours of the last byte. A problem without `receivedBytes` ' +
           'has ended the job: begin anew. The ' +
           'whole request sent again with its `Idempotency-Key` begins anew as well: the job of ' +
-          'before is cancelled first, also after a restart of the service.',
+          'before is cancelled first, also after a restart of the service. A digest is that of ' +
+          'the body of its own request; a wrong one fails the restore.',
         ok: {
           200: json(JobSchema, 'The job, done (write-back).'),
           201: json(JobSchema, 'The job, done; the new object is at Location.'),
         },
       },
       { querystring: UploadQuery },
-      keyHeader,
+      { ...keyHeader, ...digestHeaders },
     ),
     handler: (request, reply) => {
       const { job, method, ...rest } = request.query;
