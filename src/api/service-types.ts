@@ -14,6 +14,14 @@ export interface RecordStore {
   commit(batch: Batch): Promise<void>;
 }
 
+/** What is known of an image in a body before it comes. */
+export interface UploadBody {
+  /** Length of the body, if it is known. */
+  readonly imageBytes: number | undefined;
+  /** Of its Idempotency-Key and token; a digest of the request: its repeat has the same two. */
+  readonly key: { readonly place: string; readonly digest: string } | undefined;
+}
+
 /** Whoever works on a disk or copy; `abort` ends it. It is gone when it has called its release. */
 export interface User {
   readonly kind: string;

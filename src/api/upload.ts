@@ -6,6 +6,8 @@
  *  3. End: answered when the last byte is durable. Cut short, stopped or paused: the session keeps
  *     its job, and the problem names it with what was received; `?job=` and Content-Range go on
  *     from there. Any other reason ends the job, and the problem has neither.
+ *  4. Begun again with the same Idempotency-Key: the job of before is ended, and the image taken
+ *     from its first byte.
  */
 import type { FastifyReply, FastifyRequest } from 'fastify';
 import { type ErrorCode, StorageError } from '../base/errors.ts';
@@ -13,11 +15,12 @@ import type { Job } from '../job/job.ts';
 import { isJsonObject } from '../job/job.ts';
 import { bodyLength, BodyReader } from './body.ts';
 import type { ApiContext } from './context.ts';
-import type { Outcome } from './idempotency.ts';
+import { DigestCheck } from './digest.ts';
+import { digestOfRequest, type Outcome } from './idempotency.ts';
 import { asStorageError } from './problem.ts';
 import { parseContentRange } from './ranges.ts';
-import { answerPost } from './reply.ts';
-import type { Effects } from './service-types.ts';
+import { answerPost, keyedRequest } from './reply.ts';
+import type { Effects, UploadBody } from './service-types.ts';
 import { jobView } from './views.ts';
 import type { RestoreRequest, UploadResult, UploadSession } from './work-services.ts';
 
@@ -48,6 +51,7 @@ async function receive(
   start: UploadStart,
   effects: Effects<UploadResult> | undefined,
 ): Promise<UploadResult> {
+  const digest = digestCheck(request, start);
   const lease = await context.bodyMemory.take(2 * context.pieces.pieceBytes);
   const reader = new BodyReader(request.raw, context.limits);
   lease.watch(reader);
@@ -61,9 +65,11 @@ async function receive(
     context.cutting.addEventListener('abort', stop);
     const open = session;
     await reader.forEach((chunk) => {
+      digest.update(chunk);
       pushing = open.push(chunk);
       return pushing;
     });
+    digest.verify();
     return await session.finish(effects);
   } catch (error) {
     const reason = asStorageError(error);
@@ -79,11 +85,22 @@ async function receive(
   }
 }
 
+/** Of the body of this request. @throws VALIDATION_FAILED, also for one of the whole of parts */
+function digestCheck({ headers }: FastifyRequest, { kind }: UploadStart): DigestCheck {
+  if (kind === 'continue' && headers['repr-digest'] !== undefined) {
+    const detail = 'who goes on with an upload can give Content-Digest, of the bytes of this body';
+    throw new StorageError('VALIDATION_FAILED', detail, { field: 'repr-digest' });
+  }
+  return new DigestCheck(headers);
+}
+
 async function begin(
-  { services }: ApiContext,
-  { raw, headers }: FastifyRequest,
+  context: ApiContext,
+  request: FastifyRequest,
   start: UploadStart,
 ): Promise<UploadSession> {
+  const { services } = context;
+  const { raw, headers } = request;
   const length = bodyLength(raw);
   const contentRange = headers['content-range'];
   const range = contentRange === undefined ? undefined : parseContentRange(contentRange);
@@ -102,7 +119,18 @@ async function begin(
   if (range !== undefined && range.first > 0) {
     throw new StorageError('RANGE_INVALID', 'an upload begins with the first byte');
   }
-  return services.restores.beginUpload(start.wanted, range?.total ?? length);
+  const imageBytes = range?.total ?? length;
+  return services.restores.beginUpload(start.wanted, {
+    imageBytes,
+    key: uploadKey(context, request),
+  });
+}
+
+/** By which a later request is known as this one, repeated, while its job goes on. */
+function uploadKey(context: ApiContext, request: FastifyRequest): UploadBody['key'] {
+  const keyed = keyedRequest(context, request);
+  if (keyed === undefined) return undefined;
+  return { place: digestOfRequest([keyed.scope, keyed.key]), digest: keyed.digest };
 }
 
 const FIXED = [

@@ -6,7 +6,7 @@ import type { Job } from '../job/job.ts';
 import type { JobFilter, JobPage } from '../job/runner.ts';
 import type { TapeMedia } from '../target/tape-media.ts';
 import type { DriveView } from './drive-metrics.ts';
-import type { Effects, ForceOption, Labels, Rename } from './service-types.ts';
+import type { Effects, ForceOption, Labels, Rename, UploadBody } from './service-types.ts';
 import type { Copy, Disk } from './storage-services.ts';
 
 export type { DriveView } from './drive-metrics.ts';
@@ -241,8 +241,8 @@ export interface Restores {
   ): Promise<GroupRestored>;
   /** @throws BACKUP_INCOMPLETE with `missing` if not all members are there … */
   fromGroupBackup(ref: string, request: GroupRestoreRequest, effects?: Effects<Job>): Promise<Job>;
-  /** @param imageBytes length of the body, if it is known. @throws POOL_FULL, DISK_IN_USE … */
-  beginUpload(request: RestoreRequest, imageBytes: number | undefined): Promise<UploadSession>;
+  /** With the key of a live upload that one is ended first. @throws POOL_FULL, DISK_IN_USE … */
+  beginUpload(request: RestoreRequest, body: UploadBody): Promise<UploadSession>;
   /** @throws NOT_FOUND, JOB_STATE, RANGE_INVALID with `receivedBytes` if it is another offset */
   continueUpload(jobId: string, fromByte: number): Promise<UploadSession>;
 }

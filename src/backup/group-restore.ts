@@ -30,6 +30,7 @@ import {
   planParts,
   readParts,
 } from './group-restore-plan.ts';
+import { submitHolding } from './held-names.ts';
 import type { BackupRecord } from './records.ts';
 import { fillFromBackup } from './restore-job.ts';
 import { markRow, readMark } from './restore-mark.ts';
@@ -205,7 +206,7 @@ async function finishAll(
     return { plan, disk, damaged: damaged[index] ?? [] };
   });
   for (const { plan } of parts) {
-    if (plan.safetyCopy !== null) copies.options.names.assertFree(plan.safetyCopy);
+    if (plan.safetyCopy !== null) copies.options.names.assertFree(plan.safetyCopy, { job });
   }
   for (const { disk } of parts) disk.pool.assertWritable();
   const made = parts.map(({ plan, disk, damaged: lost }): JsonObject => {
@@ -334,7 +335,8 @@ async function submit(
 ): Promise<Job> {
   const { method, maxBytesPerSecond } = request;
   const made = method === 'remap' ? { disks: plans.map(({ object }) => object).join(' ') } : {};
-  return backups.options.runner().submit(
+  return submitHolding(
+    backups,
     {
       kind: 'group-restore',
       subject: { ...subject, method, ...made },
@@ -342,6 +344,7 @@ async function submit(
       target: subject['target'],
       ...(maxBytesPerSecond === undefined ? {} : { maxBytesPerSecond }),
     },
+    plans,
     effects,
   );
 }

@@ -91,7 +91,7 @@ export function planRestore(
 
 function assertFree(copies: Copies, name: string, field: string): void {
   checkName(name, field);
-  copies.options.names.assertFree(name, field);
+  copies.options.names.assertFree(name, { field });
 }
 
 /** @throws POOL_FULL if the pool cannot hold so much beside what it has */

@@ -7,6 +7,7 @@ import type { Disk } from '../disk/disk.ts';
 import type { Job } from '../job/job.ts';
 import type { RowChange } from '../pool/metadata-store.ts';
 import { type Backups, type JobMade, subjectText } from './backups.ts';
+import { submitHolding } from './held-names.ts';
 import { disksOfJob, undoRestore } from './restore-target.ts';
 import {
   assertQuota,
@@ -116,7 +117,8 @@ export class Restores {
     const disk = plan.method === 'copy' ? {} : { disk: disks.find(ref)?.name ?? ref };
     const { target } = subject;
     const made = plan.method === 'copy' ? { copy: plan.object } : disk;
-    return this.backups.options.runner().submit(
+    return submitHolding(
+      this.backups,
       {
         kind: 'restore',
         subject: { ...subject, ...made, method: plan.method },
@@ -127,6 +129,7 @@ export class Restores {
           ? {}
           : { maxBytesPerSecond: request.maxBytesPerSecond }),
       },
+      [plan],
       effects,
     );
   }

@@ -9,6 +9,7 @@
  *  1. A push resolves when its bytes are taken: back-pressure reaches the client.
  *  2. At most one request feeds a job; a new one cuts an old one off.
  *  3. Nothing is visible before the last byte is durable.
+ *  4. Of the jobs begun with one key at most one is live: who begins anew ends the one before.
  */
 import { setTimeout as delay } from 'node:timers/promises';
 import { StorageError } from '../base/errors.ts';
@@ -16,10 +17,19 @@ import { deferred } from '../base/mutex.ts';
 import { rfc3339 } from '../base/clock.ts';
 import type { ImageFacts } from '../image/format.ts';
 import { ImageStreamReader, type ImageStreamState } from '../image/stream-reader.ts';
-import { isEnd, isJsonObject, type Job, type Json, type JsonObject, toJson } from '../job/job.ts';
+import {
+  isEnd,
+  isJsonObject,
+  type Job,
+  type Json,
+  type JsonObject,
+  textsOf,
+  toJson,
+} from '../job/job.ts';
 import { type JobContext, JobInterrupt } from '../job/job-run.ts';
 import type { RowChange } from '../pool/metadata-store.ts';
 import type { Backups } from './backups.ts';
+import { submitHolding } from './held-names.ts';
 import { markRow } from './restore-mark.ts';
 import {
   assertRoom,
@@ -39,8 +49,15 @@ import {
   whyStopped,
 } from './upload-channel.ts';
 
-/** A cut upload that nobody continues for so long has failed. */
-const CONTINUE_WITHIN_MS = 24 * 60 * 60 * 1000;
+const HOUR_MS = 60 * 60 * 1000;
+
+/** Of a request with an Idempotency-Key; its job remembers it. */
+export interface UploadKey {
+  /** Of whom and for what it is. */
+  readonly place: string;
+  /** Of the request, its body left out: a repeat has the same. */
+  readonly digest: string;
+}
 
 /** What the API holds of an upload. */
 export interface UploadSession {
@@ -54,14 +71,26 @@ export interface UploadSession {
 export class Uploads {
   readonly #backups: Backups;
   readonly #channels = new Map<string, Channel>();
+  readonly #waitMs: number;
 
-  constructor(backups: Backups) {
+  /** @param waitMs an upload of which no byte comes for so long has failed */
+  constructor(backups: Backups, waitMs = 24 * HOUR_MS) {
     this.#backups = backups;
+    this.#waitMs = waitMs;
   }
 
-  /** @throws as planRestore; POOL_FULL if an image of this length cannot fit */
-  async begin(request: RestoreRequest, imageBytes: number | undefined): Promise<UploadSession> {
-    const { copies, runner } = this.#backups.options;
+  /**
+   * @param key a live job with the same one is this upload's earlier attempt, and is ended
+   * @throws as planRestore; POOL_FULL if an image of this length cannot fit;
+   *   IDEMPOTENCY_KEY_REUSED; JOB_STATE: the earlier attempt was paused
+   */
+  async begin(
+    request: RestoreRequest,
+    imageBytes: number | undefined,
+    key?: UploadKey,
+  ): Promise<UploadSession> {
+    const { copies } = this.#backups.options;
+    if (key !== undefined) await this.#endEarlier(key);
     await this.#backups.endFencing(request);
     const plan = planRestore(copies, { kind: 'upload' }, request);
     if (imageBytes !== undefined && request.method !== 'write-back') {
@@ -76,22 +105,37 @@ export class Uploads {
     channel.connect();
     const field = request.method === 'copy' ? 'copy' : 'disk';
     const subject = { [field]: request.copy ?? request.disk ?? '', method: request.method };
-    const job = await runner().submit(
+    const job = await submitHolding(
+      this.#backups,
       {
         kind: 'restore',
         subject,
-        parameters: planJson(plan),
+        parameters: { ...planJson(plan), ...(key === undefined ? {} : { key: { ...key } }) },
         ...(request.disk === undefined ? {} : { disk: request.disk }),
         ...(request.maxBytesPerSecond === undefined
           ? {}
           : { maxBytesPerSecond: request.maxBytesPerSecond }),
       },
+      [plan],
       (made) => {
         this.#channels.set(made.id, channel);
         return [];
       },
     );
     return this.#session(job, channel);
+  }
+
+  async #endEarlier({ place, digest }: UploadKey): Promise<void> {
+    for (const { id, state, parameters } of this.#backups.options.runner().liveJobs()) {
+      const key = textsOf(isJsonObject(parameters) ? parameters['key'] : undefined);
+      if (key['place'] !== place) continue;
+      if (key['digest'] !== digest) {
+        const message = `the Idempotency-Key is that of another upload, of job ${id}`;
+        throw new StorageError('IDEMPOTENCY_KEY_REUSED', message, { job: id });
+      }
+      if (state === 'paused') throw whyStopped(new JobInterrupt('pause'), id);
+      await this.#backups.endJob(id);
+    }
   }
 
   /** @throws NOT_FOUND, JOB_STATE, RANGE_INVALID with `receivedBytes` */
@@ -121,7 +165,7 @@ export class Uploads {
     const channel = this.#channels.get(id) ?? new Channel();
     this.#channels.set(id, channel);
     try {
-      const result = await new UploadRun(this.#backups, context, plan, channel).run();
+      const result = await new UploadRun(this.#backups, context, plan, channel).run(this.#waitMs);
       this.#channels.delete(id);
       return result;
     } catch (error) {
@@ -158,10 +202,13 @@ export class Uploads {
         return { job: await runner.wait(job.id, 5000), restored };
       },
       async abort(reason) {
-        if (channel.hasEnded) return;
         const kept = reason.code === 'BODY_TRUNCATED' || reason.code === 'SHUTTING_DOWN';
-        if (kept) await cut(channel).catch(() => undefined);
-        else channel.send({ kind: 'fail', reason });
+        if (!channel.hasEnded) {
+          if (kept) await cut(channel).catch(() => undefined);
+          else channel.send({ kind: 'fail', reason });
+        }
+        // the names are free again before the answer
+        if (!kept && reason.code !== 'JOB_STATE') await runner.wait(job.id, 5000);
       },
     };
   }
@@ -174,6 +221,8 @@ class UploadRun {
   readonly #plan: RestorePlan;
   readonly #channel: Channel;
   readonly #session: RestoreSession;
+  /** Or when the attempt began. */
+  #lastByteMs: number;
   #reader: ImageStreamReader;
   /** Where the reader could go on; kept when the image is complete but its request was cut. */
   #state: ImageStreamState | undefined;
@@ -189,15 +238,16 @@ class UploadRun {
     this.#plan = plan;
     this.#channel = channel;
     this.#session = new RestoreSession(backups, context, plan, false);
+    this.#lastByteMs = backups.options.clock.nowMs();
     this.#state = readState(context.job);
     this.#reader = this.#readerFrom(this.#state);
     channel.receivedBytes = this.#reader.confirmedBytes;
   }
 
-  async run(): Promise<Json> {
+  async run(waitMs: number): Promise<Json> {
     if (this.#state !== undefined) await this.#session.begin(this.#state.facts);
     for (;;) {
-      if (!this.#channel.isConnected) await this.#waitForClient();
+      if (!this.#channel.isConnected) await this.#waitForClient(waitMs);
       const message = await this.#receive();
       try {
         if (message.kind === 'bytes') {
@@ -229,22 +279,22 @@ class UploadRun {
     }
   }
 
-  async #waitForClient(): Promise<void> {
+  /** As long as nothing came for so long, in this life, counted from the last byte. */
+  async #waitForClient(waitMs: number): Promise<void> {
     const { signal } = this.#context;
     const { clock } = this.#backups.options;
-    const waitingFor = {
-      kind: 'upload',
-      receivedBytes: this.#channel.receivedBytes,
-      since: rfc3339(clock.nowMs()),
-    };
+    const { receivedBytes } = this.#channel;
+    const leftMs = Math.max(0, waitMs - (clock.nowMs() - this.#lastByteMs));
+    const until = rfc3339(this.#lastByteMs + waitMs);
+    const waitingFor = { kind: 'upload', receivedBytes, since: rfc3339(clock.nowMs()), until };
     const tooLate = new AbortController();
-    const timeout = delay(CONTINUE_WITHIN_MS, undefined, {
+    const timeout = delay(leftMs, undefined, {
       ref: false,
       signal: AbortSignal.any([signal, tooLate.signal]),
     }).then(() => {
-      throw new StorageError('BODY_TRUNCATED', 'nobody continued the upload', {
-        receivedBytes: this.#channel.receivedBytes,
-      });
+      const hours = Math.round(waitMs / HOUR_MS);
+      const message = `nothing came for ${hours} hours: the upload was given up`;
+      throw new StorageError('BODY_TRUNCATED', message);
     });
     timeout.catch(() => undefined);
     try {
@@ -264,6 +314,7 @@ class UploadRun {
     }
     this.#state = this.#reader.state ?? this.#state;
     this.#channel.receivedBytes += bytes.length;
+    this.#lastByteMs = this.#backups.options.clock.nowMs();
     if (this.#session.mustSave) await this.#save();
   }
 

@@ -16,6 +16,7 @@ import { consolidateKind } from './consolidate-job.ts';
 import { Copiers } from './copy-data-job.ts';
 import { groupBackupKind } from './group-backup.ts';
 import { groupRestoreKind, useGroupsAgain } from './group-restore.ts';
+import { holdNamesAgain, lettingGo } from './held-names.ts';
 import { restoreKind } from './restore-job.ts';
 import { clearMark } from './restore-mark.ts';
 import { Restores } from './restores.ts';
@@ -48,6 +49,8 @@ export interface WorkOptions {
   /** Made after this, with `kinds`. */
   readonly runner: () => JobRunner<RowChange>;
   readonly onError: (error: unknown) => void;
+  /** An upload of which nothing comes for so long has failed. Default 24 hours. */
+  readonly uploadWaitMs?: number;
 }
 
 export class Work {
@@ -62,10 +65,11 @@ export class Work {
   constructor(options: WorkOptions) {
     this.#o = options;
     const { store, clock, copies, runner, resolvePath, catalogs, onError } = options;
+    const { names } = copies.options;
     this.targets = new Targets({ store, clock, resolvePath, catalogs });
     this.backups = new Backups({ store, clock, copies, runner, onError, targets: this.targets });
     this.restores = new Restores(this.backups);
-    this.uploads = new Uploads(this.backups);
+    this.uploads = new Uploads(this.backups, options.uploadWaitMs);
     this.copiers = new Copiers({ copies, runner, onError });
     this.kinds = {
       'copy-data': this.copiers.kind,
@@ -74,8 +78,8 @@ export class Work {
       consolidate: consolidateKind(this.backups),
       verify: verifyKind(this.backups),
       scan: scanKind(this.backups),
-      restore: restoreKind(this.backups, this.uploads),
-      'group-restore': groupRestoreKind(this.backups),
+      restore: lettingGo(names, restoreKind(this.backups, this.uploads)),
+      'group-restore': lettingGo(names, groupRestoreKind(this.backups)),
       retention: retentionKind(this.backups),
     };
   }
@@ -87,6 +91,7 @@ export class Work {
 
   /** After the runner has taken up its jobs. */
   async settle(): Promise<void> {
+    holdNamesAgain(this.backups);
     useGroupsAgain(this.backups);
     await this.restores.settle();
     await this.backups.settle();
@@ -98,6 +103,7 @@ export class Work {
     this.uploads.ended(job);
     this.copiers.ended(job);
     this.backups.endUses(job.id);
+    this.#o.copies.options.names.letGo(job.id);
     if (job.kind !== 'restore' && job.kind !== 'group-restore') return;
     clearMark(this.#o.store, job.id).catch((error: unknown) => {
       this.#o.onError(error);

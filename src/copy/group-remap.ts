@@ -75,7 +75,7 @@ function assertFree({ options }: Copies, wanted: readonly NewDisk[]): void {
   for (const { disk: name, copy } of wanted) {
     options.names.assertFree(name);
     const id = seen.get(name);
-    if (id !== undefined) throw nameTaken(name, id);
+    if (id !== undefined) throw nameTaken(name, { id });
     seen.set(name, copy.id);
     copy.liveRoot();
     copy.pool.assertWritable();

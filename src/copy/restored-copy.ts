@@ -52,7 +52,7 @@ export async function copyFromDisk(
   );
   // one turn: the disk goes without its root, the copy has it
   disks.forgetShell(disk);
-  names.take(name, id);
+  names.take(name, id, record.job);
   copies.add(copy);
   await commitCopy(copies, copy, rows(copy));
   return copy;

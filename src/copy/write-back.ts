@@ -109,9 +109,9 @@ export async function swapTables(
   const taken: { readonly name: string; readonly id: string }[] = [];
   const planned = swaps.map((swap) => ({ ...swap, id: uuidv7(clock) }));
   try {
-    for (const { safetyCopy: name, id } of planned) {
+    for (const { disk, safetyCopy: name, id } of planned) {
       if (name === undefined) continue;
-      names.take(name, id);
+      names.take(name, id, disk.record.job);
       taken.push({ name, id });
     }
     await rootCountsResident(() =>
@@ -225,7 +225,7 @@ export function settleFill(
 ): Copy | undefined {
   const internal = frozenRootOf(copies, disk);
   if (internal !== undefined && safetyCopy !== undefined) {
-    copies.options.names.take(safetyCopy, internal.id);
+    copies.options.names.take(safetyCopy, internal.id, disk.record.job);
     internal.record.name = safetyCopy;
     internal.record.state = 'ready';
     internal.record.labels = {};

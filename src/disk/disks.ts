@@ -182,7 +182,7 @@ export class Disks {
     const { names, generations, clock } = this.#o;
     pool.assertWritable();
     const id = uuidv7(clock);
-    names.take(o.name, id);
+    names.take(o.name, id, o.job);
     const generation = generations.next();
     const disk = new Disk(pool, {
       id,

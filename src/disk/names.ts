@@ -1,7 +1,9 @@
 /**
  * The one name space of disks, copies and groups.
  *
- * Invariant: a name belongs to at most one object; everything can also be addressed by its id.
+ * Invariants:
+ *  1. A name belongs to at most one object; everything can also be addressed by its id.
+ *  2. A name that a job holds, for what it is going to make, is taken by nobody else.
  */
 import { isUuid } from '../base/clock.ts';
 import { StorageError } from '../base/errors.ts';
@@ -18,30 +20,67 @@ export function checkName(name: string, field = 'name'): void {
   );
 }
 
-/** NAME_TAKEN, by the object with this id. */
-export function nameTaken(name: string, id: string, field?: string): StorageError {
-  const at = field === undefined ? {} : { field };
-  return new StorageError('NAME_TAKEN', `the name ${name} is taken`, { name, id, ...at });
+/** Who has a name: the object with this id, or the job that is making one, or both. */
+interface Taker {
+  readonly id?: string | undefined;
+  readonly job?: string | undefined;
+}
+
+export function nameTaken(name: string, { id, job }: Taker, field?: string): StorageError {
+  const by = job === undefined ? '' : ` by job ${job}, which makes it`;
+  return new StorageError('NAME_TAKEN', `the name ${name} is taken${by}`, {
+    name,
+    ...(id === undefined ? {} : { id }),
+    ...(job === undefined ? {} : { job }),
+    ...(field === undefined ? {} : { field }),
+  });
 }
 
 export class Names {
   readonly #owners = new Map<string, string>();
+  /** By name: the job that holds it. Its object, once there, is an owner beside. */
+  readonly #holders = new Map<string, string>();
 
   ownerOf(name: string): string | undefined {
     return this.#owners.get(name);
   }
 
-  /** @param field where a request has it. @throws NAME_TAKEN with the owner's id */
-  assertFree(name: string, field?: string): void {
-    const owner = this.#owners.get(name);
-    if (owner !== undefined) throw nameTaken(name, owner, field);
+  /**
+   * @param o.field where a request has it
+   * @param o.job asks for itself: what it holds is free for it
+   * @throws NAME_TAKEN with the owner's id, the holding job
+   */
+  assertFree(
+    name: string,
+    o: { readonly field?: string; readonly job?: string | null } = {},
+  ): void {
+    const id = this.#owners.get(name);
+    const job = this.#holders.get(name);
+    if (id === undefined && (job === undefined || job === o.job)) return;
+    throw nameTaken(name, { id, job }, o.field);
   }
 
-  /** @throws NAME_TAKEN with the owner's id; NAME_INVALID */
-  take(name: string, id: string): void {
+  /** @param job for which the object is made. @throws NAME_INVALID, and as assertFree */
+  take(name: string, id: string, job?: string | null): void {
     checkName(name);
-    this.assertFree(name);
+    this.assertFree(name, job === undefined ? {} : { job });
     this.#owners.set(name, id);
+  }
+
+  /** For what the job is going to make, until `letGo`. @throws NAME_TAKEN */
+  hold(name: string, job: string): void {
+    this.assertFree(name, { job });
+    this.#holders.set(name, job);
+  }
+
+  /** After a restart, when its object may be there; whoever came first keeps it. */
+  holdAgain(name: string, job: string): void {
+    if (!this.#holders.has(name)) this.#holders.set(name, job);
+  }
+
+  /** All that the job holds; what it made keeps its name. */
+  letGo(job: string): void {
+    for (const [name, holder] of this.#holders) if (holder === job) this.#holders.delete(name);
   }
 
   release(name: string): void {

@@ -2,7 +2,7 @@
  * Restores and uploads as the interface sees them.
  */
 import type { StorageError } from '../base/errors.ts';
-import type { Effects } from '../api/service-types.ts';
+import type { Effects, UploadBody } from '../api/service-types.ts';
 import type * as api from '../api/work-services.ts';
 import { restoreGroup, restoreGroupBackup } from '../backup/group-restore.ts';
 import type { Restores } from '../backup/restores.ts';
@@ -56,9 +56,9 @@ export class RestoreService implements api.Restores {
 
   async beginUpload(
     request: api.RestoreRequest,
-    imageBytes: number | undefined,
+    { imageBytes, key }: UploadBody,
   ): Promise<api.UploadSession> {
-    return new Upload(await this.#uploads.begin(request, imageBytes), this.#copies);
+    return new Upload(await this.#uploads.begin(request, imageBytes, key), this.#copies);
   }
 
   async continueUpload(jobId: string, fromByte: number): Promise<api.UploadSession> {

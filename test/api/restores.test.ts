@@ -1,4 +1,4 @@
-import { randomBytes } from 'node:crypto';
+import { createHash, randomBytes } from 'node:crypto';
 import { describe, expect, it, vi } from 'vitest';
 import { ApiWorld } from '../support/api-world.ts';
 import { goldenImage } from '../support/golden-images.ts';
@@ -121,6 +121,48 @@ describe('an uploaded image', () => {
     );
     expect(rest).toMatchObject({ status: 201, body: { id: job, state: 'succeeded' } });
     expect((await api.get(`/disks/d2/data?length=${MIB}`)).bytes.equals(bytes)).toBe(true);
+  });
+
+  it('that was cut and is sent again whole with its key is taken from its first byte', async () => {
+    const { api, bytes, image } = await worldWithImage();
+    const key = { 'idempotency-key': 'kk1' };
+    const raw = new RawHttp(api.port);
+    raw.head('POST /v1/restores?method=remap&disk=kk', { ...key, 'content-length': image.length });
+    raw.send(image.subarray(0, 600_000));
+    raw.socket.end();
+    const { body: cut } = await raw.answer();
+    expect(cut).toMatchObject({ code: 'BODY_TRUNCATED', receivedBytes: expect.any(Number) });
+    const other = await upload(api, 'method=remap&disk=k2', image, key);
+    expect(other.body).toMatchObject({ status: 422, code: 'IDEMPOTENCY_KEY_REUSED' });
+    const again = await upload(api, 'method=remap&disk=kk', image, key);
+    expect(again).toMatchObject({ status: 201, body: { state: 'succeeded' } });
+    expect(again.body.id).not.toBe(cut.job);
+    expect((await api.get(`/jobs/${cut.job}`, { prefer: 'wait=9' })).body.endedAt).not.toBeNull();
+    expect((await api.get(`/disks/kk/data?length=${MIB}`)).bytes.equals(bytes)).toBe(true);
+    const replayed = await upload(api, 'method=remap&disk=kk', image, key);
+    expect(replayed).toMatchObject({ status: 201, bytes: again.bytes });
+  });
+
+  it('is checked against its digest', async () => {
+    const { api, image } = await worldWithImage();
+    const digestOf = (bytes: Buffer) =>
+      `sha-256=:${createHash('sha256').update(bytes).digest('base64')}:`;
+    const bad = { 'content-digest': digestOf(Buffer.alloc(1)) };
+    const wrong = await upload(api, 'method=remap&disk=d2', image, bad);
+    expect(wrong.body).toMatchObject({ status: 400, code: 'DIGEST_MISMATCH' });
+    expect(wrong.body).not.toHaveProperty('receivedBytes');
+    const malformed = await upload(api, 'method=remap&disk=d2', image, { 'content-digest': 'x' });
+    expect(malformed.body).toMatchObject({ status: 400, code: 'VALIDATION_FAILED' });
+    await vi.waitFor(async () => {
+      expect((await api.get('/disks')).body.items).toHaveLength(1);
+    });
+    const part = { 'repr-digest': digestOf(image), 'content-range': 'bytes 5-9/10' };
+    const refused = await upload(api, 'job=x', image.subarray(0, 5), part);
+    expect(refused.body).toMatchObject({ code: 'VALIDATION_FAILED', field: 'repr-digest' });
+    const good = { 'content-digest': digestOf(image) };
+    await vi.waitFor(async () => {
+      expect(await upload(api, 'method=remap&disk=d2', image, good)).toMatchObject({ status: 201 });
+    });
   });
 
   it('is refused before it is sent, if that can be known', async () => {

@@ -1,12 +1,12 @@
 /** Restores of the fakes: images and copies put back as Maps of blocks. */
-import type { Effects } from '../../src/api/service-types.ts';
+import type { Effects, UploadBody } from '../../src/api/service-types.ts';
 import type { Copy, Disk } from '../../src/api/storage-services.ts';
 import type * as api from '../../src/api/work-services.ts';
 import { placeParts } from '../../src/backup/group-restore-plan.ts';
 import { StorageError } from '../../src/base/errors.ts';
 import { deferred } from '../../src/base/mutex.ts';
 import type { Deferred } from '../../src/base/mutex.ts';
-import type { Job } from '../../src/job/job.ts';
+import { isEnd, type Job } from '../../src/job/job.ts';
 import { assertNone } from '../../src/disk/users.ts';
 import type { FakeBackups } from './fake-backups.ts';
 import type { Blocks } from './fake-blocks.ts';
@@ -221,8 +221,15 @@ export class FakeRestores implements api.Restores {
 
   async beginUpload(
     request: api.RestoreRequest,
-    imageBytes: number | undefined,
+    { imageBytes, key }: UploadBody,
   ): Promise<api.UploadSession> {
+    for (const earlier of this.#uploads.values()) {
+      const { job, key: other } = earlier;
+      if (key === undefined || other?.place !== key.place) continue;
+      if (isEnd((await this.#parts.jobs.runner.get(job.id)).state)) continue;
+      if (other.digest !== key.digest) throw new StorageError('IDEMPOTENCY_KEY_REUSED', 'reused');
+      await earlier.abort(new StorageError('CANCELLED', 'begun anew'));
+    }
     if (request.method === 'write-back') {
       await this.#endUse(this.#parts.disks.get(request.disk ?? ''), request.force ?? false);
     }
@@ -240,6 +247,7 @@ export class FakeRestores implements api.Restores {
       },
     });
     const upload = new FakeUpload(this, this.#parts, request, job, done);
+    upload.key = key;
     this.#uploads.set(job.id, upload);
     return upload;
   }
@@ -260,6 +268,7 @@ class FakeUpload implements api.UploadSession {
   readonly #chunks: Buffer[] = [];
   readonly #done: Deferred<Made>;
   job: Job;
+  key: UploadBody['key'];
 
   constructor(
     restores: FakeRestores,

@@ -57,6 +57,7 @@ export async function openWork(
   o: {
     poolBytes?: number;
     blockSizeBytes?: number;
+    uploadWaitMs?: number;
     beside?: (parts: { meta: Meta; work: Work; runner: () => JobRunner<RowChange> }) => Beside;
   } = {},
 ): Promise<WorkBench> {
@@ -83,6 +84,7 @@ export async function openWork(
     catalogs: join(dir, 'tape-catalogs'),
     onError,
     runner: () => runner,
+    ...(o.uploadWaitMs === undefined ? {} : { uploadWaitMs: o.uploadWaitMs }),
   });
   const beside = o.beside?.({ meta, work, runner: () => runner });
   const runner: JobRunner<RowChange> = new JobRunner<RowChange>({

@@ -3,7 +3,7 @@ import type { Job } from '../../job/job.ts';
 import { checkName } from '../conditions.ts';
 import type { ApiContext, ApiInstance } from '../context.ts';
 import type { Outcome } from '../idempotency.ts';
-import { json, keyHeader, operation, path, waitHeader } from '../operation.ts';
+import { digestHeaders, json, keyHeader, operation, path, waitHeader } from '../operation.ts';
 import { affected, answerPost, created, jobAct, jobOutcome, waitingOutcome } from '../reply.ts';
 import { refuseFields, required } from '../requested.ts';
 import { DiskSchema } from '../schemas/disk.ts';
@@ -140,14 +140,18 @@ export function uploadRoutes(app: ApiInstance, context: ApiContext): void {
           'The body is an image from anywhere, restored as from a backup. It is applied as it ' +
           'comes and answered when the last byte is durable; a job shows the progress. Cut ' +
           'short: 400 BODY_TRUNCATED with `job` and `receivedBytes`; go on with `job=` and ' +
-          'Content-Range. A problem without `receivedBytes` has ended the job: begin anew.',
+          'Content-Range, within 24 hours of the last byte. A problem without `receivedBytes` ' +
+          'has ended the job: begin anew. The ' +
+          'whole request sent again with its `Idempotency-Key` begins anew as well: the job of ' +
+          'before is cancelled first, also after a restart of the service. A digest is that of ' +
+          'the body of its own request; a wrong one fails the restore.',
         ok: {
           200: json(JobSchema, 'The job, done (write-back).'),
           201: json(JobSchema, 'The job, done; the new object is at Location.'),
         },
       },
       { querystring: UploadQuery },
-      keyHeader,
+      { ...keyHeader, ...digestHeaders },
     ),
     handler: (request, reply) => {
       const { job, method, ...rest } = request.query;

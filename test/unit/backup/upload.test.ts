@@ -1,9 +1,10 @@
 import { join } from 'node:path';
 import SqliteDatabase from 'better-sqlite3';
-import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
 import { StorageError, isStorageError } from '../../../src/base/errors.ts';
 import type { UploadSession } from '../../../src/backup/uploads.ts';
 import { MIB } from '../../../src/base/units.ts';
+import type { Disk } from '../../../src/disk/disk.ts';
 import type { Copy } from '../../../src/copy/copy.ts';
 import { freeze } from '../../../src/copy/freeze.ts';
 import { ImageWriter } from '../../../src/image/writer.ts';
@@ -166,6 +167,66 @@ describe('an upload', () => {
     await second.push(image.subarray(second.receivedBytes));
     expect((await second.finish()).job.state).toBe('succeeded');
     expect(await digest(bench.disks.get('up'))).toBe(wanted);
+  });
+
+  it('that is begun again with its key takes the place of the one before', async () => {
+    await makeDisk(bench, 'd1');
+    const copy = await freeze(bench.copies, 'd1', { name: 'monday' });
+    const [wanted, image] = [await digest(copy), await imageOf(copy)];
+    const request = { method: 'remap', disk: 'up' } as const;
+    const key = { place: 'p', digest: 'd' };
+    const begin = (other = {}): Promise<UploadSession> =>
+      bench.work.uploads.begin(request, undefined, { ...key, ...other });
+    const first = await begin();
+    await first.push(image.subarray(0, 8.5 * MIB));
+    // the daemon ends meanwhile
+    await bench.close();
+    bench = await openWork(dir);
+    const reused = { code: 'IDEMPOTENCY_KEY_REUSED', details: { job: first.job.id } };
+    await expect(begin({ digest: 'e' })).rejects.toMatchObject(reused);
+    const taken = { code: 'NAME_TAKEN', details: { job: first.job.id } };
+    await expect(begin({ place: 'q' })).rejects.toMatchObject(taken);
+    await bench.runner.pause(first.job.id);
+    const paused = { code: 'JOB_STATE', details: { job: first.job.id, state: 'paused' } };
+    await expect(begin()).rejects.toMatchObject(paused);
+    await bench.runner.resume(first.job.id);
+    const second = await begin();
+    expect(await bench.runner.get(first.job.id)).toMatchObject({ state: 'cancelled' });
+    expect(second.receivedBytes).toBe(0);
+    await second.push(image);
+    expect((await second.finish()).job.state).toBe('succeeded');
+    expect(await digest(bench.disks.get('up'))).toBe(wanted);
+    await bench.disks.delete('up');
+    await (await begin()).abort(new StorageError('INTERNAL', 'the key of what ended is free'));
+  });
+
+  it('of which nothing comes any more fails, and all is as before', async () => {
+    await makeDisk(bench, 'd1');
+    const image = await imageOf(await freeze(bench.copies, 'd1', { name: 'monday' }));
+    await bench.close();
+    bench = await openWork(dir, { uploadWaitMs: 700 });
+    const session = await bench.work.uploads.begin({ method: 'remap', disk: 'up' }, undefined);
+    await session.push(image.subarray(0, 8.5 * MIB));
+    await session.abort(new StorageError('BODY_TRUNCATED', 'x'));
+    const { id } = session.job;
+    const [{ pool }] = bench.disks.list() as [Disk];
+    expect(pool.reservedBytes).toBeGreaterThan(0);
+    const waiting = await bench.runner.get(id);
+    expect(waiting.waitingFor).toMatchObject({ kind: 'upload', until: expect.any(String) });
+    // who connects and sends nothing keeps nothing alive
+    await new Promise((resolve) => setTimeout(resolve, 400));
+    const idle = await bench.work.uploads.continue(id, session.receivedBytes);
+    await idle.abort(new StorageError('BODY_TRUNCATED', 'x'));
+    const again = await bench.runner.get(id);
+    expect(again.waitingFor?.['until']).toBe(waiting.waitingFor?.['until']);
+    const problem = { code: 'BODY_TRUNCATED', detail: expect.stringContaining('nothing came for') };
+    await vi.waitFor(async () => {
+      expect(await bench.runner.get(id)).toMatchObject({ state: 'failed', problem });
+    }, 5000);
+    expect(bench.disks.find('up')).toBeUndefined();
+    expect(pool.reservedBytes).toBe(0);
+    await bench.disks.create({ name: 'up', capacityBytes: 65536 });
+    await expect(bench.work.uploads.continue(id, 0)).rejects.toMatchObject({ code: 'JOB_STATE' });
   });
 
   it('of an incremental image names the base that is missing, and leaves nothing', async () => {

@@ -28,6 +28,35 @@ describe('names', () => {
     expect(names.ownerOf('a')).toBe('2');
   });
 
+  it('are held by a job for what it makes, until it lets them go', () => {
+    const names = new Names();
+    names.hold('a', 'j1');
+    names.hold('a', 'j1');
+    const held = expect.objectContaining({ details: { name: 'a', job: 'j1', field: 'disk' } });
+    expect(() => {
+      names.assertFree('a', { field: 'disk', job: 'j2' });
+    }).toThrow(held);
+    expect(() => {
+      names.take('a', '2');
+    }).toThrow('by job j1');
+    names.take('a', '1', 'j1');
+    const both = expect.objectContaining({ details: { name: 'a', id: '1', job: 'j1' } });
+    expect(() => {
+      names.take('a', '2');
+    }).toThrow(both);
+    names.release('a');
+    expect(() => {
+      names.hold('a', 'j2');
+    }).toThrow('by job j1');
+    names.holdAgain('a', 'j2');
+    names.letGo('j2');
+    names.take('a', '1', 'j1');
+    names.letGo('j1');
+    expect(names.ownerOf('a')).toBe('1');
+    names.release('a');
+    names.hold('a', 'j2');
+  });
+
   it('change at once or not at all', () => {
     const names = new Names();
     names.take('a', '1');
