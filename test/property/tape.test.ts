@@ -61,6 +61,8 @@ class History {
   #seed = 1;
   /** The highest offset that a confirm has answered for the backup in work. */
   #confirmed = 0;
+  /** Volumes that can be written once only: what was never confirmed stays there. */
+  readonly #onceOnly = new Set<string>();
 
   constructor(world: TapeWorld, partBytes: number) {
     this.world = world;
@@ -113,7 +115,9 @@ class History {
     const { world } = this;
     if (how === 'worm') {
       const volume = world.volumes.at(-1);
-      if (volume !== undefined) await world.library.change(volume.cartridge, { worm: true });
+      if (volume === undefined) return;
+      await world.library.change(volume.cartridge, { worm: true });
+      this.#onceOnly.add(volume.label.volumeId);
       return;
     }
     const writer = this.#writer;
@@ -190,7 +194,7 @@ class History {
       expect(into.equals(expected)).toBe(true);
     }
     await this.#checkUnfinished(found);
-    this.#checkCatalog(found.flatMap(({ parts }) => parts));
+    await this.#checkCatalog(found.flatMap(({ parts }) => parts));
   }
 
   async #checkUnfinished(found: ReturnType<typeof assembleBackups>): Promise<void> {
@@ -207,8 +211,11 @@ class History {
     expect(into.equals(this.#bytes(0, offset))).toBe(true);
   }
 
-  /** Each part of the catalog is found as it is known; no closed part but those is there. */
-  #checkCatalog(found: ReturnType<typeof assembleBackups>[0]['parts']): void {
+  /**
+   * Each part of the catalog is found as it is known; no closed part but those is there, or, where
+   * nothing can be written over, none that has other bytes than the image has at that place.
+   */
+  async #checkCatalog(found: ReturnType<typeof assembleBackups>[0]['parts']): Promise<void> {
     const byId = new Map(found.map((part) => [part.partId, part]));
     for (const known of this.world.parts) {
       const part = byId.get(known.partId);
@@ -218,7 +225,15 @@ class History {
     const ids = this.world.parts.map(({ partId }) => partId);
     expect(new Set(ids).size).toBe(ids.length);
     const unknown = found.filter(({ partId, state }) => state !== 'open' && !ids.includes(partId));
-    for (const part of unknown) expect(part.dataBytes).toBe(0);
+    for (const part of unknown) {
+      if (!this.#onceOnly.has(part.volumeId)) expect(part.dataBytes).toBe(0);
+      const seed = this.#done.find(({ backup }) => backup.backupId === part.backupId)?.seed;
+      const into = Buffer.alloc(part.dataBytes);
+      const reader = this.world.readerOf([part], part.firstOffset + part.dataBytes);
+      await reader.read(part.firstOffset, into);
+      await reader.close();
+      expect(into.equals(this.#bytes(part.firstOffset, part.dataBytes, seed))).toBe(true);
+    }
   }
 }
 
