@@ -1,7 +1,7 @@
 /**
- * Groups of tests: `fast` and `engine` are `npm test`; `slow` (crash loops and real clients) joins
- * in `npm run test:all`. `engine` has the tests of the interface once more, over the real engine
- * instead of fakes (test/support/make-services.ts).
+ * Groups of tests: `fast` is `npm test`; `engine` and `slow` join in `npm run test:all`. `engine` has
+ * the tests of the interface once more, over the real engine instead of fakes
+ * (test/support/make-services.ts); `slow` has crash loops, real clients and what takes long.
  */
 import { availableParallelism } from 'node:os';
 import { join } from 'node:path';
