@@ -1,6 +1,6 @@
 /**
- * Groups of tests: `fast` is `npm test`; `engine` and `slow` join in `npm run test:all`. `engine` has
- * the tests of the interface once more, over the real engine instead of fakes
+ * Groups of tests: `fast` is `npm test`; `engine` and `slow` join in `npm run test:all`. `engine`
+ * has the tests of the interface once more, over the real engine instead of fakes
  * (test/support/make-services.ts); `slow` has crash loops, real clients and what takes long.
  */
 import { availableParallelism } from 'node:os';
