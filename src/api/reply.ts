@@ -75,7 +75,8 @@ export function waitingOutcome(
   const seconds = preferredWait(request.headers);
   if (seconds === undefined) return undefined;
   return async ({ id }) => {
-    const { headers, ...rest } = jobOutcome(await waitForJob(context, request, id, seconds));
+    const job = await waitForJob(context, request, id, seconds, false);
+    const { headers, ...rest } = jobOutcome(job);
     return { ...rest, headers: { ...headers, 'preference-applied': `wait=${seconds}` } };
   };
 }
@@ -84,12 +85,16 @@ export function jobOutcome(job: Job): Outcome {
   return { status: 202, headers: { location: `/v1/jobs/${job.id}` }, body: jobView(job) };
 }
 
-/** The job when it has ended, the time is over, the client is gone or the service stops. */
+/**
+ * The job when it has ended or waits for somebody, the time is over, the client is gone or the
+ * service stops. To a client that asks again, what it waits for already is no news.
+ */
 export async function waitForJob(
   context: ApiContext,
   request: FastifyRequest,
   id: string,
   seconds: number,
+  isAskedAgain: boolean,
 ): Promise<Job> {
   const { services, limits, stopping } = context;
   const job = await services.jobs.get(id);
@@ -101,7 +106,8 @@ export async function waitForJob(
   request.raw.socket.once('close', onClose);
   try {
     const signal = AbortSignal.any([gone.signal, stopping]);
-    return await services.jobs.wait(id, Math.min(seconds * 1000, limits.longPollMs), signal);
+    const timeoutMs = Math.min(seconds * 1000, limits.longPollMs);
+    return await services.jobs.wait(id, timeoutMs, signal, isAskedAgain ? job : undefined);
   } finally {
     request.raw.socket.off('close', onClose);
   }

@@ -377,8 +377,8 @@ export interface Jobs {
   list(filter: JobFilter): Promise<JobPage>;
   /** All that have not ended, without I/O. */
   liveJobs(): readonly Job[];
-  /** When it has ended or waits for something outside, the time is over or the signal fires. */
-  wait(id: string, timeoutMs: number, signal?: AbortSignal): Promise<Job>;
+  /** When it has ended or waits for what `known` did not, the time is over or the signal fires. */
+  wait(id: string, timeoutMs: number, signal?: AbortSignal, known?: Job): Promise<Job>;
   cancel(id: string, effects?: Effects<Job>): Promise<Job>;
   pause(id: string, effects?: Effects<Job>): Promise<Job>;
   resume(id: string, effects?: Effects<Job>): Promise<Job>;

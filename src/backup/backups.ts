@@ -8,11 +8,12 @@
  *     first is removed until a scan has found them all. What others remove is noted when a scan
  *     or a reader misses it.
  */
-import { type Clock, rfc3339, timeOfId } from '../base/clock.ts';
+import type { Clock } from '../base/clock.ts';
 import { isStorageError, StorageError } from '../base/errors.ts';
 import { Mutex } from '../base/mutex.ts';
 import type { Copies } from '../copy/copies.ts';
 import type { Copy } from '../copy/copy.ts';
+import { assertNone, jobAsUser } from '../disk/users.ts';
 import { isEnd, type Job } from '../job/job.ts';
 import type { JobRunner } from '../job/runner.ts';
 import type { MetadataStore, RowChange } from '../pool/metadata-store.ts';
@@ -230,12 +231,9 @@ export class Backups {
 
   /** @throws BACKUP_IN_USE with the jobs */
   assertUnused(record: BackupRecord): void {
-    const users = this.usersOf(record);
-    if (users.length === 0) return;
-    throw new StorageError('BACKUP_IN_USE', `backup ${record.name} is in use`, {
-      backup: record.name,
-      users: users.map((id) => ({ kind: 'job', id, since: rfc3339(timeOfId(id)) })),
-    });
+    const users = this.usersOf(record).map((id) => jobAsUser(id, record.createdAtMs));
+    const details = { backup: record.name };
+    assertNone(users, 'BACKUP_IN_USE', `backup ${record.name} is in use`, details);
   }
 
   /**

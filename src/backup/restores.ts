@@ -7,16 +7,9 @@ import type { Disk } from '../disk/disk.ts';
 import type { Job } from '../job/job.ts';
 import type { RowChange } from '../pool/metadata-store.ts';
 import { type Backups, type JobMade, subjectText } from './backups.ts';
-import { submitHolding } from './held-names.ts';
+import { submitRestore } from './submit-restore.ts';
 import { disksOfJob, undoRestore } from './restore-target.ts';
-import {
-  assertQuota,
-  assertRoom,
-  planJson,
-  planRestore,
-  type RestorePlan,
-  type RestoreRequest,
-} from './restore-plan.ts';
+import { assertQuota, assertRoom, planRestore, type RestoreRequest } from './restore-plan.ts';
 
 export type CopyRestored = { readonly disk: Disk } | { readonly job: Job };
 
@@ -58,7 +51,7 @@ export class Restores {
       assertRoom(copies, copies.options.pools.get(plan.pool), usedBytes);
     }
     const subject = { copy: copy.name, copyId: copy.id };
-    const job = await this.#submit(plan, request, subject, (made) => {
+    const job = await submitRestore(this.backups, plan, request, { subject }, (made) => {
       this.backups.useCopy(copy, made.id);
       return effects?.({ job: made }) ?? [];
     });
@@ -84,7 +77,7 @@ export class Restores {
       target: target.name,
       targetId: target.id,
     };
-    return this.#submit(plan, request, subject, (job) => {
+    return submitRestore(this.backups, plan, request, { subject }, (job) => {
       this.backups.use(chain, job.id);
       return effects?.(job) ?? [];
     });
@@ -104,33 +97,5 @@ export class Restores {
       if (job === null || ids.has(job) || disksOfJob(copies, job) === undefined) continue;
       await undoRestore(copies, job, false);
     }
-  }
-
-  async #submit(
-    plan: RestorePlan,
-    request: RestoreRequest,
-    subject: Readonly<Record<string, string>>,
-    effects: JobMade,
-  ): Promise<Job> {
-    const { disks } = this.backups.options.copies.options;
-    const { disk: ref = '' } = request;
-    const disk = plan.method === 'copy' ? {} : { disk: disks.find(ref)?.name ?? ref };
-    const { target } = subject;
-    const made = plan.method === 'copy' ? { copy: plan.object } : disk;
-    return submitHolding(
-      this.backups,
-      {
-        kind: 'restore',
-        subject: { ...subject, ...made, method: plan.method },
-        parameters: planJson(plan),
-        ...disk,
-        target,
-        ...(request.maxBytesPerSecond === undefined
-          ? {}
-          : { maxBytesPerSecond: request.maxBytesPerSecond }),
-      },
-      [plan],
-      effects,
-    );
   }
 }

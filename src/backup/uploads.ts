@@ -29,15 +29,9 @@ import {
 import { type JobContext, JobInterrupt } from '../job/job-run.ts';
 import type { RowChange } from '../pool/metadata-store.ts';
 import type { Backups } from './backups.ts';
-import { submitHolding } from './held-names.ts';
+import { submitRestore } from './submit-restore.ts';
 import { markRow } from './restore-mark.ts';
-import {
-  assertRoom,
-  planJson,
-  planRestore,
-  type RestorePlan,
-  type RestoreRequest,
-} from './restore-plan.ts';
+import { assertRoom, planRestore, type RestorePlan, type RestoreRequest } from './restore-plan.ts';
 import { RestoreSession } from './restore-session.ts';
 import { finishRestore, type Restored, restoredJson } from './restore-target.ts';
 import {
@@ -103,25 +97,11 @@ export class Uploads {
     }
     const channel = new Channel();
     channel.connect();
-    const field = request.method === 'copy' ? 'copy' : 'disk';
-    const subject = { [field]: request.copy ?? request.disk ?? '', method: request.method };
-    const job = await submitHolding(
-      this.#backups,
-      {
-        kind: 'restore',
-        subject,
-        parameters: { ...planJson(plan), ...(key === undefined ? {} : { key: { ...key } }) },
-        ...(request.disk === undefined ? {} : { disk: request.disk }),
-        ...(request.maxBytesPerSecond === undefined
-          ? {}
-          : { maxBytesPerSecond: request.maxBytesPerSecond }),
-      },
-      [plan],
-      (made) => {
-        this.#channels.set(made.id, channel);
-        return [];
-      },
-    );
+    const parameters = key === undefined ? {} : { key: { ...key } };
+    const job = await submitRestore(this.#backups, plan, request, { parameters }, (made) => {
+      this.#channels.set(made.id, channel);
+      return [];
+    });
     return this.#session(job, channel);
   }
 

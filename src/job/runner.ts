@@ -192,11 +192,11 @@ export class JobRunner<Effect = unknown> {
   }
 
   /**
-   * The job when it has ended or begins to wait for something outside, or as it is when the time is
-   * over, the signal fires or the daemon shuts down. What it waits for already is no news: it is
-   * answered when that changes. @throws NOT_FOUND
+   * The job when it has ended or waits for something outside, or as it is when the time is over,
+   * the signal fires or the daemon shuts down. @throws NOT_FOUND
+   * @param known as the asker has seen it: what that waits for is no news
    */
-  async wait(id: string, timeoutMs: number, signal?: AbortSignal): Promise<Job> {
+  async wait(id: string, timeoutMs: number, signal?: AbortSignal, known?: Job): Promise<Job> {
     const live = this.#scheduler.find(id);
     if (live === undefined) return this.get(id);
     const over = new AbortController();
@@ -205,10 +205,10 @@ export class JobRunner<Effect = unknown> {
     void this.#tools.sleep(timeoutMs, until).then(() => {
       over.abort();
     });
-    const known = outsideNeed(live.job);
+    const knownNeed = known && outsideNeed(known);
     while (!isEnd(live.job.state) && !until.aborted) {
       const need = outsideNeed(live.job);
-      if (need !== undefined && need !== known) break;
+      if (need !== undefined && need !== knownNeed) break;
       await live.changed(until);
     }
     over.abort();

@@ -79,7 +79,7 @@ function addReading(app: ApiInstance, context: ApiContext): void {
       const { job: id } = request.params;
       const seconds = preferredWait(request.headers);
       if (seconds === undefined) return jobView(await services.jobs.get(id));
-      const job = await waitForJob(context, request, id, seconds);
+      const job = await waitForJob(context, request, id, seconds, true);
       reply.header('preference-applied', `wait=${seconds}`);
       return jobView(job);
     },

@@ -118,6 +118,17 @@ describe('an upload', () => {
     expect(await digest(bench.disks.get('up'))).toBe(wanted);
   });
 
+  it('into a disk that is asked for by its id is found by its name', async () => {
+    const disk = await makeDisk(bench, 'd1');
+    const image = await imageOf(await freeze(bench.copies, 'd1', { name: 'monday' }));
+    const request = { method: 'write-back', disk: disk.id } as const;
+    const { job } = await bench.work.uploads.begin(request, image.length);
+    expect(job.subject).toMatchObject({ disk: 'd1' });
+    const { items } = await bench.runner.list({ disk: 'd1' });
+    expect(items.map(({ id }) => id)).toEqual([job.id]);
+    await bench.runner.cancel(job.id);
+  });
+
   it('whose request fails by itself ends as failed with that code', async () => {
     await makeDisk(bench, 'd1');
     const image = await imageOf(await freeze(bench.copies, 'd1', { name: 'monday' }));

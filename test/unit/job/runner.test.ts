@@ -103,6 +103,7 @@ describe('a job that is submitted', () => {
     await settle();
     expect(world.stored(first)).toMatchObject({ state: 'waiting', waitingFor });
     expect(world.stored(second).state).toBe('running');
+    expect((await world.runner.wait(first.id, 60_000)).state).toBe('waiting');
     medium.resolve('tape 3');
     expect(await got).toBe('tape 3');
     await settle();
@@ -119,7 +120,10 @@ describe('a job that is submitted', () => {
     const got = context.waitFor({ kind: 'medium', volumeNumber: 3 }, medium.promise);
     expect((await begun).state).toBe('waiting');
     const seen: Job[] = [];
-    const next = world.runner.wait(job.id, 60_000).then((answer) => seen.push(answer));
+    const known = await world.runner.get(job.id);
+    const next = world.runner
+      .wait(job.id, 60_000, undefined, known)
+      .then((answer) => seen.push(answer));
     await settle();
     expect(seen).toEqual([]);
     medium.resolve('tape 3');
