@@ -20,11 +20,15 @@ const shared = {
 const fast = ['unit', 'property', 'contract', 'api'].map((room) => `test/${room}/**/*.test.ts`);
 /** Long ones of the other rooms: `npm test` is to take less than five minutes on two cores. */
 const long = [
+  'test/api/limits.test.ts',
+  'test/api/slow-clients.test.ts',
   'test/property/allocator.test.ts',
   'test/property/backup-chains.test.ts',
+  'test/property/chain.test.ts',
   'test/property/cut.test.ts',
   'test/property/dedicated.test.ts',
   'test/property/difference.test.ts',
+  'test/property/engine.test.ts',
   'test/property/group-cut.test.ts',
   'test/property/storm.test.ts',
   'test/property/tape-damage.test.ts',
@@ -55,7 +59,10 @@ const long = [
   'test/unit/image/salvage.test.ts',
   'test/unit/meta/meta.test.ts',
   'test/unit/pool/older-metadata.test.ts',
+  'test/unit/pool/pool-files-life.test.ts',
   'test/unit/schedule/schedules.test.ts',
+  'test/unit/tape/damage.test.ts',
+  'test/unit/tape/tap-file.test.ts',
   'test/unit/tape/tape-program.test.ts',
   'test/unit/target/tape-rescan.test.ts',
   'test/unit/target/tape-target.test.ts',
