@@ -13,8 +13,9 @@
  * Invariants:
  *  1. A pool stands before at most one gathering that has taken nothing, and all members line up
  *     in one turn: so none waits for another in a circle.
- *  2. Either the batches of all members are durable, or those of none; then each that has not
- *     failed itself has its changes back, but for those that were undone.
+ *  2. Either the batches of all members are durable, or those of none; then each has its changes
+ *     back, but for those that were undone. One that has failed commits them no more, but shows
+ *     them: what is undone is undone there, too.
  */
 import { assert } from '../base/assert.ts';
 import { type StorageError, isStorageError } from '../base/errors.ts';
@@ -47,7 +48,7 @@ export interface JointMember {
 /** How a joint flush ended for its members. */
 export type JointOutcome =
   | { readonly kind: 'durable' }
-  /** @param members that failed themselves; the others have their changes back */
+  /** @param members that failed themselves */
   | {
       readonly kind: 'failed';
       readonly error: unknown;
@@ -153,7 +154,7 @@ export class Gathering {
     if (reason?.status === 'rejected') {
       const isBad = (_: unknown, index: number): boolean => syncs[index]?.status === 'rejected';
       const members = new Set(batches.filter(isBad).map(({ member }) => member));
-      for (const { member, batch } of batches) if (!members.has(member)) batch.putBack();
+      for (const { batch } of batches) batch.putBack();
       return this.#fail(reason.reason, members);
     }
     try {

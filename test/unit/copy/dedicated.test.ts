@@ -105,6 +105,23 @@ describe('a dedicated copy', () => {
     expect(engine.pools.get('o').allocator.usedBlocks).toBe(0);
   });
 
+  it('is read on whichever call of I/O fails while the last of it comes over', async () => {
+    for (let step = 1, failed = true; failed; step += 1) {
+      const { small, disk } = await two();
+      const copy = await made(small, { pool: 'o' });
+      // the copy's way to its blocks is its own now, and what follows must be synced
+      await disk.write(0, fill(99, 20));
+      small.files.failAt(small.files.steps + step);
+      failed = await settle(small.engine.copies, copy, { kind: 'all' }).then(
+        () => false,
+        () => true,
+      );
+      if (!failed) continue;
+      expect(copy.isWhole).toBe(false);
+      await expectWhole(copy);
+    }
+  });
+
   it('knows of its youngest blocks where older ones make its table taller', async () => {
     const { small } = await two();
     const wide = await small.disk({ name: 'w', pool: 'p', capacityBytes: 2 ** 40 });
