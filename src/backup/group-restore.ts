@@ -13,14 +13,14 @@
  *  3. The transaction has the mark that it was done: a restart never repeats it.
  */
 import { StorageError } from '../base/errors.ts';
+import { commitEndings, type Ending, endingsOf, endRestoring } from '../copy/endings.ts';
 import { remapTogether } from '../copy/group-remap.ts';
-import { assertSamePool, fence, liftFence, settleFill, swapTables } from '../copy/write-back.ts';
+import { assertSamePool, endFill, fence, swapTables } from '../copy/write-back.ts';
 import type { Disk } from '../disk/disk.ts';
 import type { Job, Json, JsonObject } from '../job/job.ts';
 import type { JobContext } from '../job/job-run.ts';
 import type { JobKind } from '../job/scheduler.ts';
 import type { RowChange } from '../pool/metadata-store.ts';
-import { Pool } from '../pool/pool.ts';
 import type { Backups, JobMade } from './backups.ts';
 import { partContext, partsDone, savePart } from './group-members.ts';
 import {
@@ -128,10 +128,11 @@ export function groupRestoreKind(backups: Backups): JobKind<RowChange> {
       return isLive ? swapAll(backups, context, plans) : fillAll(backups, context, plans);
     },
     abandon: async (job) => {
+      const { copies } = backups.options;
       backups.endCopyUse(job.id);
+      await endingsOf(copies, job.id);
       const done = await readMark(backups, job.id);
       if (done !== undefined) return { result: done };
-      const { copies } = backups.options;
       while (disksOfJob(copies, job.id) !== undefined) await undoRestore(copies, job.id, false);
       return undefined;
     },
@@ -209,21 +210,19 @@ async function finishAll(
     if (plan.safetyCopy !== null) copies.options.names.assertFree(plan.safetyCopy, { job });
   }
   for (const { disk } of parts) disk.pool.assertWritable();
+  const endings: Ending[] = [];
   const made = parts.map(({ plan, disk, damaged: lost }): JsonObject => {
     const safetyCopy = plan.safetyCopy ?? undefined;
-    if (plan.method === 'write-back') {
-      settleFill(copies, disk, disk.capacityBytes, safetyCopy);
-    } else {
-      disk.record.reserveBytes = 0;
-      liftFence(disk);
-    }
+    const isNew = plan.method !== 'write-back';
+    endings.push(
+      isNew ? endRestoring(disk) : endFill(copies, disk, disk.capacityBytes, safetyCopy),
+    );
     const { name, id: diskId, capacityBytes } = disk;
     const safety = safetyCopy === undefined ? {} : { safetyCopy };
     return { disk: name, diskId, capacityBytes, damaged: lost, ...safety };
   });
   const result = resultOf(made, plans[0]?.method ?? 'remap');
-  const pools = [...new Set(parts.map(({ disk }) => disk.pool))];
-  await Pool.flushTogether(pools, [markRow(job, result)]);
+  await commitEndings(copies, endings, [markRow(job, result)]);
   return result;
 }
 

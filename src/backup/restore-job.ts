@@ -15,6 +15,7 @@
 import { StorageError } from '../base/errors.ts';
 import type { Copy } from '../copy/copy.ts';
 import { settle } from '../copy/dedicated/settle.ts';
+import { endingsOf } from '../copy/endings.ts';
 import { fence, swapTable } from '../copy/write-back.ts';
 import { ImageFrame } from '../image/format.ts';
 import type { LostRange } from '../image/damage.ts';
@@ -37,6 +38,7 @@ export function restoreKind(backups: Backups, uploads: Uploads): JobKind<RowChan
     run: (context) => runRestore(backups, uploads, context),
     abandon: async (job) => {
       backups.endCopyUse(job.id);
+      await endingsOf(backups.options.copies, job.id);
       const done = await readMark(backups, job.id);
       if (done !== undefined) return { result: done };
       await undoRestore(backups.options.copies, job.id, readPlan(job).keepPartial);

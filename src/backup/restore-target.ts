@@ -10,6 +10,7 @@
 import { roundUp, SECTOR_BYTES } from '../base/units.ts';
 import type { Copies } from '../copy/copies.ts';
 import type { Copy } from '../copy/copy.ts';
+import { commitEndings, endRestoring } from '../copy/endings.ts';
 import { copyFromDisk } from '../copy/restored-copy.ts';
 import {
   beginFill,
@@ -89,8 +90,7 @@ export async function finishRestore(
 ): Promise<Restored> {
   switch (plan.method) {
     case 'remap':
-      disk.record.reserveBytes = 0;
-      await copies.options.disks.finish(disk, rows({ disk }));
+      await commitEndings(copies, [endRestoring(disk)], rows({ disk }));
       return { disk };
     case 'copy': {
       const copy = await copyFromDisk(copies, disk, { source: facts }, (made) =>

@@ -8,12 +8,12 @@
  *     `deleted` only until its checksums are gone, and goes on being cleared after a restart.
  *  3. A disk keeps tombstones while a copy or checkpoint exists that it descends from.
  *  4. A copy that a backup was made of leaves a checkpoint, in the batch that deletes it.
- *  5. A copy whose group is not there was being deleted, or never made: opening ends it.
+ *  5. A copy whose group is not there was being deleted, or never made; the old root of a restore
+ *     that has ended was to be dropped: opening ends both.
  */
 import type { Clock } from '../base/clock.ts';
 import { StorageError } from '../base/errors.ts';
-import { bumpIfChanged } from '../base/version.ts';
-import type { Disk, Labels } from '../disk/disk.ts';
+import type { Disk } from '../disk/disk.ts';
 import { EMPTY_ROOT } from '../disk/allocation-table.ts';
 import type { Disks } from '../disk/disks.ts';
 import type { Generations } from '../disk/generations.ts';
@@ -30,6 +30,7 @@ import type { Contiguity } from './dedicated/dedicated.ts';
 import { watchOverwrites } from './dedicated/preserve.ts';
 import { readCopy } from './read-row.ts';
 import { Groups } from './groups.ts';
+import { type CopyPatch, updateCopy } from './update-copy.ts';
 
 export interface CopiesOptions {
   readonly store: MetadataStore;
@@ -77,6 +78,13 @@ export class Copies {
     });
   }
 
+  /** The old root of a disk that the job of its restore does not fence any more. */
+  #isLeftOver({ record: { state, labels, diskId } }: Copy): boolean {
+    const { job } = labels;
+    if (state !== 'internal' || job === undefined) return false;
+    return this.options.disks.find(diskId)?.fencedBy !== job;
+  }
+
   /** Reads all copies; pools and disks are open. */
   async open(): Promise<void> {
     const { store, pools, names, generations } = this.options;
@@ -93,8 +101,9 @@ export class Copies {
       if (copy.dedicated !== undefined) this.#dedicated.add(copy);
       const { groupId } = copy.record;
       const isWhole = groupId === undefined || this.groups.has(groupId);
-      // whether it was backed up is not known yet; `pruneCheckpoints` will
-      if (!isWhole && !copy.pool.isReadOnly) this.drop(copy, true);
+      const isOver = !isWhole || this.#isLeftOver(copy);
+      // whether a member was backed up is not known yet; `pruneCheckpoints` will
+      if (isOver && !copy.pool.isReadOnly) this.drop(copy, !isWhole);
     }
     await this.checkpoints.open(generations);
     const oldest = this.#oldestOfLines();
@@ -205,30 +214,10 @@ export class Copies {
     copy.pool.changeRow(`copy ${copy.id}`, () => copy.row());
   }
 
-  async update(
-    ref: string,
-    patch: { name?: string; labels?: Labels },
-    effects?: Effects<Copy>,
-  ): Promise<Copy> {
+  /** See update-copy.ts. */
+  async update(ref: string, patch: CopyPatch, effects?: Effects<Copy>): Promise<Copy> {
     const copy = this.get(ref);
-    return copy.exclusively(() => this.#update(copy, patch, effects));
-  }
-
-  async #update(
-    copy: Copy,
-    patch: { name?: string; labels?: Labels },
-    effects?: Effects<Copy>,
-  ): Promise<Copy> {
-    copy.assertServed();
-    copy.pool.assertWritable();
-    const before = [copy.record.name, copy.record.labels];
-    if (patch.name !== undefined) this.options.names.rename(copy.name, patch.name, copy.id);
-    copy.record.name = patch.name ?? copy.record.name;
-    copy.record.labels = patch.labels ?? copy.record.labels;
-    bumpIfChanged(copy.record, before, [copy.record.name, copy.record.labels]);
-    this.changed(copy);
-    await copy.pool.flush(effects?.(copy));
-    return copy;
+    return copy.exclusively(() => updateCopy(this, copy, patch, effects));
   }
 
   /**
@@ -290,7 +279,7 @@ export class Copies {
     this.#dedicated.delete(copy);
     if (isBackedUp) this.checkpoints.keep(copy);
     const { names, disks } = this.options;
-    if (names.ownerOf(copy.name) === copy.id) names.release(copy.name);
+    names.release(copy.name, copy.id);
     this.changed(copy);
     const disk = disks.find(copy.record.diskId);
     if (disk !== undefined) this.updateDisk(disk);

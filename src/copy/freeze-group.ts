@@ -67,9 +67,7 @@ export async function freezeGroup(
     await committed;
     return group;
   } catch (error) {
-    for (const [name = '', owner = ''] of owned) {
-      if (names.ownerOf(name) === owner) names.release(name);
-    }
+    for (const [name = '', owner = ''] of owned) names.release(name, owner);
     throw error;
   }
 }

@@ -77,7 +77,7 @@ export async function freeze(
     await committed;
     return copy;
   } catch (error) {
-    if (names.ownerOf(request.name) === id) names.release(request.name);
+    names.release(request.name, id);
     throw error;
   }
 }

@@ -157,8 +157,7 @@ export class Groups {
 
   #forget(group: GroupRecord): void {
     this.#groups.delete(group.id);
-    const { names } = this.#copies.options;
-    if (names.ownerOf(group.name) === group.id) names.release(group.name);
+    this.#copies.options.names.release(group.name, group.id);
   }
 }
 

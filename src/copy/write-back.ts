@@ -8,6 +8,7 @@
  * Invariants:
  *  1. While fenced no data request reaches the disk.
  *  2. The old root is held by exactly one of: the disk, the internal or safety copy, the dead.
+ *  3. The end of a fence is seen only when it is durable, with all that it brings (endings.ts).
  *
  * Seed: FIG. 14C.
  */
@@ -17,9 +18,9 @@ import { StorageError } from '../base/errors.ts';
 import { EMPTY_ROOT } from '../disk/allocation-table.ts';
 import type { Disk } from '../disk/disk.ts';
 import type { RowChange } from '../pool/metadata-store.ts';
-import { Pool } from '../pool/pool.ts';
 import type { Copies } from './copies.ts';
 import type { Copy } from './copy.ts';
+import { beginEnding, commitEndings, type Ending } from './endings.ts';
 import { shareRoot } from './freeze.ts';
 import { rootCountsResident } from './root-counts.ts';
 
@@ -30,7 +31,7 @@ export async function fence(
   force: boolean,
   rows: readonly RowChange[] = [],
 ): Promise<void> {
-  if (disk.state === 'fenced' && disk.record.job === job) return;
+  if (disk.state === 'fenced' && disk.fencedBy === job) return;
   if (!force) disk.assertUnused();
   disk.assertAccessible();
   disk.pool.assertWritable();
@@ -59,15 +60,10 @@ export async function fence(
 
 /** Takes the fence away and makes it durable with the rows. */
 export async function unfence(disk: Disk, rows: readonly RowChange[] = []): Promise<void> {
-  liftFence(disk);
-  await disk.pool.flush(rows);
-}
-
-/** The fence goes, in this turn's batch. */
-export function liftFence(disk: Disk): void {
   disk.record.state = 'ready';
   disk.record.job = null;
   disk.changed();
+  await disk.pool.flush(rows);
 }
 
 /** A fenced disk, the copy whose table it is to get, and a name under which its contents stay. */
@@ -125,20 +121,43 @@ export async function swapTables(
       copy.liveRoot();
     }
   } catch (error) {
-    for (const { name } of taken) names.release(name);
+    for (const { name, id } of taken) names.release(name, id);
     throw error;
   }
   // one turn up to the batch: fenced, so nobody is inside the gates
-  const safeties = planned.map(({ disk, copy, id, safetyCopy: name }) => {
-    assert(disk.state === 'fenced', 'a disk is fenced while its table is swapped');
-    const o = { id, name: name ?? id, haltMicroseconds: 0 };
-    const safety = name === undefined ? undefined : shareRoot(copies, disk, o);
-    replaceRoot(copies, disk, copy);
-    liftFence(disk);
-    return safety;
-  });
-  await Pool.flushTogether([...new Set(swaps.map(({ disk }) => disk.pool))], rows);
-  return safeties;
+  const endings = planned.map((swap) => swapOne(copies, swap));
+  await commitEndings(copies, endings, rows);
+  return endings.map(({ safety }) => safety);
+}
+
+/** In this turn's batch: the disk has the copy's table. @param id of the safety copy */
+function swapOne(
+  copies: Copies,
+  { disk, copy, id, safetyCopy: name }: Swap & { readonly id: string },
+): Ending {
+  assert(disk.state === 'fenced', 'a disk is fenced while its table is swapped');
+  const reclaimer = copies.options.disks.reclaimer(disk.pool);
+  const { undo: takeBack } = beginEnding(disk);
+  const o = { id, name: name ?? id, haltMicroseconds: 0 };
+  const safety = name === undefined ? undefined : shareRoot(copies, disk, o);
+  // it is dead only once the disk has durably another one
+  const held = disk.root.node === 0 ? undefined : reclaimer.hold(disk.root, disk.root.mapped);
+  replaceRoot(copies, disk, copy);
+  const { root } = disk;
+  return {
+    disk,
+    safety,
+    undo() {
+      takeBack();
+      if (held !== undefined) reclaimer.takeBack(held);
+      reclaimer.add(root);
+      if (safety !== undefined) copies.drop(safety);
+      copies.updateDisk(disk);
+    },
+    done() {
+      if (held !== undefined) reclaimer.release(held);
+    },
+  };
 }
 
 /** @throws POOL_MISMATCH */
@@ -151,13 +170,12 @@ export function assertSamePool(disk: Disk, copy: Copy): void {
   );
 }
 
-/** The disk gives up its root and takes the copy's, which is counted for it. */
+/** The disk takes the copy's root, which is counted for it. */
 function replaceRoot(copies: Copies, disk: Disk, copy: Copy): void {
-  const { generations, disks } = copies.options;
+  const { generations } = copies.options;
   const { sourceCapacityBytes } = copy.record;
   const root = copy.liveRoot();
   if (root.node !== 0) disk.pool.nodeCounts.add(root.node);
-  disks.reclaimer(disk.pool).add(disk.root);
   disk.takeTable(root, generations.next(), copy.record.lineage);
   disk.takeCapacity(Math.max(disk.capacityBytes, sourceCapacityBytes));
   copies.updateDisk(disk);
@@ -203,7 +221,10 @@ export function frozenRootOf(copies: Copies, disk: Disk): Copy | undefined {
     );
 }
 
-/** The fill is complete: the internal copy becomes the safety copy or goes, the fence ends. */
+/**
+ * The fill is complete: the internal copy becomes the safety copy or goes, the fence ends.
+ * @throws NAME_TAKEN, POOL_POISONED, METADATA_FULL; then the disk is as before, still fenced
+ */
 export async function finishFill(
   copies: Copies,
   disk: Disk,
@@ -211,31 +232,43 @@ export async function finishFill(
   safetyCopy: string | undefined,
   rows: readonly RowChange[] = [],
 ): Promise<Copy | undefined> {
-  const safety = settleFill(copies, disk, capacityBytes, safetyCopy);
-  await disk.pool.flush(rows);
-  return safety;
+  const ending = endFill(copies, disk, capacityBytes, safetyCopy);
+  await commitEndings(copies, [ending], rows);
+  return ending.safety;
 }
 
 /** The same in this turn's batch. @throws NAME_TAKEN, then nothing has changed */
-export function settleFill(
+export function endFill(
   copies: Copies,
   disk: Disk,
   capacityBytes: number,
   safetyCopy: string | undefined,
-): Copy | undefined {
+): Ending {
+  const { names } = copies.options;
   const internal = frozenRootOf(copies, disk);
-  if (internal !== undefined && safetyCopy !== undefined) {
-    copies.options.names.take(safetyCopy, internal.id, disk.record.job);
-    internal.record.name = safetyCopy;
-    internal.record.state = 'ready';
-    internal.record.labels = {};
-    copies.changed(internal);
-  } else if (internal !== undefined) {
-    copies.drop(internal);
+  const safety = safetyCopy === undefined ? undefined : internal;
+  if (safety !== undefined && safetyCopy !== undefined) {
+    names.take(safetyCopy, safety.id, disk.record.job);
   }
+  const { undo: takeBack } = beginEnding(disk);
   disk.takeCapacity(Math.max(disk.capacityBytes, capacityBytes));
-  liftFence(disk);
-  return safetyCopy === undefined ? undefined : internal;
+  if (safety === undefined || safetyCopy === undefined) {
+    const done = (): void => {
+      // a crash before this is durable: opening drops it
+      if (internal !== undefined) copies.drop(internal);
+    };
+    return { disk, undo: takeBack, done };
+  }
+  const { name, state, labels } = safety.record;
+  Object.assign(safety.record, { name: safetyCopy, state: 'ready', labels: {} });
+  copies.changed(safety);
+  const undo = (): void => {
+    takeBack();
+    Object.assign(safety.record, { name, state, labels });
+    names.release(safetyCopy, safety.id);
+    copies.changed(safety);
+  };
+  return { disk, safety, undo, done: () => undefined };
 }
 
 /** The fill failed: the disk returns to its frozen root in one transaction. */

@@ -10,7 +10,7 @@
  *  4. A fenced, deleted or unfinished disk answers no data request.
  */
 import { StorageError } from '../base/errors.ts';
-import { Gate, Mutex } from '../base/mutex.ts';
+import { type Deferred, Gate, Mutex } from '../base/mutex.ts';
 import { RateLimit } from '../base/rate-limit.ts';
 import { blocksFor } from '../base/units.ts';
 import type { RowChange } from '../pool/metadata-store.ts';
@@ -93,6 +93,8 @@ export class Disk {
    */
   beforeOverwrite:
     ((blocks: readonly OwedBlock[], isFull: boolean) => Promise<boolean>) | undefined;
+  /** What it is for everybody while the end of that, which the record says, is not durable yet. */
+  ending: (Pick<DiskRecord, 'state' | 'job'> & { readonly over: Deferred<undefined> }) | undefined;
   #isDeleted = false;
   #exclusive: { readonly key: string; readonly bytes: number } | undefined;
 
@@ -139,11 +141,11 @@ export class Disk {
   }
 
   get state(): DiskState {
-    return this.record.state;
+    return (this.ending ?? this.record).state;
   }
 
   get fencedBy(): string | undefined {
-    return this.record.job ?? undefined;
+    return (this.ending ?? this.record).job ?? undefined;
   }
 
   get version(): number {
@@ -203,8 +205,11 @@ export class Disk {
 
   /** The job that fences or fills it is one. */
   users(): User[] {
-    const { job, createdAtMs } = this.record;
-    return [...this.#users.list(), ...(job === null ? [] : [jobAsUser(job, createdAtMs)])];
+    const job = this.fencedBy;
+    return [
+      ...this.#users.list(),
+      ...(job === undefined ? [] : [jobAsUser(job, this.createdAtMs)]),
+    ];
   }
 
   /** @throws NOT_FOUND, DISK_FENCED, DISK_IN_USE (it is being deleted); the answer ends the use */
@@ -227,13 +232,13 @@ export class Disk {
   /** @throws NOT_FOUND, DISK_FENCED */
   assertAccessible(): void {
     this.liveRoot();
-    if (this.record.state !== 'ready') throw this.#fencedError();
+    if (this.state !== 'ready') throw this.#fencedError();
   }
 
   #fencedError(): StorageError {
     return new StorageError('DISK_FENCED', `disk ${this.name} is fenced by a restore`, {
       disk: this.name,
-      job: this.record.job,
+      job: this.fencedBy ?? null,
     });
   }
 
@@ -243,10 +248,10 @@ export class Disk {
    * @throws (the check) NOT_FOUND, DISK_FENCED
    */
   admission(): () => void {
-    const { state, job } = this.record;
+    const { state, fencedBy } = this;
     return () => {
       this.liveRoot();
-      if (this.record.state !== state || this.record.job !== job) throw this.#fencedError();
+      if (this.state !== state || this.fencedBy !== fencedBy) throw this.#fencedError();
     };
   }
 

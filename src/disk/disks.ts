@@ -16,7 +16,7 @@ import type { Pool } from '../pool/pool.ts';
 import type { Effects, Pools } from '../pool/pools.ts';
 import { EMPTY_ROOT, type TableRoot } from './allocation-table.ts';
 import { type CopyHolds, noCopies } from './copy-holds.ts';
-import { Disk, type DiskState, type Labels } from './disk.ts';
+import { Disk, type DiskRecord, type DiskState, type Labels } from './disk.ts';
 import { readDisk, settingsOf } from './disk-row.ts';
 import type { Generations } from './generations.ts';
 import { type Lineage, beginLine } from './lineage.ts';
@@ -220,14 +220,10 @@ export class Disks {
     }
   }
 
-  /** A restored disk becomes visible. */
-  async finish(disk: Disk, rows: readonly RowChange[] = []): Promise<void> {
-    disk.record.state = 'ready';
-    disk.record.job = null;
-    await this.#commit(disk, rows);
-  }
-
-  /** @throws as create, DISK_HAS_DATA_BEYOND, DISK_FENCED, POOL_FULL (see resizeDisk) */
+  /**
+   * @throws as create, DISK_HAS_DATA_BEYOND, DISK_FENCED, POOL_FULL (see resizeDisk);
+   *   METADATA_FULL: then another capacity stays, and becomes durable later
+   */
   async update(ref: string, patch: DiskPatch, effects?: Effects<Disk>): Promise<Disk> {
     const disk = this.get(ref);
     return disk.updates.run(() => this.#update(disk, patch, effects));
@@ -256,10 +252,9 @@ export class Disks {
         });
       }
     } catch (error) {
-      if (name !== before) names.release(name);
+      if (name !== before) names.release(name, disk.id);
       throw error;
     }
-    if (name !== before) names.release(before);
     record.name = name;
     record.labels = patch.labels ?? record.labels;
     record.detectZeroes = patch.detectZeroes ?? record.detectZeroes;
@@ -270,7 +265,26 @@ export class Disks {
       disk.rate.set(patch.maxBytesPerSecond);
     }
     bumpIfChanged(record, settings, settingsOf(record));
-    return this.#commit(disk, effects?.(disk) ?? []);
+    try {
+      await this.#commit(disk, effects?.(disk) ?? []);
+    } catch (error) {
+      this.#takeBack(disk, settings);
+      throw error;
+    }
+    if (name !== before) names.release(before, disk.id);
+    return disk;
+  }
+
+  /** As before, but for the capacity: data requests may have gone by it. */
+  #takeBack(disk: Disk, settings: Partial<DiskRecord>): void {
+    const { record } = disk;
+    const { capacityBytes, name } = record;
+    const now = settingsOf(record);
+    Object.assign(record, settings, { capacityBytes });
+    bumpIfChanged(record, now, settingsOf(record));
+    if (name !== record.name) this.#o.names.release(name, disk.id);
+    disk.rate.set(record.maxBytesPerSecond);
+    disk.changed();
   }
 
   /**
@@ -284,8 +298,8 @@ export class Disks {
   ): Promise<void> {
     const disk = this.get(ref);
     if (o.force === true) {
-      const { job } = disk.record;
-      if (job !== null) await this.#o.endJob?.(job);
+      const job = disk.fencedBy;
+      if (job !== undefined) await this.#o.endJob?.(job);
       // the disk of a restore goes with it
       if (disk.isDeleted) return;
       await disk.endUsers(new StorageError('DISK_IN_USE', `disk ${disk.name} is being deleted`));
@@ -341,7 +355,7 @@ export class Disks {
 
   #forget(disk: Disk): void {
     this.#disks.delete(disk.id);
-    if (this.#o.names.ownerOf(disk.name) === disk.id) this.#o.names.release(disk.name);
+    this.#o.names.release(disk.name, disk.id);
   }
 
   async #adoptPool(pool: Pool): Promise<void> {

@@ -83,13 +83,8 @@ export class Names {
     for (const [name, holder] of this.#holders) if (holder === job) this.#holders.delete(name);
   }
 
-  release(name: string): void {
-    this.#owners.delete(name);
-  }
-
-  rename(from: string, to: string, id: string): void {
-    if (from === to) return;
-    this.take(to, id);
-    this.release(from);
+  /** The object has it no more; nothing happens if it is another's. */
+  release(name: string, id: string): void {
+    if (this.#owners.get(name) === id) this.#owners.delete(name);
   }
 }

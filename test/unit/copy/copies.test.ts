@@ -5,7 +5,7 @@ import { freeze } from '../../../src/copy/freeze.ts';
 import { turns } from '../../support/jumpy.ts';
 import { openEngine } from '../../support/engine.ts';
 import { MemoryMetadata } from '../../support/memory-metadata.ts';
-import { RecordingMetadata } from '../../support/rows.ts';
+import { metadataFull, RecordingMetadata } from '../../support/rows.ts';
 import { restOf, SIZE, smallEngine } from '../../support/small-engine.ts';
 
 describe('deleting a copy', () => {
@@ -88,6 +88,27 @@ describe('deleting a copy', () => {
       expect(bytes.equals(Buffer.alloc(2 * SIZE, 1))).toBe(true);
       await small.rest();
     }
+  });
+});
+
+describe('changing a copy', () => {
+  it('for which there is no room leaves what it was, under its name alone', async () => {
+    const small = await smallEngine();
+    await small.disk();
+    const { copies } = small.engine;
+    const copy = await freeze(copies, 'd', { name: 'c', labels: { a: '1' } });
+    small.store.failNextCommit(metadataFull());
+    const update = copies.update('c', { name: 'b', labels: {} });
+    await expect(freeze(copies, 'd', { name: 'c' })).rejects.toMatchObject({ code: 'NAME_TAKEN' });
+    await expect(update).rejects.toMatchObject({ code: 'METADATA_FULL' });
+    expect([copy.name, copy.record.labels]).toEqual(['c', { a: '1' }]);
+    expect(copies.get('c')).toBe(copy);
+    await freeze(copies, 'd', { name: 'b' });
+    await small.rest();
+    const engine = await small.reopen();
+    expect(engine.copies.get('c').record.labels).toEqual({ a: '1' });
+    await engine.copies.update('c', { name: 'e' });
+    await freeze(engine.copies, 'd', { name: 'c' });
   });
 });
 

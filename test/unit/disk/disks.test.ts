@@ -136,6 +136,31 @@ describe('changing a disk', () => {
     expect((await disks.create({ name: 'e', capacityBytes: SIZE })).created).toBe(true);
   });
 
+  it('for which there is no room leaves what it was, under its name alone', async () => {
+    const small = await smallEngine();
+    const disk = await small.disk({ labels: { a: '1' } });
+    const { disks } = small.engine;
+    small.store.failNextCommit(metadataFull());
+    const patch = { name: 'e', labels: {}, maxBytesPerSecond: 1, quotaBytes: SIZE };
+    const update = disks.update('d', patch, () => [effect]);
+    const other = disks.create({ name: 'd', capacityBytes: SIZE });
+    await expect(other).rejects.toMatchObject({ code: 'NAME_TAKEN' });
+    await expect(update).rejects.toMatchObject({ code: 'METADATA_FULL' });
+    const { name, labels, maxBytesPerSecond, quotaBytes } = disk;
+    const limits = { maxBytesPerSecond, quotaBytes };
+    expect({ name, labels, limits }).toEqual({
+      name: 'd',
+      labels: { a: '1' },
+      limits: { maxBytesPerSecond: null, quotaBytes: null },
+    });
+    expect(disks.get('d')).toBe(disk);
+    await small.rest();
+    expect(await small.store.rows('idempotency')).toEqual([]);
+    expect((await disks.create({ name: 'e', capacityBytes: SIZE })).created).toBe(true);
+    const engine = await small.reopen();
+    expect(engine.disks.get('d').labels).toEqual({ a: '1' });
+  });
+
   it('frees both names if the disk is deleted meanwhile', async () => {
     const small = await smallEngine();
     const disk = await small.disk();
