@@ -217,6 +217,37 @@ describe('a group backup', () => {
   });
 });
 
+describe('a group for whose restore there is no room at the very end', () => {
+  it.each(['live copies', 'backups'])('is put back whole, from its %s', async (from) => {
+    await backedUp();
+    const before = await overwrite();
+    const commit = bench.meta.commit.bind(bench.meta);
+    let refused = 0;
+    vi.spyOn(bench.meta, 'commit').mockImplementation(async (batch) => {
+      const isEnd = batch.rows.some(({ table, row }) => table === 'store' && row !== undefined);
+      if (!isEnd) return commit(batch);
+      refused += 1;
+      throw new StorageError('METADATA_FULL', 'made by the test');
+    });
+    const asked = { method: 'write-back', safetyCopy: 's' } as const;
+    const { backups } = bench.work;
+    const made =
+      from === 'backups'
+        ? { job: await restoreGroupBackup(backups, 'n', asked) }
+        : await restoreGroup(backups, 'g', asked);
+    if (!('job' in made)) throw new Error('no job');
+    const job = await bench.ended(made.job);
+    expect(job).toMatchObject({ state: 'failed', problem: { code: 'METADATA_FULL' } });
+    expect(refused).toBe(1);
+    await expectHolds(DISKS, before);
+    await restart();
+    await expectHolds(DISKS, before);
+    expect(bench.copies.internal()).toEqual([]);
+    const copies = bench.copies.list().map(({ name }) => name);
+    expect(copies.sort()).toEqual(DISKS.map((name) => `g-${name}`));
+  });
+});
+
 describe('a group back from its backups', () => {
   it('becomes visible in one transaction', async () => {
     await backedUp();
