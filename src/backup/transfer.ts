@@ -12,6 +12,7 @@ import type { RowChange } from '../pool/metadata-store.ts';
 import type { DriveFlow, Target } from '../target/target.ts';
 import type { Backups } from './backups.ts';
 import { readManifest } from './manifest.ts';
+import { bytesOfImage } from './own-bytes.ts';
 import type { BackupRecord } from './records.ts';
 import type { Handlers } from './worker-client.ts';
 
@@ -99,7 +100,7 @@ export async function abandonEntry(backups: Backups, record: BackupRecord): Prom
       await complete(backups, medium, record);
       return true;
     }
-    await medium.remove(record.mediumName);
+    await medium.remove(record.mediumName, bytesOfImage(record.imageId));
     await backups.forget(record);
   } catch (error) {
     const gone = isStorageError(error, 'NOT_FOUND') || isStorageError(error, 'NAME_TAKEN');

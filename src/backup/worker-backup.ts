@@ -13,6 +13,7 @@ import { chainSource } from '../image/chain-source.ts';
 import type { ImageLayout } from '../image/format.ts';
 import { type ImageSource, ImageWriter } from '../image/writer.ts';
 import type { BackupSink, Target } from '../target/target.ts';
+import { bytesOfImage } from './own-bytes.ts';
 import { PoolReader } from './pool-reader.ts';
 import { BusyTimes, type Engine, openTarget } from './worker-engine.ts';
 import type { Task } from './worker-protocol.ts';
@@ -84,7 +85,8 @@ async function openSink(
 ): Promise<BackupSink> {
   const { name, resumeFrom, manifest } = task;
   const { imageId } = manifest;
-  const named = typeof imageId === 'string' ? { contentId: imageId } : {};
+  const named =
+    typeof imageId === 'string' ? { contentId: imageId, owns: bytesOfImage(imageId) } : {};
   try {
     return await target.createBackup(name, { resumeFrom, ...named });
   } catch (error) {

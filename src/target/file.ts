@@ -17,12 +17,15 @@
  *  3. No symbolic link is followed below BASE: only a regular file is an image or a manifest. A
  *     folder where something else has one of the four names stays as it is.
  *  4. A manifest of another program that has no image beside it makes its folder one of others.
+ *  5. An image without a manifest may be all that is left of someone's backup: it is dropped, or
+ *     removed with a failed transfer, only if it is of the image that was to be written.
  *
  * Folders are 0700 and files 0600. BASE is made by `DirectoryTarget.create` only: a base that is
  * gone later (an unmounted share) is an unavailable target, not an empty one.
  */
 import { lstat, mkdir, opendir, readdir, rename, rm, rmdir, statfs } from 'node:fs/promises';
 import { join } from 'node:path';
+import { isZero } from '../base/bytes.ts';
 import { StorageError, errnoOf } from '../base/errors.ts';
 import type { ErrorDetails } from '../base/errors.ts';
 import { DirectoryBytes, DirectorySink } from './directory-backup.ts';
@@ -32,13 +35,20 @@ import { systemFiles } from '../file/bulk-file.ts';
 import type { BulkFiles } from '../file/bulk-file.ts';
 import { BulkWriter } from '../file/bulk-writer.ts';
 import { asTargetError } from './target-error.ts';
-import { MANIFEST_FORMAT, MAX_MANIFEST_BYTES, checkBackupName, isBackupName } from './target.ts';
+import {
+  HEAD_BYTES,
+  MANIFEST_FORMAT,
+  MAX_MANIFEST_BYTES,
+  checkBackupName,
+  isBackupName,
+} from './target.ts';
 import type {
   BackupBytes,
   BackupEntry,
   BackupSink,
   CreateOptions,
   Manifest,
+  OwnBytes,
   Target,
   TargetCapabilities,
 } from './target.ts';
@@ -91,7 +101,9 @@ export class DirectoryTarget implements Target {
     this.#reserve(name);
     try {
       const resumeFrom = options.resumeFrom ?? 0;
-      const writer = await this.#attempt({ backup: name }, () => this.#begin(name, resumeFrom));
+      const writer = await this.#attempt({ backup: name }, () =>
+        this.#begin(name, resumeFrom, options.owns),
+      );
       return new DirectorySink(writer, {
         facts: this.#facts(name),
         publish: (text) => this.#publish(name, text),
@@ -145,12 +157,14 @@ export class DirectoryTarget implements Target {
     }
   }
 
-  async remove(name: string): Promise<void> {
+  async remove(name: string, owns?: OwnBytes): Promise<void> {
     checkBackupName(name);
     this.#reserve(name);
     try {
       await this.#attempt({ backup: name }, async () => {
-        await this.#removeFiles(name, await this.#find(name));
+        const found = await this.#find(name);
+        if (!isComplete(found)) await this.#checkOwn(name, found, owns);
+        await this.#removeFiles(name, found);
       });
     } finally {
       this.#busy.delete(name);
@@ -201,14 +215,43 @@ export class DirectoryTarget implements Target {
     }
   }
 
-  async #begin(name: string, resumeFrom: number): Promise<BulkWriter> {
+  /** @throws NAME_TAKEN if bytes of others lie there without a manifest */
+  async #checkOwn(name: string, found: Found, owns: OwnBytes | undefined): Promise<void> {
+    if (owns === undefined) return;
+    for (const file of [IMAGE, PARTIAL_IMAGE]) {
+      if (!holds(found, file)) continue;
+      const head = await this.#head(name, file);
+      // the beginning of a transfer that was cut
+      const isNothing = file === PARTIAL_IMAGE && (head.length < HEAD_BYTES || isZero(head));
+      if (!isNothing && !owns(head)) throw this.#taken(name, `its ${file} is of another backup`);
+    }
+  }
+
+  /** The first bytes of a file, fewer if it is shorter. */
+  async #head(name: string, fileName: string): Promise<Uint8Array> {
+    const file = await this.#files.open(this.#at(name, fileName), 'read');
+    try {
+      const head = new Uint8Array(HEAD_BYTES);
+      let length = 0;
+      for (let count = -1; count !== 0 && length < HEAD_BYTES; length += count) {
+        count = await file.read(head.subarray(length), length);
+      }
+      return head.subarray(0, length);
+    } finally {
+      await file.close();
+    }
+  }
+
+  async #begin(name: string, resumeFrom: number, owns: OwnBytes | undefined): Promise<BulkWriter> {
     await this.#checkBase();
     const folder = join(this.path, name);
     const found = await this.#lookAt(name);
     if (isComplete(found)) throw this.#taken(name, 'is a backup');
-    if (found.kind === 'other' || hasStrangers(found)) {
+    const isOthers = found.kind === 'folder' && !isBackup(found);
+    if (found.kind === 'other' || isOthers || hasStrangers(found)) {
       throw this.#taken(name, 'is not a left-over of a backup');
     }
+    await this.#checkOwn(name, found, owns);
     if (found.kind === 'nothing') await mkdir(folder, { mode: 0o700 });
     await rm(this.#at(name, PARTIAL_MANIFEST), { force: true });
     if (holds(found, MANIFEST)) await rm(this.#at(name, MANIFEST));

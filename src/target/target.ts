@@ -20,15 +20,16 @@
  *  6. A complete backup is never changed; its name is taken until it is removed.
  *  7. One sink a name at a time; the calls of one sink follow each other, each awaited.
  *  8. Names are checked here again: a hostile one never reaches the medium.
- *  9. On an append-only medium `remove` takes a backup out of what the target knows; its bytes stay
+ *  9. Bytes without a manifest that are another image's are never taken for a left-over.
+ * 10. On an append-only medium `remove` takes a backup out of what the target knows; its bytes stay
  *     until the medium is overwritten. A resumed transfer repeats its bytes: what was confirmed
  *     behind `resumeFrom` is not written again.
  *
- * Errors by code: NAME_INVALID, NAME_TAKEN (complete backup of that name), BACKUP_IN_USE (a sink
- * is open), NOT_FOUND, BACKUP_INCOMPLETE, TARGET_INVALID (cannot resume there: begin at 0; or
- * unreadable manifest), TARGET_FULL, TARGET_UNAVAILABLE, IMAGE_TRUNCATED (read beyond the end),
- * DATA_UNREADABLE (this range only; others may be read), TARGET_IN_USE, and on tape MEDIUM_… with
- * what to do next. Details carry `target` and `backup`.
+ * Errors by code: NAME_INVALID, NAME_TAKEN (a complete backup of that name, or what is others'),
+ * BACKUP_IN_USE (a sink is open), NOT_FOUND, BACKUP_INCOMPLETE, TARGET_INVALID (cannot resume
+ * there: begin at 0; or unreadable manifest), TARGET_FULL, TARGET_UNAVAILABLE, IMAGE_TRUNCATED
+ * (read beyond the end), DATA_UNREADABLE (this range only; others may be read), TARGET_IN_USE, and
+ * on tape MEDIUM_… with what to do next. Details carry `target` and `backup`.
  */
 import { isUuid } from '../base/clock.ts';
 import { StorageError } from '../base/errors.ts';
@@ -68,7 +69,16 @@ export interface CreateOptions {
    * what it confirmed of an earlier transfer, wherever this one begins, and writes only the rest.
    */
   readonly contentId?: string;
+  readonly owns?: OwnBytes;
 }
+
+/**
+ * Whether bytes that lie under the name without a manifest are of the same image, by the first
+ * HEAD_BYTES of them. What is not ours stays as it is. Default: all are.
+ */
+export type OwnBytes = (head: Uint8Array) => boolean;
+
+export const HEAD_BYTES = 4096;
 
 /** Where the bytes of one image go. */
 export interface BackupSink {
@@ -115,8 +125,11 @@ export interface Target {
   imageBytes(name: string): Promise<number>;
   /** Every backup, in no order, also incomplete ones; what is not a backup is left out. */
   list(): AsyncIterable<BackupEntry>;
-  /** Removes a backup, complete or not. @throws NOT_FOUND if it is gone */
-  remove(name: string): Promise<void>;
+  /**
+   * Removes a backup, complete or not. @throws NOT_FOUND if it is gone
+   * @param owns spares bytes of others that have no manifest. @throws NAME_TAKEN if they are there
+   */
+  remove(name: string, owns?: OwnBytes): Promise<void>;
   /** Room for more, or undefined if the medium does not tell. */
   freeBytes(): Promise<number | undefined>;
 }

@@ -85,6 +85,24 @@ describe('a folder of others on the target', () => {
     expect(await readdir(at('junk'))).toEqual(['manifest.json']);
     expect(await readFile(at('junk', 'manifest.json'), 'utf8')).toBe('{');
   });
+
+  it.each(['fails', 'is cancelled'])('with an image keeps that if the backup %s', async (how) => {
+    await mkdir(at('junk'));
+    await rename(at('b1', 'image.spindle'), at('junk', 'image.spindle'));
+    const image = await readFile(at('junk', 'image.spindle'));
+    await bench.disks.get('d1').write(0, randomBytes(MIB));
+    const begun = await beginOn(bench, { name: 'junk', disk: 'd1' });
+    if (how === 'is cancelled') await bench.runner.cancel(begun.id);
+    const job = await bench.ended(begun);
+    const taken = { state: 'failed', problem: { code: 'NAME_TAKEN', name: 'junk' } };
+    expect(job).toMatchObject(how === 'fails' ? taken : { state: 'cancelled' });
+    expect(bench.work.backups.find('junk')).toBeUndefined();
+    expect(await readdir(at('junk'))).toEqual(['image.spindle']);
+    expect((await readFile(at('junk', 'image.spindle'))).equals(image)).toBe(true);
+    await scan();
+    const later = await bench.ended(await beginOn(bench, { name: 'junk', disk: 'd1' }));
+    expect(later).toMatchObject(taken);
+  });
 });
 
 describe('an image that is a symbolic link', () => {

@@ -113,6 +113,51 @@ describe('a directory target', () => {
     expect((await readdir(join(base, 'b1'))).sort()).toEqual(['image.spindle', 'manifest.json']);
   });
 
+  describe('without a manifest', () => {
+    const ours = patterned(8192);
+    const owns = (head: Uint8Array): boolean => ours.subarray(0, 4096).equals(head);
+
+    async function lies(file: string, bytes: Uint8Array): Promise<string> {
+      await mkdir(join(base, 'b1'));
+      const path = join(base, 'b1', file);
+      await writeFile(path, bytes);
+      return path;
+    }
+
+    it.each([
+      ['image.spindle', 'of another image', Buffer.alloc(8192, 7)],
+      ['image.spindle', 'of no image', Buffer.from('precious')],
+      ['image.spindle', 'of zeros', Buffer.alloc(8192)],
+      ['image.spindle', 'of nothing', Buffer.alloc(0)],
+      ['image.spindle.partial', 'of another image', Buffer.alloc(8192, 7)],
+    ])('leaves %s %s as it is', async (file, _, bytes) => {
+      const path = await lies(file, bytes);
+      for (const resumeFrom of [0, 4096]) {
+        expect(await code(target.createBackup('b1', { owns, resumeFrom }))).toBe('NAME_TAKEN');
+      }
+      expect(await code(target.remove('b1', owns))).toBe('NAME_TAKEN');
+      expect(readFileSync(path).equals(bytes)).toBe(true);
+      expect(files.openCount).toBe(0);
+      await target.remove('b1');
+      expect(await readdir(base)).toEqual([]);
+    });
+
+    it.each([
+      ['image.spindle', 'of the same image', ours],
+      ['image.spindle.partial', 'of the same image', ours],
+      ['image.spindle.partial', 'of zeros', Buffer.alloc(8192)],
+      ['image.spindle.partial', 'shorter than a header', Buffer.from('Spin')],
+    ])('begins %s %s anew', async (file, _, bytes) => {
+      await lies(file, bytes);
+      const sink = await target.createBackup('b1', { owns });
+      await sink.write([ours]);
+      await sink.commit({});
+      expect(readFileSync(join(base, 'b1', 'image.spindle')).equals(ours)).toBe(true);
+      await target.remove('b1', owns);
+      expect(await readdir(base)).toEqual([]);
+    });
+  });
+
   it('that lost an image does not call its backup complete', async () => {
     await store('b1', patterned(100));
     await rm(join(base, 'b1', 'image.spindle'));
@@ -131,7 +176,9 @@ describe('a directory target', () => {
     for await (const entry of target.list()) names.push(entry.name);
     expect(names).toEqual(['b1']);
     expect(await code(target.remove('photos'))).toBe('NOT_FOUND');
-    expect(await code(target.createBackup('notes.txt'))).toBe('NAME_TAKEN');
+    for (const name of ['notes.txt', 'photos']) {
+      expect(await code(target.createBackup(name))).toBe('NAME_TAKEN');
+    }
     await target.remove('b1');
     expect(await readdir(join(base, 'b1'))).toEqual(['README']);
     expect(await readdir(join(base, 'photos'))).toEqual(['cat.jpg']);
