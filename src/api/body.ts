@@ -1,7 +1,7 @@
 /**
  * Reading a request's body: with back-pressure, a least speed, and a clear end in every case.
  *
- * A BodyReader gives chunks to a taker as they come. Its life:
+ * A BodyReader gives chunks to a taker as they come. Whoever makes one releases it. Its life:
  *  1. `forEach`: `100 Continue` is sent if the client waits for it, reading begins.
  *  2. While the taker is busy chunks queue up to 256 KiB, then the socket is paused (nothing is
  *     ever buffered whole).
@@ -92,6 +92,10 @@ export class BodyReader implements Mover {
     this.#request = request;
     this.#limits = limits;
     this.#done.promise.catch(() => undefined);
+    // it may be cut before anybody wants it
+    readers.set(request.socket, this);
+    request.on('error', this.#onClose);
+    request.on('close', this.#onClose);
   }
 
   get receivedBytes(): number {
@@ -111,6 +115,7 @@ export class BodyReader implements Mover {
   async forEach(take: TakeChunk): Promise<void> {
     this.#take = take;
     if (this.#request.readableEnded) this.#finish();
+    else if (this.#request.destroyed) this.#onClose();
     else if (!this.#isOver) this.#start();
     await this.#done.promise;
   }
@@ -147,13 +152,13 @@ export class BodyReader implements Mover {
   /** Lets go of the request, whatever is left of it. Idempotent. */
   release(): void {
     this.#finish();
-    readers.delete(this.#request.socket);
+    const { socket } = this.#request;
+    if (readers.get(socket) === this) readers.delete(socket);
   }
 
   #start(): void {
     awaitingContinue.get(this.#request)?.writeContinue();
     awaitingContinue.delete(this.#request);
-    readers.set(this.#request.socket, this);
     this.#isReading = true;
     const { idleTimeoutMs, progressBytes } = this.#limits;
     this.#timer = setTimeout(() => {
@@ -162,8 +167,6 @@ export class BodyReader implements Mover {
     }, idleTimeoutMs);
     this.#request.on('data', this.#onData);
     this.#request.on('end', this.#onEnd);
-    this.#request.on('error', this.#onClose);
-    this.#request.on('close', this.#onClose);
   }
 
   readonly #onData = (chunk: Buffer): void => {

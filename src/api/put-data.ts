@@ -39,29 +39,29 @@ export async function putData(
   const { raw } = request;
   refuseContentRange(request);
   const length = bodyLength(raw);
-  try {
+  beforeAnyByte(() => {
     checkRange(options.offset, length ?? 0, disk.capacityBytes);
-  } catch (error) {
-    throw asStorageError(error, { writtenBytes: 0 });
-  }
+  });
   const digest = new DigestCheck(request.headers);
   const reader = new BodyReader(raw, context.limits);
   const end = requestEnd(context, request);
-  const endUse = disk.addUser({
-    kind: 'http-write',
-    id: request.id,
-    sinceMs: context.clock.nowMs(),
-    abort: (reason) => {
-      reader.fail(reason);
-      end.end(reason);
-    },
-  });
-  const write = new BodyWrite({ context, disk, reader, digest, options, signal: end.signal });
   const stop = (): void => {
     reader.fail(new StorageError('SHUTTING_DOWN', 'the service is shutting down'));
   };
   context.cutting.addEventListener('abort', stop);
+  const user = {
+    kind: 'http-write',
+    id: request.id,
+    sinceMs: context.clock.nowMs(),
+    abort: (reason: StorageError): void => {
+      reader.fail(reason);
+      end.end(reason);
+    },
+  };
+  let endUse = (): void => undefined;
   try {
+    endUse = beforeAnyByte(() => disk.addUser(user));
+    const write = new BodyWrite({ context, disk, reader, digest, options, signal: end.signal });
     const { wholeBodyBytes } = context.limits;
     const isWhole = length !== undefined && length <= wholeBodyBytes;
     if (length !== undefined && (!isWhole || isAwaitingContinue(raw))) {
@@ -73,6 +73,14 @@ export async function putData(
     reader.release();
     end.release();
     endUse();
+  }
+}
+
+function beforeAnyByte<T>(check: () => T): T {
+  try {
+    return check();
+  } catch (error) {
+    throw asStorageError(error, { writtenBytes: 0 });
   }
 }
 

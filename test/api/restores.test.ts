@@ -1,5 +1,6 @@
 import { createHash, randomBytes } from 'node:crypto';
 import { describe, expect, it, vi } from 'vitest';
+import { deferred } from '../../src/base/mutex.ts';
 import { ApiWorld } from '../support/api-world.ts';
 import { goldenImage } from '../support/golden-images.ts';
 import { RawHttp } from '../support/raw-http.ts';
@@ -81,6 +82,51 @@ describe('an uploaded image', () => {
     await vi.waitFor(async () => {
       expect((await api.get('/disks')).body.items).toHaveLength(1);
     });
+  });
+
+  it.each([
+    [0, 'half-closed'],
+    [50, 'half-closed'],
+    [0, 'closed'],
+    [50, 'closed'],
+  ])('that was cut after %i bytes, %s, waits for the rest at once', async (sent, how) => {
+    const { api, bytes, image } = await worldWithImage();
+    const { restores } = api.services;
+    const begin = restores.beginUpload.bind(restores);
+    const [isBegun, isCut] = [deferred<undefined>(), deferred<undefined>()];
+    const aborts: string[] = [];
+    vi.spyOn(restores, 'beginUpload').mockImplementation(async (...asked) => {
+      isBegun.resolve(undefined);
+      const session = await begin(...asked);
+      await isCut.promise;
+      const abort = session.abort.bind(session);
+      vi.spyOn(session, 'abort').mockImplementation(async (reason) => {
+        await abort(reason);
+        aborts.push(`${reason.code} ${session.job.id}`);
+      });
+      return session;
+    });
+    const raw = new RawHttp(api.port);
+    raw.head('POST /v1/restores?method=remap&disk=d2', { 'content-length': image.length });
+    raw.send(image.subarray(0, sent));
+    await isBegun.promise;
+    if (how === 'closed') raw.socket.destroy();
+    else raw.socket.end();
+    setTimeout(() => {
+      isCut.resolve(undefined);
+    }, 50);
+    if (how === 'half-closed') {
+      const { body } = await raw.answer();
+      expect(body).toMatchObject({ status: 400, code: 'BODY_TRUNCATED', receivedBytes: 0 });
+    }
+    await vi.waitFor(() => {
+      expect(aborts).toHaveLength(1);
+    });
+    const [code, job] = aborts[0]!.split(' ');
+    expect(code).toBe('BODY_TRUNCATED');
+    const range = { 'content-range': `bytes 0-${image.length - 1}/${image.length}` };
+    expect(await upload(api, `job=${job!}`, image, range)).toMatchObject({ status: 201 });
+    expect((await api.get(`/disks/d2/data?length=${MIB}`)).bytes.equals(bytes)).toBe(true);
   });
 
   it('that was cut goes on where it was', async () => {

@@ -284,6 +284,7 @@ describe('a disk in use', () => {
       const range = asked.method === 'DELETE' ? '&length=10' : '';
       const problem = await api.refused(path + range, asked, 409, 'DISK_FENCED');
       expect(problem.job).toBe(id);
+      expect(problem.writtenBytes).toBe(asked.method === 'PUT' ? 0 : undefined);
     }
     expect(await api.ask('/disks/d1/data', { method: 'HEAD' })).toMatchObject({ status: 409 });
     const change = { method: 'PATCH', json: {} };
