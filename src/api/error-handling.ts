@@ -43,7 +43,11 @@ function asProblem(error: unknown): StorageError {
   if (code === 'FST_ERR_CTP_INVALID_MEDIA_TYPE' || status === 415) {
     return new StorageError('MEDIA_TYPE_UNSUPPORTED', 'the content type is not understood');
   }
-  if (code.startsWith('FST_') && status !== undefined && status < 500) {
+  // the files of /docs
+  if (status === 403 || status === 404) {
+    return new StorageError('ROUTE_NOT_FOUND', 'there is no such path', {}, error);
+  }
+  if (status !== undefined && status >= 400 && status < 500) {
     const detail = error instanceof Error ? error.message : 'the request is not valid';
     return new StorageError('REQUEST_MALFORMED', detail, {}, error);
   }

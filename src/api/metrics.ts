@@ -22,7 +22,6 @@ const poolFigures = {
   provisioned: 'provisionedBytes',
   reserved: 'reservedBytes',
   pending_free: 'pendingFreeBytes',
-  metadata: 'metadataBytes',
 } as const;
 
 const filledFigures = {
@@ -41,6 +40,11 @@ export class Metrics {
   readonly #ioSeconds: Histogram<'operation'>;
   readonly #pools: Gauge<'pool' | 'figure'>;
   readonly #poolState: Gauge<'pool' | 'state'>;
+  readonly #metadata = new Gauge({
+    name: 'spindle_metadata_bytes',
+    help: 'Bytes of the database, which holds the tables of all pools.',
+    registers: [this.registry],
+  });
   readonly #jobs: Gauge<'state'>;
   readonly #ready: Gauge;
   readonly #loopDelaySeconds: Gauge;
@@ -173,6 +177,7 @@ export class Metrics {
         this.#pools.set({ pool: pool.name, figure }, pool[key]);
       }
       this.#poolState.set({ pool: pool.name, state: pool.state }, 1);
+      this.#metadata.set(pool.metadataBytes);
     }
   }
 

@@ -121,6 +121,14 @@ export const waitHeader = {
 export const rangeHeader = {
   range: header('One range, `bytes=first-last`; the answer is 206.'),
 };
+/** Of what has an ETag. */
+export const partHeaders = {
+  ...rangeHeader,
+  'if-range': header('An ETag: if it is another one by now, all of it comes with 200.'),
+};
+export const uploadHeader = {
+  'content-range': header('`bytes first-last/length`: which part of the image the body is.'),
+};
 export const digestHeaders = {
   'content-digest': header('RFC 9530, `sha-256=:…:`: the body is checked against it.'),
   'repr-digest': header('The same as Content-Digest here.'),

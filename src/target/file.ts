@@ -14,8 +14,9 @@
  *  1. manifest.json exists only beside a whole image.spindle.
  *  2. Nothing but these four files and their folder is ever removed; a folder that holds other
  *     files stays, and a folder with other files only is no backup.
- *  3. No symbolic link is followed below BASE: only a regular file is an image or a manifest. A
- *     folder where something else has one of the four names stays as it is.
+ *  3. No symbolic link is followed, neither below BASE nor where BASE was when it was allowed: only
+ *     a regular file is an image or a manifest. A folder where something else has one of the four
+ *     names stays as it is.
  *  4. A manifest of another program that has no image beside it makes its folder one of others.
  *  5. An image without a manifest may be all that is left of someone's backup: it is dropped, or
  *     removed with a failed transfer, only if it is of the image that was to be written.
@@ -23,7 +24,17 @@
  * Folders are 0700 and files 0600. BASE is made by `DirectoryTarget.create` only: a base that is
  * gone later (an unmounted share) is an unavailable target, not an empty one.
  */
-import { lstat, mkdir, opendir, readdir, rename, rm, rmdir, statfs } from 'node:fs/promises';
+import {
+  lstat,
+  mkdir,
+  opendir,
+  readdir,
+  realpath,
+  rename,
+  rm,
+  rmdir,
+  statfs,
+} from 'node:fs/promises';
 import { join } from 'node:path';
 import { isZero } from '../base/bytes.ts';
 import { StorageError, errnoOf } from '../base/errors.ts';
@@ -75,7 +86,7 @@ export class DirectoryTarget implements Target {
     createOnce: false,
     parallelWrites: true,
   };
-  /** The base directory, absolute; which paths are allowed is decided by paths.ts. */
+  /** The base directory, absolute, without links; which are allowed is decided by paths.ts. */
   readonly path: string;
   readonly #files: BulkFiles;
   /** Names with an open sink, or being removed. */
@@ -150,7 +161,10 @@ export class DirectoryTarget implements Target {
   }
 
   async *list(): AsyncGenerator<BackupEntry> {
-    const names = await this.#attempt({}, () => readdir(this.path));
+    const names = await this.#attempt({}, async () => {
+      await this.#checkBase();
+      return readdir(this.path);
+    });
     for (const name of names.filter(isBackupName)) {
       const found = await this.#attempt({ backup: name }, () => this.#lookAt(name));
       if (isBackup(found)) yield { name, complete: isComplete(found) };
@@ -308,8 +322,13 @@ export class DirectoryTarget implements Target {
     throw new StorageError('BACKUP_INCOMPLETE', `the backup ${name} is incomplete`);
   }
 
-  /** @throws ENOENT, ENOTDIR, EACCES … */
+  /** @throws ENOENT, ENOTDIR, EACCES …; TARGET_UNAVAILABLE if a link leads elsewhere by now */
   async #checkBase(): Promise<void> {
+    const real = await realpath(this.path);
+    if (real !== this.path) {
+      const message = `${this.path} has become a link to ${real}`;
+      throw new StorageError('TARGET_UNAVAILABLE', message, { target: this.path });
+    }
     await (await opendir(this.path)).close();
   }
 

@@ -29,6 +29,10 @@ describe('the OpenAPI documents', () => {
     expect(page.headers.get('content-security-policy')).not.toMatch(/upgrade|https|swagger\.io/);
     const lost = await api.get('//docs/static/none.js');
     expect(lost.body).toMatchObject({ status: 404, code: 'ROUTE_NOT_FOUND' });
+    for (const odd of ['a%00b', 'a%5c..%5cb', '..%2f..%2fpackage.json']) {
+      const { body } = await api.get(`//docs/static/${odd}`);
+      expect([400, 404]).toContain(body.status);
+    }
   });
 
   it('name every operation, with tag, summary, and problems', async () => {
@@ -89,6 +93,7 @@ describe('/metrics', () => {
       expect(text).toContain(line);
     }
     expect(text).toMatch(/spindle_pool_bytes\{pool="default",figure="free"\} \d+/);
+    expect(text).toMatch(/spindle_metadata_bytes \d+/);
     expect(text).toMatch(/spindle_event_loop_delay_p99_seconds [\d.e-]+/);
     expect(text).toMatch(/spindle_http_request_duration_seconds_count\{.*\} \d/);
   });

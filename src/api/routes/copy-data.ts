@@ -4,7 +4,7 @@ import { allocationOf, limitsOf, sendLines, wantsLines } from '../allocation.ts'
 import { answerBytes } from '../binary.ts';
 import type { BytesSource } from '../binary.ts';
 import type { ApiContext, ApiInstance } from '../context.ts';
-import { jsonOrLines, octets, operation, path, rangeHeader } from '../operation.ts';
+import { jsonOrLines, octets, operation, partHeaders, path, rangeHeader } from '../operation.ts';
 import { linesOfTable, pageOfTable } from '../pages.ts';
 import type { Table } from '../pages.ts';
 import type { RangeQuery } from '../ranges.ts';
@@ -114,7 +114,7 @@ function addImage(app: ApiInstance, context: ApiContext): void {
         ok: okBytes,
       },
       { params },
-      rangeHeader,
+      partHeaders,
     ),
     handler: (request, reply) => answer(request, reply, request.params.copy),
   });
@@ -123,7 +123,7 @@ function addImage(app: ApiInstance, context: ApiContext): void {
     schema: operation(
       { operationId: 'statImage', tag, summary: 'Length and id of an image', ok: okBytes },
       { params },
-      rangeHeader,
+      partHeaders,
     ),
     handler: (request, reply) => answer(request, reply, request.params.copy),
   });

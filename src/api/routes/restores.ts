@@ -3,7 +3,15 @@ import type { Job } from '../../job/job.ts';
 import { checkName } from '../conditions.ts';
 import type { ApiContext, ApiInstance } from '../context.ts';
 import type { Outcome } from '../idempotency.ts';
-import { digestHeaders, json, keyHeader, operation, path, waitHeader } from '../operation.ts';
+import {
+  digestHeaders,
+  json,
+  keyHeader,
+  operation,
+  path,
+  uploadHeader,
+  waitHeader,
+} from '../operation.ts';
 import { affected, answerPost, created, jobAct, jobOutcome, waitingOutcome } from '../reply.ts';
 import { refuseFields, required } from '../requested.ts';
 import { DiskSchema } from '../schemas/disk.ts';
@@ -151,7 +159,7 @@ export function uploadRoutes(app: ApiInstance, context: ApiContext): void {
         },
       },
       { querystring: UploadQuery },
-      { ...keyHeader, ...digestHeaders },
+      { ...keyHeader, ...uploadHeader, ...digestHeaders },
     ),
     handler: (request, reply) => {
       const { job, method, ...rest } = request.query;

@@ -53,7 +53,7 @@ export const PoolSchema = shown('Pool', 'Physical storage, cut into blocks of on
   provisionedBytes: bytes('Sum of the capacities of its disks'),
   reservedBytes: bytes('Kept back for disks with a reserve'),
   pendingFreeBytes: bytes('Freed, not reclaimed yet'),
-  metadataBytes: bytes('Tables of its disks and copies'),
+  metadataBytes: bytes('The database, which holds the tables of all pools'),
   lowWaterPercent,
   criticalPercent,
   state: oneOfThese(

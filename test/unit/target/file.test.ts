@@ -202,6 +202,21 @@ describe('a directory target', () => {
     expect(files.openCount).toBe(0);
   });
 
+  it('is away where a link has taken the place of its base', async () => {
+    await store('b1', patterned(10));
+    const outside = join(await mkdtemp(join(tmpdir(), 'spindle-outside-')), 'bk');
+    await rename(base, outside);
+    await symlink(outside, base);
+    expect(await code(target.createBackup('b2'))).toBe('TARGET_UNAVAILABLE');
+    expect(await code(target.open('b1'))).toBe('TARGET_UNAVAILABLE');
+    expect(await code(target.remove('b1'))).toBe('TARGET_UNAVAILABLE');
+    expect(await code(listed())).toBe('TARGET_UNAVAILABLE');
+    expect(await readdir(outside)).toEqual(['b1']);
+    await rm(base);
+    await rename(outside, base);
+    expect(await listed()).toEqual(['b1 true']);
+  });
+
   it.each(['a link', 'a folder'])('takes %s for no image, and leaves it alone', async (what) => {
     await store('b1', patterned(10));
     const image = join(base, 'b1', 'image.spindle');
