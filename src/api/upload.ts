@@ -148,6 +148,7 @@ function refuseOther({ id, subject, parameters }: Job, asked: Partial<RestoreReq
   const begun = { ...(isJsonObject(parameters) ? parameters : {}), ...subject };
   for (const field of FIXED) {
     if (asked[field] === undefined || asked[field] === begun[field]) continue;
+    if (field === 'disk' && asked.disk === subject['diskId']) continue;
     const detail = `${field}: the upload of job ${id} was begun with another one`;
     throw new StorageError('VALIDATION_FAILED', detail, { field });
   }

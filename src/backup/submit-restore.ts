@@ -25,11 +25,12 @@ export async function submitRestore(
   const { method, object } = plan;
   // a plan has the working disk by its id; jobs are found by its name
   const disk = method === 'write-back' ? disks.get(object).name : object;
+  const ofDisk = method === 'write-back' ? { disk, diskId: object } : { disk };
   return submitHolding(
     backups,
     {
       kind: 'restore',
-      subject: { ...subject, ...(method === 'copy' ? { copy: object } : { disk }), method },
+      subject: { ...subject, ...(method === 'copy' ? { copy: object } : ofDisk), method },
       parameters: { ...planJson(plan), ...parameters },
       ...(method === 'copy' ? {} : { disk }),
       target: subject['target'],

@@ -169,6 +169,36 @@ describe('an uploaded image', () => {
     expect((await api.get(`/disks/d2/data?length=${MIB}`)).bytes.equals(bytes)).toBe(true);
   });
 
+  it('that was cut goes on by the name or the id of its disk, and of no other', async () => {
+    const { api, bytes, image } = await worldWithImage();
+    const { id } = await api.disk('d2');
+    const raw = new RawHttp(api.port);
+    const query = `method=write-back&disk=${String(id)}`;
+    raw.head(`POST /v1/restores?${query}`, { 'content-length': image.length });
+    raw.send(image.subarray(0, 10));
+    raw.socket.end();
+    const { body } = await raw.answer();
+    expect(body).toMatchObject({ code: 'BODY_TRUNCATED' });
+    const part = (from: number, until: number) => ({
+      'content-range': `bytes ${from}-${until - 1}/${image.length}`,
+    });
+    const from = body.receivedBytes as number;
+    const on = `job=${String(body.job)}&disk=`;
+    const other = await upload(api, `${on}d1`, image.subarray(from), part(from, image.length));
+    expect(other.body).toMatchObject({ code: 'VALIDATION_FAILED', field: 'disk' });
+    const gone = await upload(
+      api,
+      `${on}d2`,
+      image.subarray(from + 1),
+      part(from + 1, image.length),
+    );
+    expect(gone.body).toMatchObject({ code: 'RANGE_INVALID' });
+    const rest = image.subarray(from);
+    const done = await upload(api, `${on}${String(id)}`, rest, part(from, image.length));
+    expect(done).toMatchObject({ status: 200, body: { state: 'succeeded' } });
+    expect((await api.get(`/disks/d2/data?length=${MIB}`)).bytes.equals(bytes)).toBe(true);
+  });
+
   it('that was cut and is sent again whole with its key is taken from its first byte', async () => {
     const { api, bytes, image } = await worldWithImage();
     const key = { 'idempotency-key': 'kk1' };

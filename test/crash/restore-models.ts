@@ -89,14 +89,15 @@ export function beginWriteBack(
   disk.restores += 1;
   disk.resizes += 1;
   disk.isQuiet = random.chance(0.6);
-  const { ref, id } = disk;
+  const { ref } = disk;
   return {
     matches: (job) =>
       job.kind === 'restore' &&
       job.subject.method === 'write-back' &&
-      (job.subject.disk === ref ||
-        job.subject.disk === id ||
-        disk.names.has(String(job.subject.disk))),
+      // one that was asked for during a rename has either name
+      (disk.id === undefined
+        ? disk.names.has(String(job.subject.disk))
+        : job.subject.diskId === disk.id),
     settle: (job) => {
       disk.restores -= 1;
       disk.resizes += 1;

@@ -230,8 +230,12 @@ export class FakeRestores implements api.Restores {
       if (other.digest !== key.digest) throw new StorageError('IDEMPOTENCY_KEY_REUSED', 'reused');
       await earlier.abort(new StorageError('CANCELLED', 'begun anew'));
     }
-    if (request.method === 'write-back') {
-      await this.#endUse(this.#parts.disks.get(request.disk ?? ''), request.force ?? false);
+    const { method, copy, disk = '' } = request;
+    const made: Record<string, string> = copy === undefined ? { disk } : { copy };
+    if (method === 'write-back') {
+      const found = this.#parts.disks.get(disk);
+      await this.#endUse(found, request.force ?? false);
+      Object.assign(made, { disk: found.name, diskId: found.id });
     }
     const pool = this.#parts.pools.get(request.pool ?? 'default');
     if ((imageBytes ?? 0) > pool.freeBytes + 4096) {
@@ -240,7 +244,7 @@ export class FakeRestores implements api.Restores {
     const done = deferred<Made>();
     const job = await this.#parts.jobs.submit({
       kind: 'restore',
-      subject: { method: request.method },
+      subject: { method, ...made },
       work: async () => {
         const { disk, copy } = await done.promise;
         return { disk: disk?.name ?? request.disk ?? null, copy: copy?.name ?? null };

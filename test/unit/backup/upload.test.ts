@@ -123,7 +123,7 @@ describe('an upload', () => {
     const image = await imageOf(await freeze(bench.copies, 'd1', { name: 'monday' }));
     const request = { method: 'write-back', disk: disk.id } as const;
     const { job } = await bench.work.uploads.begin(request, image.length);
-    expect(job.subject).toMatchObject({ disk: 'd1' });
+    expect(job.subject).toMatchObject({ disk: 'd1', diskId: disk.id });
     const { items } = await bench.runner.list({ disk: 'd1' });
     expect(items.map(({ id }) => id)).toEqual([job.id]);
     await bench.runner.cancel(job.id);
