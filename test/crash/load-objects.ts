@@ -250,7 +250,8 @@ async function resize(world: World, random: Random): Promise<void> {
 
 async function rename(world: World, random: Random): Promise<void> {
   const thing = random.chance(0.5) ? world.usableDisk(random) : world.usableCopy(random);
-  if (thing?.names.size !== 1) return;
+  // one that is known by its name alone would be lost to whoever uses it just then
+  if (thing?.id === undefined || thing.names.size !== 1) return;
   const isDisk = thing instanceof DiskModel;
   const old = thing.name;
   const name = world.name(isDisk ? 'disk' : 'copy');
