@@ -27,18 +27,16 @@ export async function updateCopy(
   const { names } = copies.options;
   const { name: before, labels } = copy.record;
   const { name = before } = patch;
-  // until it is durable the copy has both names
-  if (name !== before) names.take(name, copy.id);
-  set(copies, copy, name, patch.labels ?? labels);
-  try {
-    await copy.pool.flush(effects?.(copy));
-  } catch (error) {
-    set(copies, copy, before, labels);
-    if (name !== before) names.release(name, copy.id);
-    throw error;
-  }
-  if (name !== before) names.release(before, copy.id);
-  return copy;
+  return names.rename(copy.id, before, name, async () => {
+    set(copies, copy, name, patch.labels ?? labels);
+    try {
+      await copy.pool.flush(effects?.(copy));
+      return copy;
+    } catch (error) {
+      set(copies, copy, before, labels);
+      throw error;
+    }
+  });
 }
 
 function set(copies: Copies, copy: Copy, name: string, labels: Labels): void {

@@ -240,51 +240,23 @@ export class Disks {
     disk.pool.assertWritable();
     if (patch.capacityBytes !== undefined) checkCapacity(patch.capacityBytes);
     const settings = settingsOf(record);
-    const before = record.name;
-    const name = patch.name ?? before;
-    // until it is done the disk has both names
-    if (name !== before) names.take(name, disk.id);
-    try {
+    const { name = record.name } = patch;
+    return names.rename(disk.id, record.name, name, async () => {
       if (patch.capacityBytes !== undefined) {
         const { capacityBytes, discard = false } = patch;
         await resizeDisk(disk, capacityBytes, discard, () => {
           disk.changed();
         });
       }
-    } catch (error) {
-      if (name !== before) names.release(name, disk.id);
-      throw error;
-    }
-    record.name = name;
-    record.labels = patch.labels ?? record.labels;
-    record.detectZeroes = patch.detectZeroes ?? record.detectZeroes;
-    record.reserveBytes = patch.reserveBytes ?? record.reserveBytes;
-    if (patch.quotaBytes !== undefined) record.quotaBytes = patch.quotaBytes;
-    if (patch.maxBytesPerSecond !== undefined) {
-      record.maxBytesPerSecond = patch.maxBytesPerSecond;
-      disk.rate.set(patch.maxBytesPerSecond);
-    }
-    bumpIfChanged(record, settings, settingsOf(record));
-    try {
-      await this.#commit(disk, effects?.(disk) ?? []);
-    } catch (error) {
-      this.#takeBack(disk, settings);
-      throw error;
-    }
-    if (name !== before) names.release(before, disk.id);
-    return disk;
-  }
-
-  /** As before, but for the capacity: data requests may have gone by it. */
-  #takeBack(disk: Disk, settings: Partial<DiskRecord>): void {
-    const { record } = disk;
-    const { capacityBytes, name } = record;
-    const now = settingsOf(record);
-    Object.assign(record, settings, { capacityBytes });
-    bumpIfChanged(record, now, settingsOf(record));
-    if (name !== record.name) this.#o.names.release(name, disk.id);
-    disk.rate.set(record.maxBytesPerSecond);
-    disk.changed();
+      setAll(disk, patch);
+      bumpIfChanged(record, settings, settingsOf(record));
+      try {
+        return await this.#commit(disk, effects?.(disk) ?? []);
+      } catch (error) {
+        takeBack(disk, settings);
+        throw error;
+      }
+    });
   }
 
   /**
@@ -377,6 +349,30 @@ export class Disks {
     while (await this.reclaimer(pool).step()) await pool.throttle();
     return holdsNothing();
   }
+}
+
+/** All that a patch has but the capacity. */
+function setAll(disk: Disk, patch: DiskPatch): void {
+  const { record } = disk;
+  record.name = patch.name ?? record.name;
+  record.labels = patch.labels ?? record.labels;
+  record.detectZeroes = patch.detectZeroes ?? record.detectZeroes;
+  record.reserveBytes = patch.reserveBytes ?? record.reserveBytes;
+  if (patch.quotaBytes !== undefined) record.quotaBytes = patch.quotaBytes;
+  if (patch.maxBytesPerSecond !== undefined) {
+    record.maxBytesPerSecond = patch.maxBytesPerSecond;
+    disk.rate.set(patch.maxBytesPerSecond);
+  }
+}
+
+/** As before, but for the capacity: data requests may have gone by it. */
+function takeBack(disk: Disk, settings: Partial<DiskRecord>): void {
+  const { record } = disk;
+  const now = settingsOf(record);
+  Object.assign(record, settings, { capacityBytes: record.capacityBytes });
+  bumpIfChanged(record, now, settingsOf(record));
+  disk.rate.set(record.maxBytesPerSecond);
+  disk.changed();
 }
 
 /**

@@ -83,6 +83,23 @@ export class Names {
     for (const [name, holder] of this.#holders) if (holder === job) this.#holders.delete(name);
   }
 
+  /**
+   * Another name for an object, which has both until the work is done: the old one if that fails.
+   * @throws NAME_TAKEN, NAME_INVALID before the work begins; what the work throws
+   */
+  async rename<T>(id: string, from: string, to: string, work: () => Promise<T>): Promise<T> {
+    if (from === to) return work();
+    this.take(to, id);
+    let given = to;
+    try {
+      const done = await work();
+      given = from;
+      return done;
+    } finally {
+      this.release(given, id);
+    }
+  }
+
   /** The object has it no more; nothing happens if it is another's. */
   release(name: string, id: string): void {
     if (this.#owners.get(name) === id) this.#owners.delete(name);

@@ -58,4 +58,22 @@ describe('names', () => {
     names.release('a', '1');
     names.hold('a', 'j2');
   });
+
+  it('are two while an object gets another, and one afterwards', async () => {
+    const names = new Names();
+    names.take('a', '1');
+    names.take('b', '2');
+    await names.rename('1', 'a', 'a', () => Promise.resolve());
+    const none = (): Promise<never> =>
+      Promise.reject(new Error('no work for a name that is taken'));
+    await expect(names.rename('1', 'a', 'b', none)).rejects.toMatchObject({ code: 'NAME_TAKEN' });
+    const failed = names.rename('1', 'a', 'c', () => {
+      expect([names.ownerOf('a'), names.ownerOf('c')]).toEqual(['1', '1']);
+      return Promise.reject(new Error('no room'));
+    });
+    await expect(failed).rejects.toThrow('no room');
+    expect([names.ownerOf('a'), names.ownerOf('c')]).toEqual(['1', undefined]);
+    expect(await names.rename('1', 'a', 'c', () => Promise.resolve(7))).toBe(7);
+    expect([names.ownerOf('a'), names.ownerOf('c')]).toEqual([undefined, '1']);
+  });
 });
